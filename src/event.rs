@@ -1,0 +1,357 @@
+//! What API Gateway tells a function: a connection opened, a message came, a connection closed.
+//!
+//! [`Event`] is the whole event as it arrives. A route takes the one of [`Connect`], [`Message`] and [`Disconnect`] that
+//! its key can receive. Headers, query string and the authorizer's values stay undecoded until somebody asks for them.
+//!
+//! See [the events of a WebSocket API](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-overview.html).
+
+#[cfg(feature = "aws_lambda_events")]
+mod aws_lambda_events;
+mod body;
+mod context;
+mod headers;
+mod id;
+mod invocation;
+mod values;
+pub(crate) mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
+
+pub use self::body::{Body, InvalidBody};
+pub use self::context::RequestContext;
+pub use self::headers::{Headers, Query};
+pub use self::id::{ApiId, ConnectionId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
+pub use self::invocation::Invocation;
+#[cfg(feature = "push")]
+pub(crate) use self::invocation::current_deadline;
+#[cfg(feature = "runtime")]
+pub(crate) use self::invocation::within_deadline;
+pub use self::values::InvalidContext;
+use self::context::identifier;
+use self::wire::{ContextWire, Envelope, NameValues};
+
+/// An event of a WebSocket API, as a Lambda function receives it.
+///
+/// There are exactly these three types of event, so the enum is complete.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::Event;
+///
+/// let json = br#"{
+///     "requestContext": {
+///         "eventType": "MESSAGE", "routeKey": "join", "messageId": "AAAAmes-", "connectionId": "L0SM9cOFvHcCIhw=",
+///         "apiId": "a1b2c3d4e5", "stage": "dev", "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+///         "requestId": "JKJaXmPLvHcESHA=", "connectedAt": 1700000000000, "requestTimeEpoch": 1700000001000,
+///         "identity": {"sourceIp": "203.0.113.7"}
+///     },
+///     "body": "{\"action\":\"join\"}", "isBase64Encoded": false
+/// }"#;
+/// let Event::Message(message) = Event::from_slice(json)? else { panic!("a message was expected") };
+/// assert_eq!(message.connection_id().as_str(), "L0SM9cOFvHcCIhw=");
+/// # Ok::<(), lambda_websocket::event::InvalidEvent>(())
+/// ```
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client wants to connect.
+    Connect(Connect),
+    /// A client sent a message.
+    Message(Message),
+    /// A connection was closed.
+    Disconnect(Disconnect),
+}
+
+impl Event {
+    /// Reads an event from its JSON.
+    ///
+    /// Unknown members are ignored, and `null` is the same as an absent member.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`] says what was expected and what came instead.
+    pub fn from_slice(json: &[u8]) -> Result<Self, InvalidEvent> {
+        Self::from_envelope(Envelope::from_slice(json)?)
+    }
+
+    /// What the event says about its connection and its request.
+    pub fn request_context(&self) -> &RequestContext {
+        match self {
+            Self::Connect(event) => &event.context,
+            Self::Message(event) => &event.context,
+            Self::Disconnect(event) => &event.context,
+        }
+    }
+
+    /// The event, carried by this invocation: routes see its deadline and its id.
+    #[must_use]
+    pub fn with_invocation(mut self, invocation: Invocation) -> Self {
+        self.context_mut().set_invocation(invocation);
+        self
+    }
+
+    fn context_mut(&mut self) -> &mut RequestContext {
+        match self {
+            Self::Connect(event) => &mut event.context,
+            Self::Message(event) => &mut event.context,
+            Self::Disconnect(event) => &mut event.context,
+        }
+    }
+
+    fn from_envelope(mut envelope: Envelope) -> Result<Self, InvalidEvent> {
+        let raw = envelope.request_context.take();
+        let wire = raw.as_deref().map(ContextWire::parse).transpose();
+        let unexpected = |wire: Option<&ContextWire<'_>>| InvalidEvent::Unexpected {
+            expected: "the event of a WebSocket route",
+            found: envelope.describe(wire),
+        };
+        // An event of another kind is told by its name, not by the first member that it lacks.
+        if envelope.method_arn.is_some() {
+            return Err(unexpected(None));
+        }
+        let wire = match wire? {
+            Some(wire) if wire.event_type.is_some() => wire,
+            other => return Err(unexpected(other.as_ref())),
+        };
+        let mut event = match wire.event_type.as_deref() {
+            Some("CONNECT") => Self::Connect(Connect {
+                context: RequestContext::new(&wire)?,
+                parts: Arc::new(ConnectParts {
+                    headers: Headers(NameValues::new(envelope.headers, envelope.multi_value_headers)),
+                    query: Query(NameValues::new(
+                        envelope.query_string_parameters,
+                        envelope.multi_value_query_string_parameters,
+                    )),
+                }),
+            }),
+            Some("MESSAGE") => Self::Message(Message {
+                context: RequestContext::new(&wire)?,
+                message_id: identifier("requestContext.messageId", &wire.message_id)?,
+                body: Body::new(envelope.body.unwrap_or_default(), envelope.is_base64_encoded == Some(true))?,
+            }),
+            Some("DISCONNECT") => Self::Disconnect(Disconnect {
+                context: RequestContext::new(&wire)?,
+                status_code: wire.disconnect_status_code,
+                reason: wire.disconnect_reason.as_deref().unwrap_or_default().to_owned(),
+            }),
+            _ => return Err(unexpected(Some(&wire))),
+        };
+        event.context_mut().keep(raw);
+        Ok(event)
+    }
+}
+
+/// Reads an event where `lambda_runtime` or another crate asks for a type that serde can read.
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_envelope(Envelope::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+macro_rules! context_methods {
+    () => {
+        /// What the event says about its connection and its request.
+        pub fn request_context(&self) -> &RequestContext {
+            &self.context
+        }
+
+        /// The connection that the event concerns.
+        pub fn connection_id(&self) -> &ConnectionId {
+            &self.context.connection_id
+        }
+
+        /// The principal that the authorizer named, where the API has an authorizer.
+        pub fn principal_id(&self) -> Option<&str> {
+            self.context.principal_id()
+        }
+
+        /// The values that the authorizer handed on, as a type of yours: see [`RequestContext::context`].
+        ///
+        /// # Errors
+        ///
+        /// [`InvalidContext`] when the values do not fit `T`.
+        pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
+            self.context.context()
+        }
+    };
+}
+
+/// A client wants to connect; the answer decides whether it may.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    context: RequestContext,
+    // Shared, so that the router can still look at the offer of subprotocols when the route has answered.
+    parts: Arc<ConnectParts>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConnectParts {
+    headers: Headers,
+    query: Query,
+}
+
+impl ConnectParts {
+    /// The subprotocols that the client offers, its favourite first.
+    pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.headers
+            .get_all("Sec-WebSocket-Protocol")
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+    }
+}
+
+impl Connect {
+    context_methods!();
+
+    /// The headers of the request that opens the connection.
+    pub fn headers(&self) -> &Headers {
+        &self.parts.headers
+    }
+
+    /// The first value of a request header, whatever the case of its name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)
+    }
+
+    /// The query string of the request that opens the connection.
+    pub fn query_string(&self) -> &Query {
+        &self.parts.query
+    }
+
+    /// The last value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.parts.query.get(name)
+    }
+
+    /// The subprotocols that the client offers, its favourite first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.parts.subprotocols()
+    }
+
+    pub(crate) fn parts(&self) -> Arc<ConnectParts> {
+        Arc::clone(&self.parts)
+    }
+}
+
+/// A client sent a message.
+///
+/// A route that takes `Message<T>` gets the body decoded from JSON; `Message` alone has it as it came.
+#[derive(Clone)]
+pub struct Message<B = Body> {
+    context: RequestContext,
+    message_id: MessageId,
+    /// What the client sent.
+    pub body: B,
+}
+
+impl<B> Message<B> {
+    context_methods!();
+
+    /// The gateway's id of this message.
+    pub fn message_id(&self) -> &MessageId {
+        &self.message_id
+    }
+}
+
+impl Message {
+    /// Decodes the body from JSON.
+    ///
+    /// # Errors
+    ///
+    /// The message as it was, and why its body does not fit `T`.
+    #[allow(clippy::result_large_err, reason = "the message goes back to its owner whole")]
+    pub fn decode<T: DeserializeOwned>(self) -> Result<Message<T>, (Self, InvalidBody)> {
+        match self.body.json() {
+            Ok(body) => Ok(Message { context: self.context, message_id: self.message_id, body }),
+            Err(error) => Err((self, error)),
+        }
+    }
+}
+
+/// Leaves out the body.
+impl<B> fmt::Debug for Message<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("context", &self.context)
+            .field("message_id", &self.message_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection was closed: nothing can be sent to it any more.
+///
+/// API Gateway delivers this event at best: [it does not promise to](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-keys-connect-disconnect.html).
+/// Whoever stores connections gives them an expiry as well.
+#[derive(Debug, Clone)]
+pub struct Disconnect {
+    context: RequestContext,
+    status_code: Option<u16>,
+    reason: String,
+}
+
+impl Disconnect {
+    context_methods!();
+
+    /// The WebSocket close code: 1005 for a close without one, 1001 after ten idle minutes.
+    ///
+    /// API Gateway always sends it; recordings from before 2021 lack it.
+    pub fn status_code(&self) -> Option<u16> {
+        self.status_code
+    }
+
+    /// The reason that came with the close code; empty when there was none.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// The JSON is not an event that this function can take.
+///
+/// No text of it quotes a header, a query parameter or a body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidEvent {
+    /// It is not JSON at all.
+    #[error("the event is not JSON: line {line}, column {column}")]
+    NotJson {
+        /// The line, counted from 1.
+        line: usize,
+        /// The column in bytes, counted from 1.
+        column: usize,
+    },
+    /// It is JSON, but not an object with members of the types that API Gateway sends.
+    #[error("the event does not have the shape that API Gateway sends: line {line}, column {column}")]
+    Shape {
+        /// The line, counted from 1.
+        line: usize,
+        /// The column in bytes, counted from 1.
+        column: usize,
+    },
+    /// It is the event of something else.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What the function takes.
+        expected: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// A member is absent or `null` that is always there.
+    #[error("the event lacks `{member}`")]
+    Missing {
+        /// The member's path.
+        member: &'static str,
+    },
+    /// A member has another form than it always has.
+    #[error("the event's `{member}` is not valid: {reason}")]
+    Member {
+        /// The member's path.
+        member: String,
+        /// What was expected.
+        reason: String,
+    },
+}

@@ -1,0 +1,139 @@
+//! The body of a message.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+
+use super::InvalidEvent;
+
+/// What a client sent, undecoded: at most 128 KB.
+///
+/// API Gateway sends text frames as text. It marks bytes with `isBase64Encoded`, and then they are decoded here.
+///
+/// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A text frame, verbatim.
+    Text(String),
+    /// Bytes, with their base64 undone.
+    Bytes(Vec<u8>),
+}
+
+impl Body {
+    pub(super) fn new(text: String, is_base64_encoded: bool) -> Result<Self, InvalidEvent> {
+        if !is_base64_encoded {
+            return Ok(Self::Text(text));
+        }
+        STANDARD.decode(text).map(Self::Bytes).map_err(|_| InvalidEvent::Member {
+            member: "body".to_owned(),
+            reason: "expected base64, since `isBase64Encoded` is true".to_owned(),
+        })
+    }
+
+    /// The body as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The body as text, with what is not UTF-8 replaced by U+FFFD.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes),
+        }
+    }
+
+    /// Decodes the body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidBody`] when it is not JSON or does not fit `T`. Its text names the member.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::event::Body;
+    ///
+    /// #[derive(Debug, serde::Deserialize)]
+    /// struct Say { text: String }
+    ///
+    /// let error = Body::Text(r#"{"text": 7}"#.into()).json::<Say>().unwrap_err();
+    /// assert_eq!(error.client_text(), "text: invalid type: integer `7`, expected a string at line 1 column 10");
+    /// ```
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, InvalidBody> {
+        match self {
+            Self::Text(text) => serde_json::from_str(text),
+            Self::Bytes(bytes) => serde_json::from_slice(bytes),
+        }
+        .map_err(|error| InvalidBody::locate::<T>(error, self.as_bytes()))
+    }
+}
+
+/// Shows the kind and the length: a body is the client's own affair.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, length) = match self {
+            Self::Text(text) => ("Text", text.len()),
+            Self::Bytes(bytes) => ("Bytes", bytes.len()),
+        };
+        write!(f, "{kind}({length} bytes)")
+    }
+}
+
+/// The body of a message does not fit the type that its route takes.
+///
+/// Its `Display` says where, and quotes nothing of the body, so it may be logged. [`client_text`](Self::client_text) says
+/// what, and is for the client who sent the body.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the message body is not {expected}: line {line}, column {column}")]
+pub struct InvalidBody {
+    expected: &'static str,
+    line: usize,
+    column: usize,
+    client_text: String,
+}
+
+impl InvalidBody {
+    /// What is wrong, with the member's path and the value found: only for the client that sent it.
+    pub fn client_text(&self) -> &str {
+        &self.client_text
+    }
+
+    /// Reads the body a second time, now keeping track of the path: only a body that is refused pays for that.
+    fn locate<T: DeserializeOwned>(error: serde_json::Error, body: &[u8]) -> Self {
+        let expected = if error.is_data() { "what the route takes" } else { "JSON" };
+        let json = &mut serde_json::Deserializer::from_slice(body);
+        let path = serde_path_to_error::deserialize::<_, T>(json)
+            .err()
+            .filter(|_| error.is_data())
+            .map(|error| error.path().to_string())
+            .filter(|path| path != ".");
+        let mut client_text = match path {
+            Some(path) => format!("{path}: {error}"),
+            None => error.to_string(),
+        };
+        // The text quotes the value found, which may be as long as the body.
+        const LONGEST: usize = 512;
+        if let Some((end, _)) = client_text.char_indices().nth(LONGEST) {
+            client_text.truncate(end);
+            client_text.push('…');
+        }
+        Self { expected, line: error.line(), column: error.column(), client_text }
+    }
+}
+
+impl fmt::Debug for InvalidBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvalidBody")
+            .field("expected", &self.expected)
+            .field("line", &self.line)
+            .field("column", &self.column)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! What every event says about its connection and its request.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::InvalidEvent;
+use super::id::{ApiId, ConnectionId, InvalidId, RequestId, RouteKey, Stage};
+use super::invocation::Invocation;
+use super::values::{self, InvalidContext};
+use super::wire::{ContextWire, PRINCIPAL_ID, RareContextWire, Text};
+
+/// The `requestContext` of an event: which connection, which route, which API.
+///
+/// What API Gateway always sends is a field; what depends on the API or on the client is a method.
+///
+/// See [the variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html)
+/// behind them.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RequestContext {
+    /// The connection that the event concerns.
+    pub connection_id: ConnectionId,
+    /// The route that the gateway selected.
+    pub route_key: RouteKey,
+    /// The API.
+    pub api_id: ApiId,
+    /// The stage of the API.
+    pub stage: Stage,
+    /// The host that the client used: the custom domain where there is one.
+    pub domain_name: String,
+    /// The client's address.
+    pub source_ip: IpAddr,
+    /// The gateway's id of this request, as in its access logs. The Lambda invocation has another.
+    pub request_id: RequestId,
+    /// When the connection was opened, to the millisecond.
+    pub connected_at: SystemTime,
+    /// When the gateway received this request, to the millisecond.
+    pub request_time: SystemTime,
+    // Undecoded, for what is rarely asked for. It is there as soon as the event is read.
+    raw: Option<Box<RawValue>>,
+    rare: OnceLock<Arc<RareContextWire>>,
+    invocation: Option<Arc<Invocation>>,
+}
+
+impl RequestContext {
+    pub(crate) fn new(wire: &ContextWire<'_>) -> Result<Self, InvalidEvent> {
+        let source_ip = wire.identity.as_ref().and_then(|identity| identity.source_ip.as_ref());
+        Ok(Self {
+            connection_id: identifier("requestContext.connectionId", &wire.connection_id)?,
+            route_key: identifier("requestContext.routeKey", &wire.route_key)?,
+            api_id: identifier("requestContext.apiId", &wire.api_id)?,
+            stage: identifier("requestContext.stage", &wire.stage)?,
+            domain_name: required("requestContext.domainName", wire.domain_name.as_deref())?.to_owned(),
+            source_ip: required("requestContext.identity.sourceIp", source_ip)?.parse().map_err(|_| {
+                InvalidEvent::Member {
+                    member: "requestContext.identity.sourceIp".to_owned(),
+                    reason: "expected an IP address".to_owned(),
+                }
+            })?,
+            request_id: identifier("requestContext.requestId", &wire.request_id)?,
+            connected_at: time("requestContext.connectedAt", wire.connected_at)?,
+            request_time: time("requestContext.requestTimeEpoch", wire.request_time_epoch)?,
+            raw: None,
+            rare: OnceLock::new(),
+            invocation: None,
+        })
+    }
+
+    /// The principal that the authorizer named, where the API has an authorizer.
+    pub fn principal_id(&self) -> Option<&str> {
+        self.authorizer()?.get(PRINCIPAL_ID)?.as_str()
+    }
+
+    /// The values that the authorizer handed on, as a type of yours.
+    ///
+    /// API Gateway makes text of every value. Numbers and booleans become numbers and booleans again when `T` asks for
+    /// them, and an absent value and `null` are the same to an `Option`. A field inside a `#[serde(flatten)]`
+    /// struct stays text: serde does not say what such a field asks for. Without an authorizer there are no values.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidContext`] when the values do not fit `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::event::{Connect, InvalidContext};
+    /// #[derive(serde::Deserialize)]
+    /// struct Session { org: u64, admin: bool }
+    ///
+    /// fn is_admin_of(connect: &Connect, org: u64) -> Result<bool, InvalidContext> {
+    ///     let session: Session = connect.context()?;
+    ///     Ok(session.admin && session.org == org)
+    /// }
+    /// ```
+    pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
+        values::deserialize(self.authorizer())
+    }
+
+    /// What the client sent as `User-Agent` when it connected.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.rare().identity.as_ref()?.get("userAgent")?.as_str()
+    }
+
+    /// The Lambda invocation that carries this event, where there is one.
+    pub fn invocation(&self) -> Option<&Invocation> {
+        self.invocation.as_deref()
+    }
+
+    /// When the Lambda invocation that carries this event will be stopped, where that is known.
+    pub fn deadline(&self) -> Option<SystemTime> {
+        self.invocation.as_ref().map(|invocation| invocation.deadline)
+    }
+
+    pub(crate) fn set_invocation(&mut self, invocation: Invocation) {
+        self.invocation = Some(Arc::new(invocation));
+    }
+
+    pub(crate) fn keep(&mut self, raw: Option<Box<RawValue>>) {
+        self.raw = raw;
+    }
+
+    fn authorizer(&self) -> Option<&Value> {
+        self.rare().authorizer.as_ref()
+    }
+
+    fn rare(&self) -> &RareContextWire {
+        self.rare.get_or_init(|| {
+            let raw = self.raw.as_deref().map_or("{}", RawValue::get);
+            Arc::new(serde_json::from_str(raw).unwrap_or_default())
+        })
+    }
+}
+
+/// Leaves out the authorizer's values.
+impl fmt::Debug for RequestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("connection_id", &self.connection_id)
+            .field("route_key", &self.route_key)
+            .field("api_id", &self.api_id)
+            .field("stage", &self.stage)
+            .field("domain_name", &self.domain_name)
+            .field("source_ip", &self.source_ip)
+            .field("request_id", &self.request_id)
+            .field("connected_at", &self.connected_at)
+            .field("request_time", &self.request_time)
+            .field("invocation", &self.invocation)
+            .finish_non_exhaustive()
+    }
+}
+
+fn required<T>(member: &'static str, value: Option<T>) -> Result<T, InvalidEvent> {
+    value.ok_or(InvalidEvent::Missing { member })
+}
+
+pub(super) fn identifier<T: FromStr<Err = InvalidId>>(
+    member: &'static str,
+    text: &Option<Text<'_>>,
+) -> Result<T, InvalidEvent> {
+    required(member, text.as_deref())?
+        .parse()
+        .map_err(|error: InvalidId| InvalidEvent::Member { member: member.to_owned(), reason: error.to_string() })
+}
+
+fn time(member: &'static str, milliseconds: Option<u64>) -> Result<SystemTime, InvalidEvent> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(required(member, milliseconds)?)).ok_or(InvalidEvent::Member {
+        member: member.to_owned(),
+        reason: "expected milliseconds since 1970 within the range of the clock".to_owned(),
+    })
+}

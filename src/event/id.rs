@@ -1,0 +1,212 @@
+//! The identifiers of a WebSocket API: text that has been checked once and is cheap to clone.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The text is not a legal identifier of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {found:?} is not valid: expected {expected}")]
+pub struct InvalidId {
+    kind: &'static str,
+    expected: &'static str,
+    found: String,
+}
+
+impl InvalidId {
+    fn new(kind: &'static str, expected: &'static str, found: &str) -> Self {
+        // An offending text of any length must not flood a log.
+        const SHOWN: usize = 80;
+        let mut shown: String = found.chars().take(SHOWN).collect();
+        if shown.len() < found.len() {
+            shown.push('…');
+        }
+        Self { kind, expected, found: shown }
+    }
+
+    /// The kind of identifier that refused to exist, such as `connection id`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+}
+
+macro_rules! identifier {
+    ($(#[$meta:meta])* $name:ident, $kind:literal, $expected:literal, $is_valid:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text and keeps it.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidId`] when the text is not a legal identifier of this kind.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+                let text = text.as_ref();
+                let is_valid: fn(&str) -> bool = $is_valid;
+                if is_valid(text) {
+                    Ok(Self(Arc::from(text)))
+                } else {
+                    Err(InvalidId::new($kind, $expected, text))
+                }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), &*self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                &*self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                &*self.0 == *other
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<str>::deserialize(deserializer)?;
+                Self::new(text).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+fn within(text: &str, longest: usize, legal: fn(u8) -> bool) -> bool {
+    !text.is_empty() && text.len() <= longest && text.bytes().all(legal)
+}
+
+fn is_opaque(text: &str) -> bool {
+    within(text, 128, |byte| byte.is_ascii_graphic())
+}
+
+identifier! {
+    /// Names one open connection: 1 to 128 visible ASCII characters, otherwise opaque.
+    ///
+    /// API Gateway makes 16 characters such as `L0SM9cOFvHcCIhw=`. They contain `=`, `-` and `_`, so an id is
+    /// percent-encoded wherever it becomes part of a URL.
+    ConnectionId, "connection id", "1 to 128 visible ASCII characters", is_opaque
+}
+
+identifier! {
+    /// Names one message of a client: 1 to 128 visible ASCII characters, otherwise opaque.
+    MessageId, "message id", "1 to 128 visible ASCII characters", is_opaque
+}
+
+identifier! {
+    /// Names one request to the gateway, as its access logs do: 1 to 128 visible ASCII characters.
+    RequestId, "request id", "1 to 128 visible ASCII characters", is_opaque
+}
+
+identifier! {
+    /// Names an API: 1 to 63 letters, digits or `-`, since it is the first label of the API's host.
+    ApiId, "API id", "1 to 63 letters, digits or `-`",
+    |text| within(text, 63, |byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+identifier! {
+    /// Names a stage of an API: 1 to 128 of `A-Z a-z 0-9 _ -`.
+    ///
+    /// See [stages](https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html) among the quotas.
+    Stage, "stage", "1 to 128 letters, digits, `_` or `-`",
+    |text| within(text, 128, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+identifier! {
+    /// Names an AWS region, such as `eu-central-1`: 1 to 63 lower-case letters, digits or `-`.
+    Region, "region", "1 to 63 lower-case letters, digits or `-`, such as `eu-central-1`",
+    |text| within(text, 63, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+identifier! {
+    /// Selects a route: `$connect`, `$disconnect`, `$default`, or a text of yours that does not start with `$`.
+    ///
+    /// A custom key is what the API's route selection expression makes of a message, usually the value of its `action`
+    /// member. It has 1 to 128 bytes, none of them a control character, and is compared exactly.
+    ///
+    /// See [routes](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
+    RouteKey, "route key",
+    "`$connect`, `$disconnect`, `$default`, or 1 to 128 bytes that do not start with `$`",
+    is_route_key
+}
+
+fn is_route_key(text: &str) -> bool {
+    match text.strip_prefix('$') {
+        Some(rest) => matches!(rest, "connect" | "disconnect" | "default"),
+        None => within(text, 128, |byte| !byte.is_ascii_control()),
+    }
+}
+
+impl RouteKey {
+    /// The key of the route that a new connection selects.
+    pub const CONNECT: &'static str = "$connect";
+    /// The key of the route that a closed connection selects.
+    pub const DISCONNECT: &'static str = "$disconnect";
+    /// The key of the route for messages that select no other.
+    pub const DEFAULT: &'static str = "$default";
+}
+
+/// So that a route can be looked up by its key's text.
+impl std::borrow::Borrow<str> for RouteKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}

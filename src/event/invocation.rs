@@ -1,0 +1,40 @@
+//! The Lambda invocation that carries an event.
+
+use std::time::SystemTime;
+
+/// What Lambda says about one invocation of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invocation {
+    /// The id of the invocation, as in the function's log.
+    pub request_id: String,
+    /// When Lambda will stop the function.
+    pub deadline: SystemTime,
+}
+
+impl Invocation {
+    /// An invocation with its id and its deadline.
+    pub fn new(request_id: impl Into<String>, deadline: SystemTime) -> Self {
+        Self { request_id: request_id.into(), deadline }
+    }
+}
+
+#[cfg(feature = "runtime")]
+tokio::task_local! {
+    static DEADLINE: SystemTime;
+}
+
+/// Runs a future whose pushes stop retrying before the deadline.
+#[cfg(feature = "runtime")]
+pub(crate) async fn within_deadline<F: Future>(deadline: SystemTime, future: F) -> F::Output {
+    DEADLINE.scope(deadline, future).await
+}
+
+/// The deadline of the invocation on whose behalf this task runs.
+#[cfg(feature = "push")]
+pub(crate) fn current_deadline() -> Option<SystemTime> {
+    #[cfg(feature = "runtime")]
+    return DEADLINE.try_with(|deadline| *deadline).ok();
+    #[cfg(not(feature = "runtime"))]
+    return None;
+}

@@ -1,0 +1,288 @@
+//! Which code answers which event.
+//!
+//! A [`Route`] is a type with a key and a handler. A [`Router`] holds the routes of one Lambda function and is itself a
+//! [`tower`](https://docs.rs/tower) service that `lambda_runtime` runs. One function may hold every route of an API or
+//! only one of them.
+//!
+//! | the event | the function answers | and logs |
+//! |---|---|---|
+//! | fits its route, which answers | what the route answers | – |
+//! | fits its route, which returns an [`Error`] | 500, or what the error [answers the client](Error::client) | the error and its sources |
+//! | has a body that does not fit its route | 400 and the reason: a [`Rejection`] | where, without the body |
+//! | selects no route and there is no `$default` | 404: a [`Rejection`] | the key |
+//! | is `$connect` or `$disconnect` without a route | 200 | – |
+
+mod error;
+mod handler;
+mod rejection;
+mod response;
+
+#[cfg(feature = "aws_lambda_events")]
+mod aws_lambda_events;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use http::StatusCode;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use tracing::Instrument as _;
+
+pub use self::error::Error;
+pub use self::handler::RouteEvent;
+use self::handler::{BoxFuture, ClosureHandler, Failure, Handler, RouteHandler, assert_key_fits, key_fits};
+pub use self::rejection::{Rejection, RejectionKind};
+pub use self::response::{Json, Reply, Response};
+use crate::event::{ConnectParts, Event, RouteKey};
+
+/// What a route returns: its reply, or an [`Error`] that `?` makes of any error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One route of a WebSocket API: a key, and what happens when an event selects it.
+///
+/// `Event` decides which keys are possible: [`Connect`](crate::Connect) for `$connect`,
+/// [`Disconnect`](crate::Disconnect) for `$disconnect`, [`Message<T>`](crate::Message) for `$default` and for every
+/// custom key. What does not fit does not compile.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::{Json, Message, Result, Route, Router};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Add { left: i64, right: i64 }
+///
+/// struct Adder;
+///
+/// impl Route for Adder {
+///     const KEY: &'static str = "add";
+///     type Event = Message<Add>;
+///     type Reply = Json<i64>;
+///
+///     async fn handle(&self, event: Message<Add>) -> Result<Json<i64>> {
+///         Ok(Json(event.body.left.saturating_add(event.body.right)))
+///     }
+/// }
+///
+/// let router = Router::new().route(Adder);
+/// assert_eq!(router.keys().collect::<Vec<_>>(), ["add"]);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a route",
+    label = "this is not a `Route`",
+    note = "implement `Route` for it, or pass a closure to `Router::on(key, |event: Message<Body>| async move {{ … }})`"
+)]
+pub trait Route: Send + Sync + 'static {
+    /// The route key: `$connect`, `$disconnect`, `$default`, or the text that selects the route.
+    const KEY: &'static str;
+
+    /// What the route takes: [`Connect`](crate::Connect), [`Disconnect`](crate::Disconnect) or
+    /// [`Message<T>`](crate::Message).
+    type Event: RouteEvent;
+
+    /// What the route answers: `()`, [`Json<T>`](Json), [`Response`], or a type of yours.
+    type Reply: Reply;
+
+    /// Answers one event.
+    fn handle(&self, event: Self::Event) -> impl Future<Output = Result<Self::Reply>> + Send;
+}
+
+/// The routes of one Lambda function.
+///
+/// Clones are cheap and share the routes.
+#[derive(Clone, Default)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    routes: BTreeMap<RouteKey, Arc<dyn Handler>>,
+    on_rejection: Option<Hook>,
+    fail_invocation_on_error: bool,
+}
+
+type Hook = Arc<dyn Fn(Rejection) -> BoxFuture<()> + Send + Sync>;
+
+impl Router {
+    /// A router without routes: it accepts every connection and rejects every message.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route.
+    ///
+    /// A key that is not legal, or an event that does not fit the key, is a compile error.
+    ///
+    /// # Panics
+    ///
+    /// When the router already has a route with this key.
+    #[must_use]
+    #[track_caller]
+    pub fn route<R: Route>(self, route: R) -> Self {
+        const { assert_key_fits(R::KEY, R::Event::KIND) };
+        self.insert(R::KEY, Arc::new(RouteHandler::new(route)))
+    }
+
+    /// Adds a closure as a route.
+    ///
+    /// # Panics
+    ///
+    /// When the key is not legal, does not fit the closure's argument, or already has a route.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::{Connect, Message, Response, Router};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Join { room: String }
+    ///
+    /// let router = Router::new()
+    ///     .on("$connect", |event: Connect| async move { Ok(Response::ok().subprotocol("chat.v1")) })
+    ///     .on("join", |event: Message<Join>| async move {
+    ///         println!("{} joins {}", event.connection_id(), event.body.room);
+    ///         Ok(())
+    ///     });
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn on<E, R, F, Fut>(self, key: &str, handler: F) -> Self
+    where
+        F: Fn(E) -> Fut + Send + Sync + 'static,
+        E: RouteEvent,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+        R: Reply,
+    {
+        if let Err(problem) = key_fits(key, E::KIND) {
+            panic!("route {key:?}: {problem}");
+        }
+        self.insert(key, Arc::new(ClosureHandler::new(handler)))
+    }
+
+    /// Calls a hook with each [`Rejection`], to count it or to tell the client.
+    ///
+    /// The function answers when the hook is done, since Lambda stops it then. A later hook replaces an earlier one.
+    #[must_use]
+    pub fn on_rejection<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Rejection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Arc::make_mut(&mut self.inner).on_rejection = Some(Arc::new(move |rejection| Box::pin(hook(rejection))));
+        self
+    }
+
+    /// Makes an error of a route fail the Lambda invocation, instead of answering 500.
+    ///
+    /// For those who alarm on Lambda's error metric. An error that [answers the client](Error::client) still answers.
+    #[must_use]
+    pub fn fail_invocation_on_error(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).fail_invocation_on_error = true;
+        self
+    }
+
+    /// The keys that have a route, in order of their text.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.inner.routes.keys().map(RouteKey::as_str)
+    }
+
+    /// Answers one event.
+    ///
+    /// # Errors
+    ///
+    /// Only what is to fail the invocation: see [`fail_invocation_on_error`](Self::fail_invocation_on_error).
+    pub fn handle(&self, event: Event) -> impl Future<Output = Result<Response>> + Send + 'static {
+        let context = event.request_context();
+        let span = tracing::info_span!(
+            "websocket",
+            request_id = %context.request_id,
+            connection_id = %context.connection_id,
+            route_key = %context.route_key,
+        );
+        Arc::clone(&self.inner).handle(event).instrument(span)
+    }
+
+    #[track_caller]
+    fn insert(mut self, key: &str, handler: Arc<dyn Handler>) -> Self {
+        let Ok(key) = RouteKey::new(key) else { panic!("route {key:?}: {}", handler::ILLEGAL_KEY) };
+        let routes = &mut Arc::make_mut(&mut self.inner).routes;
+        if routes.contains_key(&key) {
+            panic!("route {:?}: the router already has a route with this key", key.as_str());
+        }
+        routes.insert(key, handler);
+        self
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("routes", &self.keys().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn handle(self: Arc<Self>, event: Event) -> Result<Response> {
+        let Some(handler) = self.select(&event) else {
+            return match event {
+                Event::Message(message) => {
+                    let context = message.request_context().clone();
+                    Ok(self.reject(Rejection::no_route(context)).await)
+                }
+                Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
+            };
+        };
+        let context = event.request_context().clone();
+        let offer = match &event {
+            Event::Connect(connect) => Some(connect.parts()),
+            Event::Message(_) | Event::Disconnect(_) => None,
+        };
+        let answer = match handler.call(event).await {
+            Ok(response) => check_subprotocol(response, offer.as_deref()),
+            Err(Failure::Rejected(rejection)) => return Ok(self.reject(*rejection).await),
+            Err(Failure::Failed(error)) => Err(error),
+        };
+        answer.or_else(|error| {
+            tracing::error!(error = %error.chain(), "the route failed");
+            match error.answer() {
+                None if self.fail_invocation_on_error => Err(error),
+                None => Ok(Response::refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", &context)),
+                Some((status, text)) => Ok(Response::refusal(status, text, &context)),
+            }
+        })
+    }
+
+    fn select(&self, event: &Event) -> Option<Arc<dyn Handler>> {
+        let found = self.routes.get(&event.request_context().route_key);
+        let found = match event {
+            Event::Message(_) => found.or_else(|| self.routes.get(RouteKey::DEFAULT)),
+            Event::Connect(_) | Event::Disconnect(_) => found,
+        };
+        found.cloned()
+    }
+
+    async fn reject(&self, rejection: Rejection) -> Response {
+        tracing::warn!(rejection = %rejection, "the message was rejected");
+        let response = rejection.response();
+        if let Some(hook) = &self.on_rejection {
+            hook(rejection).await;
+        }
+        response
+    }
+}
+
+/// API Gateway passes the header on to the client, which fails when it names something that was not on offer.
+fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result<Response> {
+    let Some(selected) = response.headers().get(SEC_WEBSOCKET_PROTOCOL) else { return Ok(response) };
+    let Some(offer) = offer else {
+        return Err(Error::message("only the answer to `$connect` can select a subprotocol"));
+    };
+    if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
+        return Ok(response);
+    }
+    let offered: Vec<&str> = offer.subprotocols().collect();
+    Err(Error::message(format_args!(
+        "the answer selects the subprotocol {selected:?}, but the client offered {}",
+        if offered.is_empty() { "none".to_owned() } else { format!("{offered:?}") }
+    )))
+}

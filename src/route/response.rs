@@ -1,0 +1,205 @@
+//! What a route answers.
+
+use std::fmt;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::StatusCode;
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+
+use super::{Error, Result};
+use crate::event::RequestContext;
+
+/// What a route can answer with.
+#[diagnostic::on_unimplemented(
+    message = "a route cannot answer with `{Self}`",
+    label = "not a reply",
+    note = "reply with `()`, with `Json(value)` for any `value: Serialize`, or with a `Response`"
+)]
+pub trait Reply: Send + 'static {
+    /// The answer as API Gateway takes it.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] when the answer cannot be made; it counts as the route's own.
+    fn into_response(self) -> Result<Response>;
+}
+
+/// 200 without a body.
+impl Reply for () {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::ok())
+    }
+}
+
+impl Reply for Response {
+    fn into_response(self) -> Result<Response> {
+        match self.problem {
+            None => Ok(self),
+            Some(problem) => Err(Error::message(problem)),
+        }
+    }
+}
+
+/// A reply that is sent as JSON.
+///
+/// The client gets it where the route has a route response; API Gateway drops it elsewhere. See
+/// [two-way communication](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-response.html).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize + Send + 'static> Reply for Json<T> {
+    fn into_response(self) -> Result<Response> {
+        Response::ok().json(&self.0).into_response()
+    }
+}
+
+/// An answer with everything that API Gateway reads: status, headers and body.
+///
+/// On `$connect` the status decides: 2xx lets the client in, any other status becomes that of the handshake. Of the
+/// headers only `Sec-WebSocket-Protocol` reaches the client, see [`subprotocol`](Self::subprotocol). On the other routes
+/// the body reaches the client, whatever the status, where the route has a route response.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::Response;
+/// use lambda_websocket::route::StatusCode;
+///
+/// let full = Response::new(StatusCode::SERVICE_UNAVAILABLE).body("the room is full");
+/// assert_eq!(serde_json::to_string(&full)?, r#"{"statusCode":503,"body":"the room is full"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Response {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Option<String>,
+    problem: Option<String>,
+}
+
+impl Response {
+    /// An answer with this status.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: None, problem: None }
+    }
+
+    /// An answer with status 200.
+    pub fn ok() -> Self {
+        Self::new(StatusCode::OK)
+    }
+
+    /// Sets a header.
+    ///
+    /// A name or a value that HTTP does not allow makes the answer an [`Error`].
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        match (HeaderName::try_from(name), HeaderValue::try_from(value.as_ref())) {
+            (Ok(name), Ok(value)) => {
+                self.headers.insert(name, value);
+            }
+            (Err(_), _) => self.problem = Some(format!("{name:?} is not a header name")),
+            (_, Err(_)) => self.problem = Some(format!("the value of the header {name:?} is not one")),
+        }
+        self
+    }
+
+    /// Selects the subprotocol of the connection, in the answer to `$connect`.
+    ///
+    /// It must be one that the client [offered](crate::Connect::subprotocols); the router makes any other one an
+    /// [`Error`], since the client would close the connection. A browser that offers some fails when none is selected.
+    #[must_use]
+    pub fn subprotocol(self, name: impl AsRef<str>) -> Self {
+        self.header(SEC_WEBSOCKET_PROTOCOL, name)
+    }
+
+    /// Sets the body to a text: at most 128 KB reach a client.
+    #[must_use]
+    pub fn body(mut self, text: impl Into<String>) -> Self {
+        self.body = Some(text.into());
+        self
+    }
+
+    /// Sets the body to a value as JSON.
+    ///
+    /// A value that cannot be made JSON makes the answer an [`Error`].
+    #[must_use]
+    pub fn json<T: Serialize>(mut self, value: &T) -> Self {
+        match serde_json::to_string(value) {
+            Ok(text) => self.body = Some(text),
+            Err(error) => self.problem = Some(format!("the answer cannot be made JSON: {error}")),
+        }
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body, where there is one.
+    pub fn text(&self) -> Option<&str> {
+        self.body.as_deref()
+    }
+
+    /// An answer in the form of the gateway's own error messages.
+    pub(super) fn refusal(status: StatusCode, text: &str, context: &RequestContext) -> Self {
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Refusal<'a> {
+            message: &'a str,
+            connection_id: &'a str,
+            request_id: &'a str,
+        }
+        Self::new(status).json(&Refusal {
+            message: text,
+            connection_id: context.connection_id.as_str(),
+            request_id: context.request_id.as_str(),
+        })
+    }
+}
+
+/// Leaves out the values of the headers and the body.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body", &self.body.as_ref().map(|body| format_args!("{} bytes", body.len()).to_string()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes what a Lambda proxy integration returns; an absent member is left out.
+impl Serialize for Response {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let has_headers = !self.headers.is_empty();
+        let members = [true, has_headers, self.body.is_some()].into_iter().filter(|there| *there).count();
+        let mut response = serializer.serialize_struct("Response", members)?;
+        response.serialize_field("statusCode", &self.status.as_u16())?;
+        if has_headers {
+            response.serialize_field("headers", &HeadersJson(&self.headers))?;
+        }
+        if let Some(body) = &self.body {
+            response.serialize_field("body", body)?;
+        }
+        response.end()
+    }
+}
+
+struct HeadersJson<'a>(&'a HeaderMap);
+
+impl Serialize for HeadersJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            map.serialize_entry(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
+        }
+        map.end()
+    }
+}
