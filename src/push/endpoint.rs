@@ -1,0 +1,235 @@
+//! Where the connections of an API are reached.
+
+use std::env;
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+
+use crate::event::{ApiId, Region, RequestContext, Stage};
+
+/// The address below which an API serves `/@connections`.
+///
+/// | made by | of | right when |
+/// |---|---|---|
+/// | [`new`](Self::new) | API id, region, stage | the API's default endpoint is enabled |
+/// | [`of_request`](Self::of_request) | the event's host and stage | the client did not use a custom domain |
+/// | [`custom_domain`](Self::custom_domain) | domain, mapping key | the domain has that mapping |
+/// | [`from_env`](Self::from_env) | the environment | it is set |
+/// | [`parse`](str::parse) | a URL | – |
+///
+/// See [`@connections`](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html).
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::push::Endpoint;
+///
+/// // What the console shows as connection URL, and what clients connect to, both work.
+/// let endpoint: Endpoint = "wss://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/dev/".parse()?;
+/// assert_eq!(endpoint.as_str(), "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/dev");
+/// assert_eq!(endpoint.region().unwrap().as_str(), "eu-west-1");
+/// # Ok::<(), lambda_websocket::push::InvalidEndpoint>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    url: String,
+    region: Option<Region>,
+}
+
+/// There is no endpoint, or none that can be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidEndpoint {
+    /// The environment does not say where the API is.
+    #[error(
+        "the environment names no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
+         AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+    )]
+    NotInEnvironment {
+        /// The variables that are not set.
+        missing: String,
+    },
+    /// A variable of the environment has a value that cannot be right.
+    #[error("the environment variable {variable} is not usable: {reason}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What was expected.
+        reason: String,
+    },
+    /// Nothing says for which region requests shall be signed.
+    #[error("no region to sign for: the endpoint {url} does not name one, so set AWS_REGION")]
+    NoRegion {
+        /// The endpoint.
+        url: String,
+    },
+    /// The text is not an address.
+    #[error("the endpoint {url:?} is not usable: {expected}")]
+    Url {
+        /// The text.
+        url: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+impl Endpoint {
+    /// The default endpoint of an API, in the partition that the region belongs to.
+    pub fn new(api_id: &ApiId, region: &Region, stage: &Stage) -> Self {
+        let suffix = dns_suffix(region);
+        Self { url: format!("https://{api_id}.execute-api.{region}.{suffix}/{stage}"), region: Some(region.clone()) }
+    }
+
+    /// The endpoint that the event's host and stage make.
+    ///
+    /// Behind a custom domain it is right only when the mapping key equals the stage: use
+    /// [`custom_domain`](Self::custom_domain) there, or [`new`](Self::new) with the event's API id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint::Url`] when the event's host is not one.
+    pub fn of_request(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
+        format!("https://{}/{}", context.domain_name, context.stage).parse()
+    }
+
+    /// The endpoint of a custom domain: its mapping key takes the place of the stage, and may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint::Url`] when the domain or the mapping key is not one.
+    pub fn custom_domain(domain: &str, mapping_key: &str) -> Result<Self, InvalidEndpoint> {
+        format!("https://{domain}/{mapping_key}").parse()
+    }
+
+    /// The endpoint that the environment names.
+    ///
+    /// The first of these that is set: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, `AWS_ENDPOINT_URL`, and
+    /// `API_GATEWAY_ID` with `AWS_REGION` and `STAGE`. Lambda itself sets `AWS_REGION`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`] says which variable is missing or not usable.
+    pub fn from_env() -> Result<Self, InvalidEndpoint> {
+        Self::from_variables(|name| env::var(name).ok())
+    }
+
+    /// The same, with the variables looked up by a function.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`] says which variable is missing or not usable.
+    pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidEndpoint> {
+        let lookup = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
+        for variable in ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL"] {
+            if let Some(url) = lookup(variable) {
+                let endpoint: Self = url.parse().map_err(|error: InvalidEndpoint| InvalidEndpoint::Variable {
+                    variable,
+                    reason: error.to_string(),
+                })?;
+                let region = lookup("AWS_REGION").and_then(|region| Region::new(region).ok());
+                return Ok(Self { region: endpoint.region.or(region), ..endpoint });
+            }
+        }
+        match (lookup("API_GATEWAY_ID"), lookup("AWS_REGION"), lookup("STAGE")) {
+            (Some(api_id), Some(region), Some(stage)) => Ok(Self::new(
+                &variable("API_GATEWAY_ID", &api_id)?,
+                &variable("AWS_REGION", &region)?,
+                &variable("STAGE", &stage)?,
+            )),
+            (api_id, region, stage) => {
+                let missing = [("API_GATEWAY_ID", api_id), ("AWS_REGION", region), ("STAGE", stage)];
+                let missing: Vec<&str> =
+                    missing.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+                Err(InvalidEndpoint::NotInEnvironment { missing: missing.join(", ") })
+            }
+        }
+    }
+
+    /// The address, without a slash at the end.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// The region, where the address or the environment names one. Signatures are made for it.
+    pub fn region(&self) -> Option<&Region> {
+        self.region.as_ref()
+    }
+}
+
+fn variable<T>(variable: &'static str, value: &str) -> Result<T, InvalidEndpoint>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    value.parse().map_err(|error: T::Err| InvalidEndpoint::Variable { variable, reason: error.to_string() })
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    /// Reads an address; `wss://` becomes `https://`, and `/` or `/@connections` at the end is cut off.
+    fn from_str(url: &str) -> Result<Self, InvalidEndpoint> {
+        // An address can carry credentials or a token where it is not one: such a part is not repeated.
+        let shown = url.split(['?', '#']).next().unwrap_or_default();
+        let refuse = |expected| InvalidEndpoint::Url { url: shown.to_owned(), expected };
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(refuse("expected `https://` at its start"));
+        };
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "https" | "wss" => "https",
+            "http" | "ws" => "http",
+            _ => return Err(refuse("expected `https://` at its start")),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(refuse("expected no query and no fragment"));
+        }
+        let rest = rest.trim_end_matches('/');
+        let rest = ["/@connections", "/%40connections"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
+        let normal = format!("{scheme}://{}", rest.trim_end_matches('/'));
+        let uri: Uri = normal.parse().map_err(|_| refuse("expected a host and a path"))?;
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() {
+            return Err(refuse("expected a host"));
+        }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(InvalidEndpoint::Url { url: "…".to_owned(), expected: "expected no user and no password" });
+        }
+        let region = default_endpoint_region(host);
+        if region.is_some() && uri.path().trim_matches('/').is_empty() {
+            return Err(refuse("expected the stage after the host, as in `https://<host>/<stage>`"));
+        }
+        Ok(Self { url: normal, region })
+    }
+}
+
+/// The region of a host such as `a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com`.
+fn default_endpoint_region(host: &str) -> Option<Region> {
+    let mut labels = host.split('.').skip_while(|label| !label.starts_with("execute-api"));
+    labels.next()?;
+    let region = Region::new(labels.next()?).ok()?;
+    let suffix: Vec<&str> = labels.collect();
+    (suffix.join(".") == dns_suffix(&region)).then_some(region)
+}
+
+/// The DNS suffix of the partition that a region belongs to.
+fn dns_suffix(region: &Region) -> &'static str {
+    const PARTITIONS: [(&str, &str); 6] = [
+        ("cn-", "amazonaws.com.cn"),
+        ("us-iso-", "c2s.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov"),
+        ("us-isof-", "csp.hci.ic.gov"),
+        ("eu-isoe-", "cloud.adc-e.uk"),
+        ("eusc-", "amazonaws.eu"),
+    ];
+    PARTITIONS
+        .into_iter()
+        .find(|(prefix, _)| region.as_str().starts_with(prefix))
+        .map_or("amazonaws.com", |(_, suffix)| suffix)
+}

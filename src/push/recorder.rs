@@ -1,0 +1,145 @@
+//! A transport for unit tests.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{ConnectionInfo, Push, PushError};
+use crate::event::ConnectionId;
+
+/// Keeps what is pushed instead of sending it, and fails when it is told to.
+///
+/// Clones share what they record.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::Pusher;
+/// use lambda_websocket::event::ConnectionId;
+/// use lambda_websocket::push::{PushError, Recorder};
+/// use lambda_websocket::route::StatusCode;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let recorder = Recorder::new();
+/// recorder.answer(StatusCode::TOO_MANY_REQUESTS);
+/// let connection_id = ConnectionId::new("L0SM9cOFvHcCIhw=")?;
+/// Pusher::new(recorder.clone()).send_text(&connection_id, "throttled, then delivered").await?;
+/// assert_eq!((recorder.attempts(), recorder.pushes().len()), (2, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Recorder {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    attempts: usize,
+    pushes: Vec<Pushed>,
+    closed: BTreeSet<ConnectionId>,
+    answers: VecDeque<StatusCode>,
+}
+
+/// A payload that was pushed.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// To which connection.
+    pub connection_id: ConnectionId,
+    /// What.
+    pub payload: Bytes,
+}
+
+impl Pushed {
+    /// The payload as the client sees it: what is not UTF-8 is replaced by U+FFFD.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+}
+
+/// Shows the length of the payload only.
+impl fmt::Debug for Pushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pushed({}, {} bytes)", self.connection_id, self.payload.len())
+    }
+}
+
+impl Recorder {
+    /// A recorder to which every connection is open.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers the next attempt that is not answered yet with this status.
+    pub fn answer(&self, status: StatusCode) {
+        self.state().answers.push_back(status);
+    }
+
+    /// Closes a connection: from now on it is gone.
+    pub fn hang_up(&self, connection_id: &ConnectionId) {
+        self.state().closed.insert(connection_id.clone());
+    }
+
+    /// What was pushed, in order.
+    pub fn pushes(&self) -> Vec<Pushed> {
+        self.state().pushes.clone()
+    }
+
+    /// Which connections are closed, in the order of their ids.
+    pub fn closed(&self) -> Vec<ConnectionId> {
+        self.state().closed.iter().cloned().collect()
+    }
+
+    /// How many attempts were made, failed ones included.
+    pub fn attempts(&self) -> usize {
+        self.state().attempts
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attempt(&self, connection_id: &ConnectionId, size: usize) -> Result<MutexGuard<'_, State>, PushError> {
+        let mut state = self.state();
+        state.attempts = state.attempts.saturating_add(1);
+        let open = if state.closed.contains(connection_id) { StatusCode::GONE } else { StatusCode::OK };
+        let status = state.answers.pop_front().unwrap_or(open);
+        match PushError::of_answer(connection_id, size, status, None, b"") {
+            Some(error) => Err(error),
+            None => Ok(state),
+        }
+    }
+}
+
+#[async_trait]
+impl Push for Recorder {
+    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
+        let mut state = self.attempt(connection_id, payload.len())?;
+        state.pushes.push(Pushed { connection_id: connection_id.clone(), payload });
+        Ok(())
+    }
+
+    async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        let _open = self.attempt(connection_id, 0)?;
+        let now = SystemTime::now();
+        Ok(ConnectionInfo::new(now, now))
+    }
+
+    async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
+        self.attempt(connection_id, 0)?.closed.insert(connection_id.clone());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("attempts", &self.attempts()).finish_non_exhaustive()
+    }
+}
