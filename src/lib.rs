@@ -1,7 +1,9 @@
 //! x
-#![warn(missing_docs)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 pub mod authorizer;
 pub mod event;
+#[cfg(feature = "local")]
+pub mod local;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod route;

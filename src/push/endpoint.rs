@@ -83,6 +83,7 @@ impl Endpoint {
 
     /// The endpoint that the event's host and stage make.
     ///
+    /// A host with a port is a local gateway, and is reached by plain HTTP: API Gateway's own hosts have none.
     /// Behind a custom domain it is right only when the mapping key equals the stage: use
     /// [`custom_domain`](Self::custom_domain) there, or [`new`](Self::new) with the event's API id.
     ///
@@ -90,7 +91,16 @@ impl Endpoint {
     ///
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn of_request(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
-        format!("https://{}/{}", context.domain_name, context.stage).parse()
+        let host = &context.domain_name;
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let scheme = if has_port { "http" } else { "https" };
+        format!("{scheme}://{host}/{}", context.stage).parse()
+    }
+
+    /// The endpoint of a gateway on this machine.
+    #[cfg(feature = "local")]
+    pub(crate) fn local(address: std::net::SocketAddr, stage: &Stage) -> Self {
+        Self { url: format!("http://{address}/{stage}"), region: Region::new("us-east-1").ok() }
     }
 
     /// The endpoint of a custom domain: its mapping key takes the place of the stage, and may be empty.

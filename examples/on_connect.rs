@@ -1,0 +1,35 @@
+//! What happens when a client connects? The route `$connect`, which knows what the authorizer found out.
+//!
+//! ```sh
+//! cargo build --release --example on_connect --no-default-features --features runtime
+//! ```
+
+use lambda_websocket::{Connect, Result, Route, Router};
+use serde::Deserialize;
+
+/// What the authorizer hands on.
+#[derive(Deserialize)]
+struct Session {
+    org: u64,
+}
+
+/// Lets every client in that the authorizer let through.
+pub struct OnConnect;
+
+impl Route for OnConnect {
+    const KEY: &'static str = "$connect";
+    type Event = Connect;
+    type Reply = ();
+
+    async fn handle(&self, event: Connect) -> Result<()> {
+        let session: Session = event.context()?;
+        tracing::info!(principal = event.principal_id(), org = session.org, "connected");
+        Ok(())
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    tracing_subscriber::fmt().without_time().with_ansi(false).init();
+    lambda_websocket::run(Router::new().route(OnConnect)).await
+}

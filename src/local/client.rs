@@ -1,0 +1,260 @@
+//! A WebSocket client for tests.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+
+/// A client of the gateway, for tests: everything that waits gives up after five seconds and says what it waited for.
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+    subprotocol: Option<String>,
+    patience: Duration,
+}
+
+/// Something else happened than the test waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The handshake was answered with another status than 101.
+    #[error("the handshake was refused with {status}: {body}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The `x-amzn-ErrorType` header.
+        error_type: Option<String>,
+        /// The body.
+        body: String,
+    },
+    /// The connection was closed while the test waited for something.
+    #[error("the connection was closed with {code} {reason:?}, while waiting for {awaited}")]
+    Closed {
+        /// The close code; 1006 when there was no close frame.
+        code: u16,
+        /// The reason.
+        reason: String,
+        /// What the test waited for.
+        awaited: &'static str,
+    },
+    /// Nothing came.
+    #[error("nothing came within {} ms, while waiting for {awaited}", .patience.as_millis())]
+    TimedOut {
+        /// What the test waited for.
+        awaited: &'static str,
+        /// How long.
+        patience: Duration,
+    },
+    /// Something came that the test did not wait for.
+    #[error("{found} came, while waiting for {awaited}")]
+    Unexpected {
+        /// What came.
+        found: String,
+        /// What the test waited for.
+        awaited: &'static str,
+    },
+    /// The socket failed.
+    #[error("the socket failed")]
+    Socket(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ClientError {
+    /// The status with which the handshake was refused.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for ClientError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Http(response) => Self::Refused {
+                status: response.status(),
+                error_type: response
+                    .headers()
+                    .get("x-amzn-errortype")
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned),
+                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+            },
+            other => Self::Socket(Box::new(other)),
+        }
+    }
+}
+
+impl Client {
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    pub(super) async fn connect(
+        address: SocketAddr,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, ClientError> {
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            let socket = |error: http::Error| ClientError::Socket(Box::new(error));
+            let name = HeaderName::try_from(*name).map_err(|error| socket(error.into()))?;
+            let value = HeaderValue::try_from(*value).map_err(|error| socket(error.into()))?;
+            request.headers_mut().append(name, value);
+        }
+        // A handshake lasts as long as authorizer and `$connect` do, which may be 29 seconds each.
+        let patience = Duration::from_secs(60);
+        let connecting = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
+            Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await?)
+        };
+        let (socket, response) = timeout(patience, connecting)
+            .await
+            .map_err(|_| ClientError::TimedOut { awaited: "the answer to the handshake", patience })??;
+        let subprotocol = response
+            .headers()
+            .get("sec-websocket-protocol")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        Ok(Self { socket, subprotocol, patience: Self::PATIENCE })
+    }
+
+    /// Waits this long, instead of five seconds.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The subprotocol that was selected.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// Sends a value as JSON in a text frame.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Socket`] when the value cannot be made JSON or the socket fails.
+    pub async fn send_json(&mut self, value: &(impl Serialize + Sync + ?Sized)) -> Result<(), ClientError> {
+        let text = serde_json::to_string(value).map_err(|error| ClientError::Socket(Box::new(error)))?;
+        self.send_text(text).await
+    }
+
+    /// Sends a text frame.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Socket`] when the socket fails.
+    pub async fn send_text(&mut self, text: impl Into<String>) -> Result<(), ClientError> {
+        self.send(Frame::text(text.into())).await
+    }
+
+    /// Sends a binary frame, which API Gateway does not take.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Socket`] when the socket fails.
+    pub async fn send_binary(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), ClientError> {
+        self.send(Frame::binary(bytes.into())).await
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), ClientError> {
+        let patience = self.patience;
+        timeout(patience, self.socket.send(frame))
+            .await
+            .map_err(|_| ClientError::TimedOut { awaited: "a frame to leave", patience })??;
+        Ok(())
+    }
+
+    /// Waits for a text frame.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when something else happens.
+    pub async fn next_text(&mut self) -> Result<String, ClientError> {
+        const AWAITED: &str = "a text frame";
+        match self.next(AWAITED).await? {
+            Frame::Text(text) => Ok(text.as_str().to_owned()),
+            other => Err(unexpected(&other, AWAITED)),
+        }
+    }
+
+    /// Waits for a text frame with JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when something else happens.
+    pub async fn next_json(&mut self) -> Result<Value, ClientError> {
+        let text = self.next_text().await?;
+        serde_json::from_str(&text)
+            .map_err(|_| ClientError::Unexpected { found: format!("the text {text:?}"), awaited: "JSON" })
+    }
+
+    /// Waits for the connection to be closed: its code and reason; 1005 for none, 1006 without a close frame.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when something else happens.
+    pub async fn closed(&mut self) -> Result<(u16, String), ClientError> {
+        const AWAITED: &str = "the connection to be closed";
+        match self.next(AWAITED).await {
+            Err(ClientError::Closed { code, reason, .. }) => Ok((code, reason)),
+            Err(error) => Err(error),
+            Ok(frame) => Err(unexpected(&frame, AWAITED)),
+        }
+    }
+
+    /// Closes the connection with a code and a reason, and waits for the gateway to agree.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when something else happens.
+    pub async fn close(mut self, code: u16, reason: &str) -> Result<(), ClientError> {
+        let frame = CloseFrame { code: code.into(), reason: reason.to_owned().into() };
+        self.send(Frame::Close(Some(frame))).await?;
+        self.closed().await.map(drop)
+    }
+
+    async fn next(&mut self, awaited: &'static str) -> Result<Frame, ClientError> {
+        let patience = self.patience;
+        let closed = |code, reason: String| ClientError::Closed { code, reason, awaited };
+        loop {
+            let frame = timeout(patience, self.socket.next())
+                .await
+                .map_err(|_| ClientError::TimedOut { awaited, patience })?;
+            return match frame {
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
+                Some(Ok(Frame::Close(Some(CloseFrame { code, reason })))) => {
+                    Err(closed(code.into(), reason.as_str().to_owned()))
+                }
+                Some(Ok(Frame::Close(None))) => Err(closed(1005, String::new())),
+                Some(Ok(frame)) => Ok(frame),
+                Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) | None => Err(closed(1006, String::new())),
+                Some(Err(error)) => Err(error.into()),
+            };
+        }
+    }
+}
+
+fn unexpected(frame: &Frame, awaited: &'static str) -> ClientError {
+    let found = match frame {
+        Frame::Text(text) => format!("the text {:?}", text.as_str()),
+        Frame::Binary(bytes) => format!("a binary frame of {} bytes", bytes.len()),
+        _ => "a control frame".to_owned(),
+    };
+    ClientError::Unexpected { found, awaited }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("subprotocol", &self.subprotocol).finish_non_exhaustive()
+    }
+}

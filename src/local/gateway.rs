@@ -1,0 +1,580 @@
+//! The rules of API Gateway as a pure state machine.
+//!
+//! Inputs are what happens to the gateway: an upgrade, a frame, the answer of a function, a call of `@connections`, time
+//! passing. Each returns the effects that the outside has to carry out. Time comes in as a value and randomness from a
+//! seed, so a test can let two hours pass in no time and see the same ids twice.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Map, Value};
+
+use super::answer::{self, ProxyAnswer};
+use super::event::{Handshake, Origin, Parts, iso_time};
+use super::function::FunctionError;
+use super::identity::IdentitySource;
+use super::selection::RouteSelection;
+use crate::authorizer::{Decision, RouteArn};
+use crate::event::{ApiId, ConnectionId, MessageId, Region, RequestId, RouteKey, Stage};
+
+/// How an API is set up.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    pub(super) api_id: ApiId,
+    pub(super) region: Region,
+    pub(super) stages: BTreeMap<Stage, Vec<(String, String)>>,
+    pub(super) selection: RouteSelection,
+    pub(super) routes: BTreeMap<RouteKey, Integration>,
+    pub(super) authorizer: Option<Authorizer>,
+    pub(super) idle_timeout: Duration,
+    pub(super) lifetime: Duration,
+}
+
+impl Api {
+    pub(super) const ACCOUNT: &'static str = "123456789012";
+    pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+    pub(super) const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
+    pub(super) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+}
+
+/// Which function a route calls, and whether the client gets its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Integration {
+    pub(super) function: FunctionId,
+    pub(super) two_way: bool,
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Authorizer {
+    pub(super) function: FunctionId,
+    pub(super) identity_sources: Vec<IdentitySource>,
+}
+
+/// The place of a function in the list of those that the outside can call.
+pub(super) type FunctionId = usize;
+
+/// One call of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct CallId(u64);
+
+/// What the outside has to do.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Call a function; its answer comes back as [`Machine::answered`].
+    Invoke { call: CallId, function: FunctionId, payload: Vec<u8>, timeout: Duration },
+    /// Answer the upgrade with 101.
+    Accept { connection: ConnectionId, subprotocol: Option<String> },
+    /// Answer the upgrade with this instead.
+    Refuse { connection: ConnectionId, refusal: Refusal },
+    /// Send a text frame.
+    Send { connection: ConnectionId, text: String },
+    /// Send a close frame and let the socket go.
+    Close { connection: ConnectionId, code: u16, reason: &'static str },
+}
+
+/// An HTTP answer that says no.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) error_type: Option<&'static str>,
+    pub(super) body: String,
+}
+
+/// The answer to a `POST` on `@connections`, as far as the rules know it.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    /// Hand the text to the connection's socket; a full buffer is a 429.
+    To(ConnectionId),
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+struct Connection {
+    origin: Origin,
+    last_active_at: SystemTime,
+    authorizer: Option<Map<String, Value>>,
+    // There until `$connect` has been answered.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    handshake: Handshake,
+    request_id: RequestId,
+    trace_id: String,
+}
+
+#[derive(Debug)]
+struct Call {
+    connection: ConnectionId,
+    request_id: RequestId,
+    started: SystemTime,
+    due: SystemTime,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Authorize,
+    Connect,
+    Message { two_way: bool },
+    Disconnect,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Call(CallId),
+    Connection(ConnectionId),
+}
+
+pub(super) struct Machine {
+    api: Api,
+    random: StdRng,
+    connections: HashMap<ConnectionId, Connection>,
+    calls: HashMap<CallId, Call>,
+    next_call: u64,
+    due: BTreeSet<(SystemTime, Due)>,
+}
+
+impl Machine {
+    pub(super) fn new(api: Api, seed: u64) -> Self {
+        Self {
+            api,
+            random: StdRng::seed_from_u64(seed),
+            connections: HashMap::new(),
+            calls: HashMap::new(),
+            next_call: 0,
+            due: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn has_stage(&self, stage: &str) -> bool {
+        self.api.stages.keys().any(|known| known == stage)
+    }
+
+    /// When [`tick`](Self::tick) next has something to do.
+    pub(super) fn next_due(&self) -> Option<SystemTime> {
+        self.due.first().map(|(time, _)| *time)
+    }
+
+    /// The connections that are open.
+    pub(super) fn open_connections(&self) -> Vec<ConnectionId> {
+        self.connections.iter().filter(|(_, connection)| connection.pending.is_none()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A client asks for a connection. The verdict comes as [`Effect::Accept`] or [`Effect::Refuse`] (CON-1).
+    pub(super) fn upgrade(
+        &mut self,
+        now: SystemTime,
+        stage: Stage,
+        handshake: Handshake,
+    ) -> (ConnectionId, Vec<Effect>) {
+        let connection_id: ConnectionId = self.id();
+        let request_id: RequestId = self.id();
+        let trace_id = self.trace_id(now);
+        let origin = Origin {
+            api_id: self.api.api_id.clone(),
+            stage,
+            connection_id: connection_id.clone(),
+            domain_name: handshake.header("host").unwrap_or_default().to_owned(),
+            source_ip: handshake.source_ip,
+            user_agent: handshake.header("user-agent").map(str::to_owned),
+            connected_at: now,
+        };
+        let pending = Pending { handshake, request_id, trace_id };
+        let connection = Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending) };
+        self.connections.insert(connection_id.clone(), connection);
+        let effects = match self.api.authorizer.clone() {
+            Some(authorizer) => self.authorize(now, &connection_id, &authorizer),
+            None => self.connect(now, &connection_id),
+        };
+        (connection_id, effects)
+    }
+
+    /// AUT-3: without its identity sources a request is refused before the authorizer is asked.
+    fn authorize(&mut self, now: SystemTime, id: &ConnectionId, authorizer: &Authorizer) -> Vec<Effect> {
+        let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
+        let origin = &connection.origin;
+        let variables = self.stage_variables(&origin.stage);
+        let context = [
+            ("identity.sourceIp", origin.source_ip.to_string()),
+            ("identity.userAgent", origin.user_agent.clone().unwrap_or_default()),
+            ("domainName", origin.domain_name.clone()),
+            ("stage", origin.stage.to_string()),
+            ("apiId", origin.api_id.to_string()),
+            ("connectionId", id.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value));
+        let is_there = |source: &IdentitySource| source.is_in(&pending.handshake, variables, &context);
+        if !authorizer.identity_sources.iter().all(is_there) {
+            return self.refuse(id, 401, None, "Unauthorized");
+        }
+        let request_id = pending.request_id.clone();
+        let parts = Parts { origin, request_id: &request_id, now, authorizer: None, stage_variables: variables };
+        let payload = match self.connect_arn(origin) {
+            Some(arn) => parts.authorize(&pending.handshake, &pending.trace_id, &arn),
+            None => return self.refuse(id, 500, None, "Internal server error"),
+        };
+        self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, Api::INTEGRATION_TIMEOUT)
+    }
+
+    /// CON-4: without a `$connect` route every connection is accepted.
+    fn connect(&mut self, now: SystemTime, id: &ConnectionId) -> Vec<Effect> {
+        let Some(integration) = self.api.routes.get(RouteKey::CONNECT).copied() else { return self.accept(now, id, None) };
+        let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
+        let request_id = pending.request_id.clone();
+        let parts = self.parts(connection, &request_id, now);
+        let payload = parts.connect(&pending.handshake, &pending.trace_id);
+        self.invoke(now, id, &request_id, Purpose::Connect, integration.function, payload, integration.timeout)
+    }
+
+    /// CON-5: only a subprotocol that the client offered is passed on.
+    fn accept(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
+        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
+        let Some(pending) = connection.pending.take() else { return Vec::new() };
+        let subprotocol = selected.filter(|selected| pending.handshake.subprotocols().any(|offered| offered == selected));
+        // Only the event for `$connect` itself tells how long the authorizer took (EVT-14).
+        if let Some(authorizer) = &mut connection.authorizer {
+            authorizer.remove(crate::event::wire::INTEGRATION_LATENCY);
+        }
+        connection.last_active_at = now;
+        let due = connection_due(&self.api, connection);
+        self.due.insert((due, Due::Connection(id.clone())));
+        vec![Effect::Accept { connection: id.clone(), subprotocol }]
+    }
+
+    /// CON-8, and DIS-2: a refused connection never was, so `$disconnect` is not called.
+    fn refuse(&mut self, id: &ConnectionId, status: u16, error_type: Option<&'static str>, text: &str) -> Vec<Effect> {
+        let Some(pending) = self.connections.remove(id).and_then(|connection| connection.pending) else {
+            return Vec::new();
+        };
+        let body = frame_text(text, id, &pending.request_id);
+        vec![Effect::Refuse { connection: id.clone(), refusal: Refusal { status, error_type, body } }]
+    }
+
+    /// A client sent a text message.
+    pub(super) fn message(&mut self, now: SystemTime, id: &ConnectionId, body: &str) -> Vec<Effect> {
+        if !self.touch(now, id) {
+            return Vec::new();
+        }
+        let request_id: RequestId = self.id();
+        let message_id: MessageId = self.id();
+        let Some((route_key, integration)) = self.select(body) else {
+            // RTE-4
+            return vec![Effect::Send { connection: id.clone(), text: frame_text("Forbidden", id, &request_id) }];
+        };
+        let Some(connection) = self.connections.get(id) else { return Vec::new() };
+        let payload = self.parts(connection, &request_id, now).message(&route_key, &message_id, body);
+        let purpose = Purpose::Message { two_way: integration.two_way };
+        self.invoke(now, id, &request_id, purpose, integration.function, payload, integration.timeout)
+    }
+
+    /// RTE-3 and RTE-5: an exact match of a custom key, else `$default`.
+    fn select(&self, body: &str) -> Option<(String, Integration)> {
+        let custom = self.api.selection.select(body).filter(|key| !key.starts_with('$'));
+        custom
+            .and_then(|key| self.api.routes.get(key.as_str()).map(|integration| (key, *integration)))
+            .or_else(|| {
+                self.api.routes.get(RouteKey::DEFAULT).map(|integration| (RouteKey::DEFAULT.to_owned(), *integration))
+            })
+    }
+
+    /// The client broke a rule of the gateway: it is closed with this code (LIM-1, LIM-2).
+    pub(super) fn violation(
+        &mut self,
+        now: SystemTime,
+        id: &ConnectionId,
+        code: u16,
+        reason: &'static str,
+    ) -> Vec<Effect> {
+        self.close(now, id, code, reason)
+    }
+
+    /// The socket is closed from the client's side, or lost (EVT-15).
+    pub(super) fn closed(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
+        let Some(connection) = self.connections.remove(id) else { return Vec::new() };
+        let Some(integration) = self.api.routes.get(RouteKey::DISCONNECT).copied() else { return Vec::new() };
+        let request_id: RequestId = self.id();
+        let payload = self.parts(&connection, &request_id, now).disconnect(code, reason);
+        self.invoke(now, id, &request_id, Purpose::Disconnect, integration.function, payload, integration.timeout)
+    }
+
+    /// The gateway closes a connection.
+    fn close(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &'static str) -> Vec<Effect> {
+        if !self.connections.contains_key(id) {
+            return Vec::new();
+        }
+        let mut effects = vec![Effect::Close { connection: id.clone(), code, reason }];
+        effects.extend(self.closed(now, id, code, reason));
+        effects
+    }
+
+    /// Closes every open connection, as a gateway that goes away.
+    pub(super) fn close_all(&mut self, now: SystemTime) -> Vec<Effect> {
+        let open = self.open_connections();
+        open.iter().flat_map(|id| self.close(now, id, 1001, "Going away")).collect()
+    }
+
+    /// A function answered, or failed.
+    pub(super) fn answered(
+        &mut self,
+        now: SystemTime,
+        call: CallId,
+        answer: Result<Vec<u8>, FunctionError>,
+    ) -> Vec<Effect> {
+        // An answer after the time limit is not awaited any more (MSG-4).
+        let Some(Call { connection, request_id, started, due, purpose }) = self.calls.remove(&call) else {
+            return Vec::new();
+        };
+        self.due.remove(&(due, Due::Call(call)));
+        match purpose {
+            Purpose::Authorize => self.authorized(now, &connection, started, answer),
+            Purpose::Connect => match answer.ok().and_then(|answer| ProxyAnswer::parse(&answer)) {
+                // CON-2
+                Some(answer) if (200..300).contains(&answer.status) => {
+                    self.accept(now, &connection, answer.header("sec-websocket-protocol"))
+                }
+                Some(answer) => self.refuse(&connection, answer.status, None, answer.reason()),
+                // CON-3
+                None => self.refuse(&connection, 502, None, "Internal server error"),
+            },
+            Purpose::Message { two_way } => {
+                if !self.touch(now, &connection) {
+                    return Vec::new();
+                }
+                let text = match answer.ok().and_then(|answer| ProxyAnswer::parse(&answer)) {
+                    // MSG-2
+                    Some(answer) if two_way => answer.body.filter(|body| !body.is_empty()),
+                    // MSG-1
+                    Some(_) => None,
+                    // MSG-3
+                    None => Some(frame_text("Internal server error", &connection, &request_id)),
+                };
+                text.map(|text| Effect::Send { connection, text }).into_iter().collect()
+            }
+            Purpose::Disconnect => Vec::new(),
+        }
+    }
+
+    fn authorized(
+        &mut self,
+        now: SystemTime,
+        id: &ConnectionId,
+        started: SystemTime,
+        answer: Result<Vec<u8>, FunctionError>,
+    ) -> Vec<Effect> {
+        let response = match answer {
+            Ok(answer) => match answer::authorization(&answer) {
+                Ok(response) => response,
+                // AUT-4, AUT-8
+                Err(error_type) => return self.refuse(id, 500, error_type, "Internal server error"),
+            },
+            // AUT-7
+            Err(error) if error.message == "Unauthorized" => return self.refuse(id, 401, None, "Unauthorized"),
+            Err(_) => return self.refuse(id, 500, None, "Internal server error"),
+        };
+        let Some(arn) = self.connections.get(id).and_then(|connection| self.connect_arn(&connection.origin)) else {
+            return Vec::new();
+        };
+        // AUT-5
+        match response.policy_document().evaluate(&arn) {
+            Decision::Allow => {}
+            Decision::Deny => {
+                return self.refuse(id, 403, None, "User is not authorized to access this resource with an explicit deny");
+            }
+            Decision::ImplicitDeny => {
+                return self.refuse(id, 403, None, "User is not authorized to access this resource");
+            }
+        }
+        let latency = now.duration_since(started).unwrap_or_default().as_millis();
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.authorizer = Some(answer::downstream(&response, latency));
+        }
+        self.connect(now, id)
+    }
+
+    /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
+    pub(super) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Delivery {
+        match self.locate(stage, raw_id) {
+            Ok(id) => {
+                self.touch(now, &id);
+                Delivery::To(id)
+            }
+            Err(refusal) => Delivery::Refused(refusal),
+        }
+    }
+
+    /// `GET /<stage>/@connections/<id>` (MGT-2).
+    pub(super) fn info(&self, stage: &str, raw_id: &str) -> Result<String, Refusal> {
+        let id = self.locate(stage, raw_id)?;
+        let Some(connection) = self.connections.get(&id) else { return Err(gone()) };
+        let info = serde_json::json!({
+            "connectedAt": iso_time(connection.origin.connected_at),
+            "identity": {
+                "sourceIp": connection.origin.source_ip,
+                "userAgent": connection.origin.user_agent,
+            },
+            "lastActiveAt": iso_time(connection.last_active_at),
+        });
+        Ok(info.to_string())
+    }
+
+    /// `DELETE /<stage>/@connections/<id>` (MGT-9).
+    pub(super) fn delete(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<Vec<Effect>, Refusal> {
+        let id = self.locate(stage, raw_id)?;
+        let mut effects = vec![Effect::Close { connection: id.clone(), code: 1000, reason: "" }];
+        effects.extend(self.closed(now, &id, 1000, "Connection Closed Normally"));
+        Ok(effects)
+    }
+
+    /// CON-6: a connection that is not open yet is gone too.
+    fn locate(&self, stage: &str, raw_id: &str) -> Result<ConnectionId, Refusal> {
+        let well_formed = raw_id.len() == 16
+            && raw_id.strip_suffix('=').is_some_and(|id| {
+                id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+            });
+        let id = ConnectionId::new(raw_id).ok().filter(|_| well_formed).ok_or_else(|| Refusal {
+            status: 400,
+            error_type: Some("BadRequestException"),
+            body: serde_json::json!({"message": format!("Invalid connectionId: {raw_id}")}).to_string(),
+        })?;
+        match self.connections.get(&id) {
+            Some(connection) if connection.pending.is_none() && connection.origin.stage == *stage => Ok(id),
+            _ => Err(gone()),
+        }
+    }
+
+    /// Time passes: calls run out of time, connections grow idle or old.
+    pub(super) fn tick(&mut self, now: SystemTime) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while self.next_due().is_some_and(|time| time <= now) {
+            match self.due.pop_first() {
+                Some((_, Due::Call(call))) => effects.extend(self.timed_out(now, call)),
+                Some((_, Due::Connection(id))) => effects.extend(self.expired(now, id)),
+                None => break,
+            }
+        }
+        effects
+    }
+
+    /// MSG-4: the function runs on, but nobody waits for it.
+    fn timed_out(&mut self, now: SystemTime, call: CallId) -> Vec<Effect> {
+        let Some(Call { connection, request_id, purpose, .. }) = self.calls.remove(&call) else { return Vec::new() };
+        match purpose {
+            Purpose::Authorize => self.refuse(&connection, 500, None, "Internal server error"),
+            Purpose::Connect => self.refuse(&connection, 504, None, "Endpoint request timed out"),
+            Purpose::Message { .. } if self.touch(now, &connection) => {
+                let text = frame_text("Endpoint request timed out", &connection, &request_id);
+                vec![Effect::Send { connection, text }]
+            }
+            Purpose::Message { .. } | Purpose::Disconnect => Vec::new(),
+        }
+    }
+
+    /// LIM-3: ten idle minutes, or two hours.
+    fn expired(&mut self, now: SystemTime, id: ConnectionId) -> Vec<Effect> {
+        let Some(connection) = self.connections.get(&id) else { return Vec::new() };
+        let due = connection_due(&self.api, connection);
+        if due <= now {
+            return self.close(now, &id, 1001, "Going away");
+        }
+        self.due.insert((due, Due::Connection(id)));
+        Vec::new()
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call of a function has this many parts")]
+    fn invoke(
+        &mut self,
+        now: SystemTime,
+        connection: &ConnectionId,
+        request_id: &RequestId,
+        purpose: Purpose,
+        function: FunctionId,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Vec<Effect> {
+        let call = CallId(self.next_call);
+        self.next_call = self.next_call.wrapping_add(1);
+        let due = now.checked_add(timeout).unwrap_or(now);
+        self.due.insert((due, Due::Call(call)));
+        let (connection, request_id) = (connection.clone(), request_id.clone());
+        self.calls.insert(call, Call { connection, request_id, started: now, due, purpose });
+        vec![Effect::Invoke { call, function, payload, timeout }]
+    }
+
+    /// A data frame in either direction starts the idle time anew. Whether the connection is open.
+    fn touch(&mut self, now: SystemTime, id: &ConnectionId) -> bool {
+        match self.connections.get_mut(id).filter(|connection| connection.pending.is_none()) {
+            Some(connection) => {
+                connection.last_active_at = now;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn pending(&self, id: &ConnectionId) -> Option<(&Connection, &Pending)> {
+        let connection = self.connections.get(id)?;
+        Some((connection, connection.pending.as_ref()?))
+    }
+
+    fn parts<'a>(&'a self, connection: &'a Connection, request_id: &'a RequestId, now: SystemTime) -> Parts<'a> {
+        Parts {
+            origin: &connection.origin,
+            request_id,
+            now,
+            authorizer: connection.authorizer.as_ref(),
+            stage_variables: self.stage_variables(&connection.origin.stage),
+        }
+    }
+
+    fn stage_variables(&self, stage: &Stage) -> &[(String, String)] {
+        self.api.stages.get(stage).map_or(&[], Vec::as_slice)
+    }
+
+    fn connect_arn(&self, origin: &Origin) -> Option<RouteArn> {
+        let (region, account) = (&self.api.region, Api::ACCOUNT);
+        format!("arn:aws:execute-api:{region}:{account}:{}/{}/$connect", origin.api_id, origin.stage).parse().ok()
+    }
+
+    /// EVT-12: URL-safe base64 of 11 bytes. Every such text is a legal identifier.
+    fn id<T: std::str::FromStr>(&mut self) -> T {
+        loop {
+            let mut bytes = [0_u8; 11];
+            self.random.fill_bytes(&mut bytes);
+            if let Ok(id) = URL_SAFE.encode(bytes).parse() {
+                return id;
+            }
+        }
+    }
+
+    fn trace_id(&mut self, now: SystemTime) -> String {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let [high, low] = [self.random.next_u32(), self.random.next_u32()];
+        format!("Root=1-{:08x}-{high:08x}{low:08x}{:08x}", seconds & 0xffff_ffff, self.random.next_u32())
+    }
+}
+
+fn connection_due(api: &Api, connection: &Connection) -> SystemTime {
+    let idle = connection.last_active_at.checked_add(api.idle_timeout);
+    let old = connection.origin.connected_at.checked_add(api.lifetime);
+    match (idle, old) {
+        (Some(idle), Some(old)) => idle.min(old),
+        (one, other) => one.or(other).unwrap_or(connection.last_active_at),
+    }
+}
+
+/// MGT-3: 410 with the error's type and an empty body.
+fn gone() -> Refusal {
+    Refusal { status: 410, error_type: Some("GoneException"), body: String::new() }
+}
+
+/// The gateway's own messages, with exactly this spacing (RTE-4).
+fn frame_text(message: &str, connection: &ConnectionId, request_id: &RequestId) -> String {
+    format!(r#"{{"message": "{message}", "connectionId":"{connection}", "requestId":"{request_id}"}}"#)
+}

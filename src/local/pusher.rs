@@ -1,0 +1,70 @@
+//! Pushing into the gateway from the same process.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::server::{Answer, Managed, Server};
+use crate::event::ConnectionId;
+use crate::push::{ConnectionInfo, Push, PushError};
+
+/// The `@connections` API, called as a function.
+#[derive(Debug)]
+pub(super) struct InProcess {
+    server: Arc<OnceLock<Server>>,
+    stage: String,
+}
+
+impl InProcess {
+    pub(super) fn new(server: Arc<OnceLock<Server>>, stage: String) -> Self {
+        Self { server, stage }
+    }
+
+    fn call(&self, connection_id: &ConnectionId, size: usize, managed: Managed) -> Result<Answer, PushError> {
+        let server = self.server.get().ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
+        let answer = server.manage(&self.stage, connection_id.as_str(), managed);
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        match PushError::of_answer(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
+    }
+}
+
+#[async_trait]
+impl Push for InProcess {
+    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
+        self.call(connection_id, payload.len(), Managed::Post(payload)).map(drop)
+    }
+
+    async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Info {
+            connected_at: String,
+            last_active_at: String,
+            identity: Identity,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Identity {
+            source_ip: Option<std::net::IpAddr>,
+            user_agent: Option<String>,
+        }
+        let answer = self.call(connection_id, 0, Managed::Get)?;
+        let info: Info =
+            serde_json::from_str(&answer.body).map_err(|source| PushError::Unreachable { source: Box::new(source) })?;
+        let time = |text: &str| text.parse().map_or(UNIX_EPOCH, |time: Timestamp| SystemTime::from(time));
+        Ok(ConnectionInfo::new(time(&info.connected_at), time(&info.last_active_at))
+            .with_client(info.identity.source_ip, info.identity.user_agent))
+    }
+
+    async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
+        self.call(connection_id, 0, Managed::Delete).map(drop)
+    }
+}

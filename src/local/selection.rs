@@ -1,0 +1,193 @@
+//! Route selection expressions: what a message selects.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// A route selection expression, such as `$request.body.action`.
+///
+/// Variables are `$request.body.<path>` and `${request.body.<path>}`, where a path is names joined by dots. They may stand
+/// between static text, in which `\$` is a dollar sign.
+///
+/// See [route selection expressions](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSelection {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Static(String),
+    Body(Vec<String>),
+}
+
+/// The text is not a route selection expression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a route selection expression: expected `$request.body.<path>` or `${{request.body.<path>}}` at \
+     byte {position}"
+)]
+pub struct InvalidRouteSelection {
+    text: String,
+    position: usize,
+}
+
+impl RouteSelection {
+    /// What a message's body selects: a text to compare with the route keys, or `None` for `$default`.
+    ///
+    /// Without a variable the expression does not look at the body. A value that is missing is empty text; `null`, an
+    /// object, and a body that is not JSON select `$default`.
+    pub(super) fn select(&self, body: &str) -> Option<String> {
+        if let [Part::Static(text)] = self.parts.as_slice() {
+            return Some(text.clone());
+        }
+        let body: Value = serde_json::from_str(body).ok()?;
+        self.parts.iter().try_fold(String::new(), |mut selected, part| {
+            match part {
+                Part::Static(text) => selected.push_str(text),
+                Part::Body(path) => {
+                    let value = path.iter().try_fold(&body, |value, name| value.get(name));
+                    if let Some(value) = value {
+                        selected.push_str(&text_of(value)?);
+                    }
+                }
+            }
+            Some(selected)
+        })
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(text_of).collect();
+            Some(format!("[{}]", items?.join(", ")))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+/// `$request.body.action`, the usual one.
+impl Default for RouteSelection {
+    fn default() -> Self {
+        let action = Part::Body(vec!["action".to_owned()]);
+        Self { text: "$request.body.action".to_owned(), parts: vec![action] }
+    }
+}
+
+impl fmt::Display for RouteSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for RouteSelection {
+    type Err = InvalidRouteSelection;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRouteSelection> {
+        const BODY: &str = "request.body.";
+        let error =
+            |rest: &str| InvalidRouteSelection { text: text.to_owned(), position: text.len().saturating_sub(rest.len()) };
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(next) = rest.chars().next() {
+            if let Some(after) = rest.strip_prefix("\\$") {
+                literal.push('$');
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix('$') {
+                let (variable, after) = match after.strip_prefix('{') {
+                    Some(braced) => braced.split_once('}').ok_or_else(|| error(rest))?,
+                    None => {
+                        let is_end = |c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
+                        after.split_at(after.find(is_end).unwrap_or(after.len()))
+                    }
+                };
+                let path = variable.strip_prefix(BODY).ok_or_else(|| error(rest))?;
+                let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+                if path.iter().any(String::is_empty) {
+                    return Err(error(rest));
+                }
+                if !literal.is_empty() {
+                    parts.push(Part::Static(std::mem::take(&mut literal)));
+                }
+                parts.push(Part::Body(path));
+                rest = after;
+            } else {
+                literal.push(next);
+                rest = rest.strip_prefix(next).unwrap_or_default();
+            }
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Static(literal));
+        }
+        if parts.is_empty() {
+            return Err(error(rest));
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(expression: &str, body: &str) -> Option<String> {
+        expression.parse::<RouteSelection>().unwrap().select(body)
+    }
+
+    #[test]
+    fn rte_1_variables_and_static_text_are_evaluated_once() {
+        let body = r#"{"service":"chat","action":"join","deep":{"er":"x"},"trick":"$request.body.action"}"#;
+        for (expression, expected) in [
+            ("$request.body.action", "join"),
+            ("${request.body.action}", "join"),
+            ("${request.body.service}/${request.body.action}", "chat/join"),
+            ("$request.body.service/$request.body.action", "chat/join"),
+            ("${request.body.action}-${request.body.none}", "join-"),
+            ("$request.body.deep.er", "x"),
+            ("$request.body.trick", "$request.body.action"),
+            ("action", "action"),
+            (r"\$5-${request.body.action}", "$5-join"),
+        ] {
+            assert_eq!(selected(expression, body).as_deref(), Some(expected), "{expression}");
+        }
+    }
+
+    #[test]
+    fn rte_2_the_result_is_made_text() {
+        for (value, expected) in [
+            ("7", Some("7")),
+            ("1.5", Some("1.5")),
+            ("true", Some("true")),
+            (r#"["a", 2]"#, Some("[a, 2]")),
+            ("null", None),
+            ("{}", None),
+        ] {
+            let body = format!(r#"{{"action":{value}}}"#);
+            assert_eq!(selected("$request.body.action", &body).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn rte_3_and_6_a_body_that_is_not_json_selects_nothing() {
+        for body in ["", "hello", "{'action':'join'}", r#"{"action":"join"} x"#] {
+            assert_eq!(selected("$request.body.action", body), None, "{body}");
+        }
+        assert_eq!(selected("$request.body.action", "[1]").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn an_expression_that_is_none_is_refused_where_it_goes_wrong() {
+        for (expression, position) in
+            [("", 0), ("$request.header.x", 0), ("a$", 1), ("${request.body.a", 0), ("x/$request.body.", 2)]
+        {
+            let error = expression.parse::<RouteSelection>().unwrap_err();
+            assert_eq!(error.position, position, "{expression}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! HTTP: upgrades to WebSocket, and `@connections`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::super::event::Handshake;
+use super::{Answer, Managed, Shared, Verdict, socket, until};
+use crate::event::Stage;
+use crate::push::LARGEST_PAYLOAD;
+
+/// CON-9
+const LONGEST_URL: usize = 4096;
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of a push may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+type HttpResponse = Response<Full<Bytes>>;
+
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(until(stopped.clone(), serve(stream, peer, Arc::clone(&shared), stopped.clone())));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: some will be free again.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let port = stream.local_addr().map_or(0, |address| address.port());
+    let service = service_fn(move |request| {
+        let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, peer, port, request, stopped).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    port: u16,
+    request: Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+) -> HttpResponse {
+    let path = request.uri().path().trim_start_matches('/');
+    let segments: Option<Vec<String>> = path
+        .split('/')
+        .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
+        .collect();
+    let segments = segments.unwrap_or_default();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    // MGT-5: another stage is forbidden, whatever is asked of it.
+    let stage = segments
+        .first()
+        .and_then(|stage| Stage::new(stage).ok())
+        .filter(|stage| shared.lock().machine.has_stage(stage.as_str()));
+    let Some(stage) = stage else { return forbidden() };
+    match segments.as_slice() {
+        [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request).await,
+        [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, peer, port, stage, request, stopped).await,
+        // CON-8
+        [_] | [_, ""] => plain(StatusCode::UPGRADE_REQUIRED, r#"{"message":"Upgrade Required"}"#),
+        _ => forbidden(),
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let has = |name, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|found| found.trim().eq_ignore_ascii_case(token))
+    };
+    has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
+}
+
+/// CON-1: the upgrade is held until the authorizer and `$connect` have answered.
+async fn upgrade(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    port: u16,
+    stage: Stage,
+    mut request: Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+) -> HttpResponse {
+    if request.uri().to_string().len() > LONGEST_URL {
+        return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
+    }
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
+    let version = request.headers().get(SEC_WEBSOCKET_VERSION);
+    let (Some(key), true, &Method::GET) = (key, version.is_some_and(|version| version == "13"), request.method()) else {
+        return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let (connection, verdict, outbox) = shared.upgrade(stage, handshake(&request, peer, port));
+    match verdict.await {
+        Ok(Verdict::Accepted { subprotocol }) => {
+            tokio::spawn(until(stopped, socket::run(Arc::clone(shared), connection, upgraded, outbox)));
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+                headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+            }
+            if let Some(Ok(subprotocol)) = subprotocol.map(|subprotocol| HeaderValue::from_str(&subprotocol)) {
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+            }
+            response
+        }
+        Ok(Verdict::Refused(refusal)) => {
+            respond(Answer { status: refusal.status, error_type: refusal.error_type, body: refusal.body })
+        }
+        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#),
+    }
+}
+
+fn handshake(request: &Request<Incoming>, peer: SocketAddr, port: u16) -> Handshake {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = request.headers();
+    let headers = headers
+        .get(HOST)
+        .into_iter()
+        .map(|host| ("Host".to_owned(), text(host)))
+        .chain(headers.iter().filter(|(name, _)| *name != HOST).map(|(name, value)| (name.to_string(), text(value))))
+        .collect();
+    let query = request.uri().query().unwrap_or_default();
+    Handshake {
+        headers,
+        query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        source_ip: peer.ip(),
+        port,
+    }
+}
+
+async fn manage(shared: &Arc<Shared>, stage: &Stage, id: &str, request: Request<Incoming>) -> HttpResponse {
+    let managed = match *request.method() {
+        Method::POST => {
+            let body = Limited::new(request.into_body(), LARGEST_PAYLOAD.saturating_add(1));
+            match timeout(BODY_TIMEOUT, body.collect()).await {
+                Ok(Ok(body)) => Managed::Post(body.to_bytes()),
+                // One byte more than the largest payload: too large, whatever else follows.
+                Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                    Managed::Post(Bytes::from(vec![0; LARGEST_PAYLOAD.saturating_add(1)]))
+                }
+                Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#),
+                Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, r#"{"message":"Request Timeout"}"#),
+            }
+        }
+        Method::GET => Managed::Get,
+        Method::DELETE => Managed::Delete,
+        _ => return forbidden(),
+    };
+    respond(shared.manage(stage.as_str(), id, managed))
+}
+
+fn forbidden() -> HttpResponse {
+    respond(Answer {
+        status: 403,
+        error_type: Some("ForbiddenException"),
+        body: r#"{"message":"Forbidden"}"#.to_owned(),
+    })
+}
+
+fn plain(status: StatusCode, body: &'static str) -> HttpResponse {
+    respond(Answer { status: status.as_u16(), error_type: None, body: body.to_owned() })
+}
+
+fn respond(answer: Answer) -> HttpResponse {
+    let has_body = !answer.body.is_empty();
+    let mut response = Response::new(Full::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if has_body {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(error_type) = answer.error_type {
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(error_type));
+    }
+    response
+}

@@ -1,0 +1,135 @@
+//! One WebSocket: frames in and out, until somebody closes it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+
+use super::{Goodbye, Outbox, Shared};
+use crate::event::ConnectionId;
+
+/// LIM-1
+const LARGEST_FRAME: usize = 32 * 1024;
+const LARGEST_MESSAGE: usize = 128 * 1024;
+/// How long a frame may take to leave for a client that does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a closed socket may take to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Stream = WebSocketStream<TokioIo<Upgraded>>;
+
+pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, mut outbox: Outbox) {
+    let Ok(upgraded) = upgraded.await else {
+        return ended(&shared, &connection, 1006, "");
+    };
+    // The default read buffer would cost 128 KB for every idle connection.
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4096)
+        .max_frame_size(Some(LARGEST_FRAME))
+        .max_message_size(Some(LARGEST_MESSAGE));
+    let mut stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    // After a frame that breaks the protocol nothing more can be made of what the client sends.
+    let mut readable = true;
+    loop {
+        tokio::select! {
+            frame = outbox.frames.recv() => match frame {
+                Some(text) => {
+                    if !matches!(timeout(WRITE_TIMEOUT, send(&mut stream, text, &mut outbox)).await, Ok(Ok(()))) {
+                        return ended(&shared, &connection, 1006, "");
+                    }
+                }
+                // The rules have let the connection go.
+                None => {
+                    let goodbye = outbox.close.try_recv().unwrap_or(Goodbye { code: 1001, reason: "Going away" });
+                    return say_goodbye(&mut stream, goodbye, readable).await;
+                }
+            },
+            frame = stream.next(), if readable => match frame {
+                Some(Ok(Frame::Text(text))) => shared.step(|machine, now| machine.message(now, &connection, &text)),
+                // LIM-2
+                Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
+                // LIM-4: the library answers a ping.
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
+                Some(Ok(Frame::Close(close))) => {
+                    // EVT-15
+                    match &close {
+                        Some(CloseFrame { code, reason }) => ended(&shared, &connection, u16::from(*code), reason),
+                        None => ended(&shared, &connection, 1005, "Client-side close frame status not set"),
+                    }
+                    return drain(&mut stream).await;
+                }
+                Some(Err(error)) => match broken_rule(&error) {
+                    Some((code, reason)) => {
+                        readable = false;
+                        violation(&shared, &connection, code, reason);
+                    }
+                    None => return ended(&shared, &connection, 1006, ""),
+                },
+                None => return ended(&shared, &connection, 1006, ""),
+            },
+        }
+    }
+}
+
+/// Sends what waits with one flush.
+async fn send(stream: &mut Stream, text: String, outbox: &mut Outbox) -> Result<(), Error> {
+    stream.feed(Frame::text(text)).await?;
+    while let Ok(text) = outbox.frames.try_recv() {
+        stream.feed(Frame::text(text)).await?;
+    }
+    stream.flush().await
+}
+
+/// The close code for a frame that cannot be taken; `None` when it is the socket that failed.
+fn broken_rule(error: &Error) -> Option<(u16, &'static str)> {
+    match error {
+        // LIM-1
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Some((1009, "Message too big")),
+        Error::Utf8(_) => Some((1007, "Invalid frame payload data")),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some((1002, "Protocol error")),
+        _ => None,
+    }
+}
+
+/// The rules close the connection, and the loop then finds its outbox closed.
+fn violation(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &'static str) {
+    shared.step(|machine, now| machine.violation(now, connection, code, reason));
+}
+
+fn ended(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &str) {
+    shared.lock().sockets.remove(connection);
+    shared.step(|machine, now| machine.closed(now, connection, code, reason));
+}
+
+async fn say_goodbye(stream: &mut Stream, Goodbye { code, reason }: Goodbye, readable: bool) {
+    let frame = CloseFrame { code: code.into(), reason: reason.into() };
+    let _ = timeout(CLOSE_TIMEOUT, stream.send(Frame::Close(Some(frame)))).await;
+    if readable {
+        return drain(stream).await;
+    }
+    // What is still unread would make the system reset the connection, and the client would lose the close frame.
+    let socket = stream.get_mut();
+    let swallow = async {
+        let mut buffer = vec![0; 4096];
+        socket.shutdown().await?;
+        while socket.read(&mut buffer).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(CLOSE_TIMEOUT, swallow).await;
+}
+
+/// Reads until the client has answered the close frame, so that it gets ours before the socket goes.
+async fn drain(stream: &mut Stream) {
+    let answered = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = timeout(CLOSE_TIMEOUT, answered).await;
+}
