@@ -39,6 +39,8 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
+#[cfg(feature = "aws_lambda_events")]
+pub use self::aws_lambda_events::InvalidPolicy;
 pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 pub use self::context::{Context, InvalidContext};
 pub use self::policy::{Decision, Effect, Policy, Statement};

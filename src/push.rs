@@ -127,6 +127,7 @@ pub struct Pusher {
     transport: Arc<dyn Push>,
     timeout: Option<Duration>,
     attempt_timeout: Duration,
+    most_attempts: usize,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
 
@@ -143,6 +144,7 @@ impl Pusher {
             transport: Arc::new(transport),
             timeout: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
+            most_attempts: usize::MAX,
             random: Arc::new(fastrand::f64),
         }
     }
@@ -171,6 +173,13 @@ impl Pusher {
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Makes each call a single attempt.
+    #[must_use]
+    pub fn without_retries(mut self) -> Self {
+        self.most_attempts = 1;
         self
     }
 
@@ -254,17 +263,19 @@ impl Pusher {
             .with_max_delay(LONGEST_DELAY)
             .without_max_times()
             .build();
+        let mut attempts: usize = 0;
         loop {
             if left().is_zero() {
                 return Err(PushError::TimedOut { after: start.elapsed() });
             }
+            attempts = attempts.saturating_add(1);
             let error = match timeout(left().min(self.attempt_timeout), attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
                 Err(_) => PushError::TimedOut { after: start.elapsed() },
             };
             let delay = delays.next().unwrap_or(LONGEST_DELAY).mul_f64((self.random)().clamp(0.0, 1.0));
-            if !error.is_retryable() || delay >= left() {
+            if !error.is_retryable() || attempts >= self.most_attempts || delay >= left() {
                 return Err(error);
             }
             tracing::debug!(%error, ?delay, "the push is tried again");

@@ -1,0 +1,93 @@
+//! From and to the policies and authorizer responses of the `aws_lambda_events` crate.
+
+use aws_lambda_events::event::apigw::{ApiGatewayCustomAuthorizerPolicy, ApiGatewayCustomAuthorizerResponse};
+use aws_lambda_events::event::iam::{IamPolicyDocument, IamPolicyEffect, IamPolicyStatement};
+use serde_json::{Value, json};
+
+use super::arn::InvalidResource;
+use super::policy::{Effect, Policy, Statement};
+use super::response::Response;
+use super::Resource;
+
+/// A policy of the `aws_lambda_events` crate says something that this crate does not evaluate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPolicy {
+    /// A statement has a condition, without which it would say something else.
+    #[error("statement {index} of the policy has a condition, which is not evaluated here")]
+    Condition {
+        /// The statement, counted from 0.
+        index: usize,
+    },
+    /// A statement's effect is neither of the two that IAM knows.
+    #[error("statement {index} of the policy neither allows nor denies")]
+    Effect {
+        /// The statement, counted from 0.
+        index: usize,
+    },
+    /// A resource is too long, or is not one.
+    #[error(transparent)]
+    Resource(#[from] InvalidResource),
+}
+
+impl From<&Policy> for IamPolicyDocument {
+    fn from(policy: &Policy) -> Self {
+        let mut document = Self::default();
+        document.version = Some(policy.version().to_owned());
+        document.statement = policy.statements().iter().map(IamPolicyStatement::from).collect();
+        document
+    }
+}
+
+impl From<&Statement> for IamPolicyStatement {
+    fn from(statement: &Statement) -> Self {
+        let mut iam = Self::default();
+        iam.action = statement.actions().to_vec();
+        iam.effect = match statement.effect() {
+            Effect::Allow => IamPolicyEffect::Allow,
+            Effect::Deny => IamPolicyEffect::Deny,
+        };
+        iam.resource = statement.resources().iter().map(|resource| resource.as_str().to_owned()).collect();
+        iam
+    }
+}
+
+/// An absent effect has become `Allow` in the crate already: read policies with [`Policy`]'s own `Deserialize`.
+impl TryFrom<&IamPolicyDocument> for Policy {
+    type Error = InvalidPolicy;
+
+    fn try_from(document: &IamPolicyDocument) -> Result<Self, InvalidPolicy> {
+        document.statement.iter().enumerate().try_fold(Self::new(), |policy, (index, iam)| {
+            if iam.condition.is_some() {
+                return Err(InvalidPolicy::Condition { index });
+            }
+            let effect = match iam.effect {
+                IamPolicyEffect::Allow => Effect::Allow,
+                IamPolicyEffect::Deny => Effect::Deny,
+                _ => return Err(InvalidPolicy::Effect { index }),
+            };
+            let resources: Result<Vec<Resource>, _> = iam.resource.iter().map(|text| Resource::new(text.as_str())).collect();
+            Ok(policy.statement(Statement::new(effect, resources?).with_actions(iam.action.clone())))
+        })
+    }
+}
+
+/// The crate writes an absent context and an absent usage identifier key as `null`, which API Gateway has been seen to
+/// refuse: serialise [`Response`] itself where you can.
+impl From<&Response> for ApiGatewayCustomAuthorizerResponse {
+    fn from(response: &Response) -> Self {
+        let policy = IamPolicyDocument::from(response.policy_document());
+        let mut document = ApiGatewayCustomAuthorizerPolicy::default();
+        document.version = policy.version;
+        document.statement = policy.statement;
+        let mut custom = Self::default();
+        custom.principal_id = Some(response.principal_id().to_owned());
+        custom.policy_document = document;
+        custom.context = match response.context().is_empty() {
+            true => Value::Null,
+            false => json!(response.context()),
+        };
+        custom.usage_identifier_key = response.usage_identifier_key().map(str::to_owned);
+        custom
+    }
+}

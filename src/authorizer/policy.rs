@@ -71,6 +71,14 @@ impl Policy {
         &self.statement
     }
 
+    #[cfg(feature = "aws_lambda_events")]
+    pub(super) fn version(&self) -> &'static str {
+        match self.version {
+            Version::Current => "2012-10-17",
+            Version::Old => "2008-10-17",
+        }
+    }
+
     /// What the policy says about invoking a route, as IAM evaluates it.
     ///
     /// Actions are compared without regard to case, resources exactly, both with `*` and `?` as wildcards.
@@ -130,6 +138,13 @@ impl Statement {
             effect,
             resource: resources.into_iter().collect(),
         }
+    }
+
+    /// The same statement about these actions, in which `*` and `?` are wildcards.
+    #[must_use]
+    pub fn with_actions(mut self, actions: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.action = actions.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Whether it allows or denies.

@@ -113,7 +113,7 @@ impl Push for Sdk {
         let last_active_at = time(answer.last_active_at).unwrap_or(connected_at);
         Ok(ConnectionInfo::new(connected_at, last_active_at).with_client(
             identity.and_then(|identity| identity.source_ip()?.parse().ok()),
-            identity.and_then(|identity| identity.user_agent()).map(str::to_owned),
+            identity.and_then(|identity| identity.user_agent()).filter(|agent| !agent.is_empty()).map(str::to_owned),
         ))
     }
 

@@ -1,0 +1,86 @@
+//! Who may know whom.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> BTreeMap<String, String> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    assert!(found.len() > 20, "the sources were found");
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+/// The modules at the top of the crate that a line of code names.
+fn crate_modules(source: &str) -> Vec<&str> {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.match_indices("crate::").map(|(at, _)| &line[at + "crate::".len()..]))
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+        .collect()
+}
+
+#[test]
+fn modules_know_only_those_below_them() {
+    let may_know: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("event", &[] as &[&str]),
+        ("authorizer", &["event", "runtime"]),
+        ("route", &["event"]),
+        ("push", &["event"]),
+        ("runtime", &["authorizer", "event", "route"]),
+        ("local", &["Pusher", "authorizer", "event", "push", "route"]),
+    ]);
+    for (file, source) in sources() {
+        let module = file.split(['/', '.']).next().unwrap();
+        let Some(allowed) = may_know.get(module) else {
+            assert_eq!(file, "lib.rs", "a new module says here whom it may know");
+            continue;
+        };
+        for known in crate_modules(&source) {
+            // A path in a doc link of the crate's root names a type, not a module.
+            assert!(
+                known == module || allowed.contains(&known),
+                "{file} knows {known}, but {module} may know only {allowed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_one_file_imports_the_sdk_and_only_some_open_sockets() {
+    for (file, source) in sources() {
+        let sdk = source.contains("use aws_sdk_") || source.contains("use aws_config");
+        assert!(!sdk || file == "push/sdk.rs", "{file} imports an SDK");
+        let sockets = source.contains("TcpStream") || source.contains("TcpListener");
+        let may_open = ["local.rs", "local/server.rs", "local/server/http.rs", "local/client.rs"];
+        assert!(!sockets || may_open.contains(&file.as_str()), "{file} opens sockets");
+        assert!(
+            !source.contains("SystemTime::now()") || !file.starts_with("local/gateway"),
+            "{file}: the rules get the time from outside"
+        );
+    }
+}
+
+#[test]
+fn the_rules_are_pure() {
+    let rules = &sources()["local/gateway.rs"];
+    for forbidden in ["async ", "tokio", "now()", "rand::random", "spawn", "Mutex"] {
+        assert!(!rules.contains(forbidden), "local/gateway.rs contains {forbidden:?}");
+    }
+}

@@ -1,0 +1,88 @@
+//! For those who hold a type of the `aws_lambda_events` crate.
+
+use aws_lambda_events::event::apigw::{
+    ApiGatewayCustomAuthorizerResponse, ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest,
+};
+use aws_lambda_events::event::iam::IamPolicyDocument;
+use lambda_websocket::authorizer::{Authorization, Decision, Policy, RouteArn};
+use lambda_websocket::route::{Response, StatusCode};
+use lambda_websocket::{Connect, Event, Message};
+use serde_json::json;
+
+use crate::fixture;
+
+fn theirs(name: &str) -> ApiGatewayWebsocketProxyRequest {
+    serde_json::from_slice(&fixture::bytes(name)).unwrap()
+}
+
+#[test]
+fn their_request_becomes_our_event() {
+    let Ok(Event::Connect(connect)) = Event::try_from(theirs("connect")) else { panic!() };
+    let ours: Connect = match fixture::event("connect") {
+        Event::Connect(connect) => connect,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(connect.connection_id(), ours.connection_id());
+    assert_eq!(connect.query_string().get_all("room").collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(connect.header("user-agent"), ours.header("user-agent"));
+    assert_eq!(connect.principal_id(), Some("alice"));
+
+    let Ok(Event::Message(message)) = Event::try_from(&theirs("message")) else { panic!() };
+    let ours: Message = match fixture::event("message") {
+        Event::Message(message) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((message.message_id(), &message.body), (ours.message_id(), &ours.body));
+
+    let Ok(Event::Disconnect(disconnect)) = Event::try_from(theirs("disconnect")) else { panic!() };
+    assert_eq!(disconnect.status_code(), Some(1005));
+}
+
+#[test]
+fn a_request_without_a_connection_is_refused() {
+    let error = Event::try_from(ApiGatewayWebsocketProxyRequest::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expected the event of a WebSocket route, found an object without `requestContext.eventType`"
+    );
+}
+
+#[test]
+fn responses_go_both_ways() {
+    let ours = Response::new(StatusCode::CREATED).header("x-a", "b").body("hello");
+    let theirs = ApiGatewayProxyResponse::from(ours.clone());
+    assert_eq!(theirs.status_code, 201);
+    let back = Response::try_from(theirs).unwrap();
+    assert_eq!(serde_json::to_value(&back).unwrap(), serde_json::to_value(&ours).unwrap());
+    let error = Response::try_from(ApiGatewayProxyResponse::default()).unwrap_err();
+    assert_eq!(error.to_string(), "0 is not an HTTP status");
+}
+
+#[test]
+fn policies_go_both_ways() {
+    let arn: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse().unwrap();
+    let ours = Policy::new().allow(arn.whole_api()).deny(&arn);
+    let theirs = IamPolicyDocument::from(&ours);
+    assert_eq!(serde_json::to_value(&theirs).unwrap(), serde_json::to_value(&ours).unwrap());
+    assert_eq!(Policy::try_from(&theirs).unwrap(), ours);
+    assert_eq!(ours.evaluate(&arn), Decision::Deny);
+
+    let conditional: IamPolicyDocument = serde_json::from_value(json!({
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"Bool": {"a": "true"}}}],
+    }))
+    .unwrap();
+    assert_eq!(
+        Policy::try_from(&conditional).unwrap_err().to_string(),
+        "statement 0 of the policy has a condition, which is not evaluated here"
+    );
+}
+
+#[test]
+fn an_authorization_becomes_their_response() {
+    let arn: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse().unwrap();
+    let authorization = Authorization::allow("alice").with_context(&json!({"org": 7})).unwrap();
+    let ours = authorization.usage_identifier_key("key").respond(&arn).unwrap();
+    let theirs = ApiGatewayCustomAuthorizerResponse::from(&ours);
+    assert_eq!(serde_json::to_value(&theirs).unwrap(), serde_json::to_value(&ours).unwrap());
+}

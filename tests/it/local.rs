@@ -1,0 +1,393 @@
+//! The local gateway through real sockets. The rules themselves are tested beside them, without sockets.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use lambda_websocket::authorizer::{Authorization, Denied, Request};
+use lambda_websocket::event::ConnectionId;
+use lambda_websocket::local::{Client, ClientError, Function, FunctionError, Gateway, StartError};
+use lambda_websocket::push::PushError;
+use lambda_websocket::route::{Error, StatusCode};
+use lambda_websocket::{Connect, Disconnect, Json, Message, Response, Router};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+#[path = "../../examples/local.rs"]
+#[allow(dead_code, reason = "it has a `main` of its own")]
+pub mod example;
+
+pub const KEY: &[u8] = b"a key for tests, which has 32 bytes at least";
+
+fn token() -> String {
+    example::token(KEY, Duration::from_secs(60)).unwrap()
+}
+
+/// A router that hands what it sees to the test.
+fn observed() -> (Router, mpsc::UnboundedReceiver<String>) {
+    let (seen, events) = mpsc::unbounded_channel();
+    let (connected, disconnected) = (seen.clone(), seen);
+    let router = Router::new()
+        .on("$connect", move |event: Connect| {
+            let _ = connected.send(format!("connect {}", event.connection_id()));
+            async { Ok(()) }
+        })
+        .on("$disconnect", move |event: Disconnect| {
+            let code = event.status_code().unwrap_or_default();
+            let _ = disconnected.send(format!("disconnect {} {code} {}", event.connection_id(), event.reason()));
+            async { Ok(()) }
+        })
+        .on("whoami", |event: Message| async move { Ok(Json(event.connection_id().clone())) });
+    (router, events)
+}
+
+async fn next(events: &mut mpsc::UnboundedReceiver<String>) -> String {
+    tokio::time::timeout(Duration::from_secs(5), events.recv()).await.expect("an event comes").unwrap()
+}
+
+async fn whoami(client: &mut Client) -> ConnectionId {
+    client.send_json(&json!({"action": "whoami"})).await.unwrap();
+    serde_json::from_value(client.next_json().await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_four_functions_run() {
+    let gateway = example::start(0, KEY).await.unwrap();
+    let mut client = gateway.connect(&format!("?Auth={}", token())).await.unwrap();
+    client.send_json(&json!({"action": "pushtowebsocket", "message": "hello"})).await.unwrap();
+    assert_eq!(client.next_json().await.unwrap(), json!({"echoed": "hello"}));
+    client.close(1000, "bye").await.unwrap();
+    gateway.shutdown().await;
+}
+
+#[tokio::test]
+async fn aut_3_and_5_who_may_not_connect_learns_it_by_the_status() {
+    let gateway = example::start(0, KEY).await.unwrap();
+    let sign = |header: &Header, key: &[u8], claims: Value| encode(header, &claims, &EncodingKey::from_secret(key)).unwrap();
+    let later = 4_102_444_800_u64;
+    let good = json!({"sub": "alice", "org": 7, "exp": later});
+    let hs256 = Header::default();
+    let unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhbGljZSIsIm9yZyI6NywiZXhwIjo0MTAyNDQ0ODAwfQ.";
+    let token = token();
+    for (query, status) in [
+        (String::new(), 401),
+        ("?Auth=".to_owned(), 401),
+        (format!("?auth={token}"), 401),
+        (format!("?Auth={token}&Auth={token}"), 401),
+        ("?Auth=nonsense".to_owned(), 403),
+        (format!("?Auth={token}x"), 403),
+        (format!("?Auth={unsigned}"), 403),
+        (format!("?Auth={}", sign(&hs256, b"another key, also of 32 bytes and more", good.clone())), 403),
+        (format!("?Auth={}", sign(&Header::new(Algorithm::HS384), KEY, good.clone())), 403),
+        (format!("?Auth={}", sign(&hs256, KEY, json!({"sub": "alice", "org": 7, "exp": 1}))), 403),
+        (format!("?Auth={}", sign(&hs256, KEY, json!({"sub": "alice", "org": 7}))), 403),
+        (format!("?Auth={}", sign(&hs256, KEY, json!({"org": 7, "exp": later}))), 403),
+        (format!("?Auth={}", sign(&hs256, KEY, json!({"sub": "", "org": 7, "exp": later}))), 500),
+    ] {
+        let error = gateway.connect(&query).await.unwrap_err();
+        assert_eq!(error.status(), Some(status), "{query}: {error}");
+    }
+    // Percent-encoding is undone once, by the gateway.
+    let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    gateway.connect(&format!("?Auth={encoded}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn con_2_the_verdict_of_connect_is_the_status_of_the_handshake() {
+    let router = Router::new().on("$connect", |event: Connect| async move {
+        match event.query("status") {
+            Some("panic") => panic!("on purpose"),
+            Some("error") => Err(Error::message("on purpose")),
+            Some(status) => Ok(Response::new(StatusCode::from_bytes(status.as_bytes())?)),
+            None => Ok(Response::ok()),
+        }
+    });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    for status in [301, 400, 401, 403, 404, 500, 501] {
+        let error = gateway.connect(&format!("?status={status}")).await.unwrap_err();
+        assert_eq!(error.status(), Some(status));
+    }
+    // CON-3: a function that dies is another matter than one that says no.
+    assert_eq!(gateway.connect("?status=panic").await.unwrap_err().status(), Some(502));
+    assert_eq!(gateway.connect("?status=error").await.unwrap_err().status(), Some(500));
+    for status in ["", "?status=200", "?status=204"] {
+        gateway.connect(status).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn con_5_the_subprotocol_is_negotiated_by_the_function() {
+    let router = Router::new().on("$connect", |event: Connect| async move {
+        Ok(match event.subprotocols().find(|offered| *offered == "chat.v1") {
+            Some(known) => Response::ok().subprotocol(known),
+            None => Response::ok(),
+        })
+    });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    let offer = [("Sec-WebSocket-Protocol", "chat.v2, chat.v1")];
+    let client = gateway.connect_with("", &offer).await.unwrap();
+    assert_eq!(client.subprotocol(), Some("chat.v1"));
+    let client = gateway.connect("").await.unwrap();
+    assert_eq!(client.subprotocol(), None);
+}
+
+#[tokio::test]
+async fn rte_4_what_selects_no_route_is_forbidden_and_stays_connected() {
+    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    for text in ["hello", "{}", r#"{"action":"none"}"#, r#"{"action":"$connect"}"#, r#"{"action":"$disconnect"}"#] {
+        client.send_text(text).await.unwrap();
+        let frame = client.next_text().await.unwrap();
+        let start = format!(r#"{{"message": "Forbidden", "connectionId":"{id}", "requestId":""#);
+        assert!(frame.starts_with(&start), "{frame}");
+        assert_eq!(frame.len(), start.len() + 16 + 2);
+    }
+}
+
+#[tokio::test]
+async fn msg_1_to_3_what_a_client_sees_of_an_answer() {
+    let router = Router::new()
+        .on("one", |_: Message| async { Ok(Json("unseen")) })
+        .on("two", |_: Message| async { Ok(Response::new(StatusCode::BAD_REQUEST).body("seen, whatever the status")) })
+        .on("empty", |_: Message| async { Ok(()) })
+        .on("fail", |_: Message| async { Err::<(), _>(Error::message("on purpose")) })
+        .on("panic", |_: Message| async { if true { panic!("on purpose") } else { Ok(()) } })
+        .fail_invocation_on_error();
+    let malformed = Function::new(|_, _| async { Ok::<_, FunctionError>(b"null".to_vec()) });
+    let gateway = Gateway::builder("dev")
+        .router(router)
+        .function(["malformed"], malformed)
+        .two_way("two")
+        .two_way("empty")
+        .start()
+        .await
+        .unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    for silent in ["one", "empty"] {
+        client.send_json(&json!({"action": silent})).await.unwrap();
+    }
+    client.send_json(&json!({"action": "two"})).await.unwrap();
+    assert_eq!(client.next_text().await.unwrap(), "seen, whatever the status");
+    for broken in ["fail", "panic", "malformed"] {
+        client.send_json(&json!({"action": broken})).await.unwrap();
+        assert_eq!(client.next_json().await.unwrap()["message"], "Internal server error", "{broken}");
+    }
+    client.send_json(&json!({"action": "two"})).await.unwrap();
+    assert_eq!(client.next_text().await.unwrap(), "seen, whatever the status");
+}
+
+#[tokio::test]
+async fn msg_4_a_function_that_takes_too_long_runs_on() {
+    let (done, mut ended) = mpsc::unbounded_channel();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let router = Router::new().on("slow", move |_: Message| {
+        let (done, mut gate) = (done.clone(), gate.clone());
+        async move {
+            gate.wait_for(|open| *open).await?;
+            done.send("ended".to_owned())?;
+            Ok(Json("too late"))
+        }
+    });
+    let limit = Duration::from_millis(50);
+    let gateway =
+        Gateway::builder("dev").router(router).two_way("slow").integration_timeout(limit).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    client.send_json(&json!({"action": "slow"})).await.unwrap();
+    assert_eq!(client.next_json().await.unwrap()["message"], "Endpoint request timed out");
+    go.send(true).unwrap();
+    assert_eq!(next(&mut ended).await, "ended");
+    let mut quiet = client.with_patience(Duration::from_millis(100));
+    assert!(matches!(quiet.next_text().await, Err(ClientError::TimedOut { .. })), "its answer is not awaited");
+}
+
+#[tokio::test]
+async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
+    let (router, mut events) = observed();
+    let gateway = Gateway::builder("dev").router(router).two_way("whoami").start().await.unwrap();
+    let pusher = gateway.pusher();
+
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    assert_eq!(next(&mut events).await, format!("connect {id}"));
+    client.close(4000, "enough").await.unwrap();
+    assert_eq!(next(&mut events).await, format!("disconnect {id} 4000 enough"));
+
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    let _ = next(&mut events).await;
+    drop(client);
+    assert_eq!(next(&mut events).await, format!("disconnect {id} 1006 "));
+
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    let _ = next(&mut events).await;
+    pusher.close(&id).await.unwrap();
+    assert_eq!(client.closed().await.unwrap(), (1000, String::new()));
+    assert_eq!(next(&mut events).await, format!("disconnect {id} 1000 Connection Closed Normally"));
+    assert!(matches!(pusher.send_text(&id, "late").await, Err(PushError::Gone { .. })));
+}
+
+#[tokio::test]
+async fn lim_1_and_2_what_a_client_may_not_send_closes_the_connection() {
+    let (router, mut events) = observed();
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    let mut allowed = gateway.connect("").await.unwrap();
+    allowed.send_text("x".repeat(32 * 1024)).await.unwrap();
+    assert_eq!(allowed.next_json().await.unwrap()["message"], "Forbidden");
+
+    let mut large = gateway.connect("").await.unwrap();
+    large.send_text("x".repeat(32 * 1024 + 1)).await.unwrap();
+    assert_eq!(large.closed().await.unwrap(), (1009, "Message too big".to_owned()));
+
+    let mut binary = gateway.connect("").await.unwrap();
+    binary.send_binary(vec![1, 2, 3]).await.unwrap();
+    assert_eq!(binary.closed().await.unwrap(), (1003, "Unsupported data".to_owned()));
+
+    let mut codes = Vec::new();
+    while codes.len() < 2 {
+        if let Some(rest) = next(&mut events).await.strip_prefix("disconnect ") {
+            codes.push(rest.split(' ').nth(1).unwrap().to_owned());
+        }
+    }
+    assert_eq!(codes, ["1009", "1003"]);
+}
+
+#[tokio::test]
+async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let pusher = gateway.pusher();
+    let unknown = ConnectionId::new("AAAAAAAAAAAAAAA=").unwrap();
+    assert!(matches!(pusher.send_text(&unknown, "x").await, Err(PushError::Gone { .. })));
+    assert!(matches!(pusher.info(&unknown).await, Err(PushError::Gone { .. })));
+    assert!(matches!(pusher.close(&unknown).await, Err(PushError::Gone { .. })));
+    let malformed = ConnectionId::new("short").unwrap();
+    let error = pusher.send_text(&malformed, "x").await.unwrap_err();
+    assert!(matches!(error, PushError::BadRequest { .. }));
+    assert_eq!(
+        std::error::Error::source(&error).unwrap().to_string(),
+        "BadRequestException: Invalid connectionId: short"
+    );
+}
+
+#[tokio::test]
+async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
+    let builder = Gateway::builder("dev");
+    let pusher = builder.pusher();
+    let early = Arc::new(Mutex::new(None));
+    let result = Arc::clone(&early);
+    let router = Router::new().on("$connect", move |event: Connect| {
+        let (pusher, result) = (pusher.clone(), Arc::clone(&result));
+        async move {
+            let pushed = pusher.send_text(event.connection_id(), "too early").await;
+            *result.lock().unwrap() = Some(pushed.map_err(|error| error.to_string()));
+            Ok(())
+        }
+    });
+    let gateway = builder.router(router).start().await.unwrap();
+    gateway.connect("").await.unwrap();
+    let text = early.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(text.ends_with("is gone, or not open yet"), "{text}");
+}
+
+#[tokio::test]
+async fn the_context_of_the_authorizer_reaches_every_later_event() {
+    async fn authorize(request: Request) -> Result<Authorization, Denied> {
+        assert_eq!(request.stage_variable("tenant"), Some("blue"));
+        Authorization::allow("alice").with_context(&json!({"org": 7, "admin": true, "nothing": null}))
+    }
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Session {
+        org: u64,
+        admin: bool,
+        nothing: Option<String>,
+    }
+    let router = Router::new()
+        .on("$connect", |event: Connect| async move {
+            event.context::<Session>()?;
+            Ok(())
+        })
+        .on("who", |event: Message| async move {
+            Ok(Json(json!([event.principal_id(), event.context::<Session>()?])))
+        });
+    let gateway = Gateway::builder("dev")
+        .stage_variable("tenant", "blue")
+        .authorizer(authorize, ["stageVariables.tenant", "context.identity.sourceIp"])
+        .router(router)
+        .two_way("who")
+        .start()
+        .await
+        .unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    client.send_json(&json!({"action": "who"})).await.unwrap();
+    let expected = json!(["alice", {"org": 7, "admin": true, "nothing": null}]);
+    assert_eq!(client.next_json().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn lim_3_an_idle_connection_is_closed() {
+    let (router, mut events) = observed();
+    let idle = Duration::from_millis(50);
+    let gateway = Gateway::builder("dev").router(router).idle_timeout(idle).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    assert_eq!(client.closed().await.unwrap(), (1001, "Going away".to_owned()));
+    let _ = next(&mut events).await;
+    assert!(next(&mut events).await.ends_with(" 1001 Going away"));
+}
+
+#[tokio::test]
+async fn a_shutdown_says_goodbye_and_lets_functions_finish() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let router = Router::new().on("$disconnect", move |event: Disconnect| {
+        let count = Arc::clone(&count);
+        async move {
+            tokio::task::yield_now().await;
+            assert_eq!(event.status_code(), Some(1001));
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(gateway.connect("").await.unwrap());
+    }
+    gateway.shutdown().await;
+    assert_eq!(ended.load(Ordering::SeqCst), 20);
+    for mut client in clients {
+        assert_eq!(client.closed().await.unwrap().0, 1001);
+    }
+}
+
+#[tokio::test]
+async fn a_set_up_that_cannot_be_right_does_not_start() {
+    let text = |result: Result<Gateway, StartError>| result.unwrap_err().to_string();
+    let empty = || Function::router(Router::new());
+    assert_eq!(
+        text(Gateway::builder("not/a/stage").start().await),
+        "stage \"not/a/stage\" is not valid: expected 1 to 128 letters, digits, `_` or `-`"
+    );
+    assert_eq!(
+        text(Gateway::builder("dev").function(["a"], empty()).function(["a"], empty()).start().await),
+        "the route \"a\" has two functions"
+    );
+    assert_eq!(text(Gateway::builder("dev").two_way("a").start().await), "the two-way route \"a\" has no function");
+    assert_eq!(
+        text(Gateway::builder("dev").authorizer_function(empty(), ["$request.header.Auth"]).start().await),
+        "\"$request.header.Auth\" is not an identity source of a WebSocket API: expected `route.request.header.<name>`, \
+         `route.request.querystring.<name>`, `stageVariables.<name>` or `context.<name>`"
+    );
+    assert_eq!(
+        text(Gateway::builder("dev").route_selection("$request.header.action").start().await),
+        "\"$request.header.action\" is not a route selection expression: expected `$request.body.<path>` or \
+         `${request.body.<path>}` at byte 0"
+    );
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let busy = gateway.address();
+    assert_eq!(
+        Gateway::builder("dev").bind(busy).unwrap_err().to_string(),
+        format!("cannot listen on {busy}: another program already does; choose another port, or 0 for any free one")
+    );
+}

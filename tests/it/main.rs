@@ -1,0 +1,30 @@
+//! The crate as its users see it, a file for each module.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has failed, which is all it can do"
+)]
+
+mod architecture;
+#[cfg(feature = "aws_lambda_events")]
+mod aws_lambda_events;
+mod authorizer;
+#[cfg(feature = "push")]
+mod endpoint;
+mod event;
+mod fixture;
+mod identifiers;
+#[cfg(feature = "local")]
+mod local;
+mod policy;
+#[cfg(feature = "push")]
+mod push;
+mod route;
+#[cfg(feature = "runtime")]
+mod runtime;
+#[cfg(feature = "sdk")]
+mod sdk;
+mod secrets;

@@ -1,0 +1,252 @@
+//! What a `Pusher` does over any transport, with a clock that the test owns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lambda_websocket::Pusher;
+use lambda_websocket::event::ConnectionId;
+use lambda_websocket::push::{ConnectionInfo, LARGEST_PAYLOAD, Push, PushError, Recorder};
+use lambda_websocket::route::StatusCode;
+use proptest::prelude::*;
+use serde_json::json;
+use tokio::time::Instant;
+
+fn id() -> ConnectionId {
+    ConnectionId::new("L0SM9-OF_HcCIhw=").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_texts_and_bytes_arrive_verbatim() {
+    let recorder = Recorder::new();
+    let pusher = Pusher::new(recorder.clone());
+    pusher.send(&id(), &json!({"a": 1})).await.unwrap();
+    pusher.send_text(&id(), "text é").await.unwrap();
+    pusher.send_bytes(&id(), vec![b'a', 0xff]).await.unwrap();
+    let texts: Vec<String> = recorder.pushes().iter().map(|push| push.text()).collect();
+    assert_eq!(texts, ["{\"a\":1}", "text é", "a\u{fffd}"]);
+    assert!(recorder.pushes().iter().all(|push| push.connection_id == id()));
+    pusher.info(&id()).await.unwrap();
+    pusher.close(&id()).await.unwrap();
+    assert!(matches!(pusher.send_text(&id(), "late").await, Err(PushError::Gone { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
+    let recorder = Recorder::new();
+    let pusher = Pusher::new(recorder.clone());
+    pusher.send_bytes(&id(), vec![b'x'; LARGEST_PAYLOAD]).await.unwrap();
+    let error = pusher.send_bytes(&id(), vec![b'x'; LARGEST_PAYLOAD + 1]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the payload has 131073 bytes, of which one push carries at most 131072");
+    let value = "x".repeat(LARGEST_PAYLOAD);
+    assert!(matches!(pusher.send(&id(), &value).await, Err(PushError::TooLarge { size: 131_074 })));
+    assert_eq!(recorder.attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_retried_is_and_nothing_else() {
+    for (status, retried) in [
+        (400, false),
+        (403, false),
+        (404, false),
+        (410, false),
+        (413, false),
+        (418, false),
+        (429, true),
+        (500, true),
+        (501, false),
+        (502, true),
+        (503, true),
+        (504, true),
+    ] {
+        let recorder = Recorder::new();
+        recorder.answer(StatusCode::from_u16(status).unwrap());
+        let pushed = Pusher::new(recorder.clone()).send_text(&id(), "x").await;
+        assert_eq!((pushed.is_ok(), recorder.attempts()), (retried, 1 + usize::from(retried)), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_grow_with_full_jitter_until_two_seconds() {
+    /// Remembers when it was asked, and never has an answer but 429.
+    #[derive(Debug)]
+    struct Throttling(Arc<std::sync::Mutex<Vec<Instant>>>);
+
+    #[async_trait::async_trait]
+    impl Push for Throttling {
+        async fn post(&self, connection_id: &ConnectionId, _: Bytes) -> Result<(), PushError> {
+            self.0.lock().unwrap().push(Instant::now());
+            Err(PushError::Throttled { connection_id: connection_id.clone() })
+        }
+        async fn info(&self, _: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+            unreachable!()
+        }
+        async fn close(&self, _: &ConnectionId) -> Result<(), PushError> {
+            unreachable!()
+        }
+    }
+
+    for (random, expected) in [(1.0, [50, 100, 200, 400, 800, 1600, 2000, 2000]), (0.5, [25, 50, 100, 200, 400, 800, 1000, 1000])] {
+        let times = Arc::default();
+        let pusher = Pusher::new(Throttling(Arc::clone(&times))).with_random(move || random);
+        let start = Instant::now();
+        let error = pusher.send_text(&id(), "x").await.unwrap_err();
+        assert!(matches!(error, PushError::Throttled { .. }), "the error of the last attempt: {error}");
+        assert!(start.elapsed() < Duration::from_secs(10), "before the deadline: {:?}", start.elapsed());
+        let times = times.lock().unwrap().clone();
+        // The timer counts whole milliseconds and rounds up.
+        for (pair, expected) in times.windows(2).zip(expected) {
+            let delay = (pair[1] - pair[0]).as_millis();
+            assert!((expected..=expected + 1).contains(&delay), "{delay} instead of {expected}");
+        }
+        assert!(times.len() > 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_of_two_seconds_ends_in_time() {
+    let recorder = Recorder::new();
+    for _ in 0..1000 {
+        recorder.answer(StatusCode::TOO_MANY_REQUESTS);
+    }
+    let pusher = Pusher::new(recorder.clone()).with_timeout(Duration::from_secs(2)).with_random(|| 0.7);
+    let start = Instant::now();
+    assert!(matches!(pusher.send_text(&id(), "x").await, Err(PushError::Throttled { .. })));
+    assert!(start.elapsed() <= Duration::from_secs(2));
+    assert!(recorder.attempts() > 3);
+}
+
+/// Never answers.
+#[derive(Debug, Default)]
+struct Silent(Arc<AtomicUsize>);
+
+#[async_trait::async_trait]
+impl Push for Silent {
+    async fn post(&self, _: &ConnectionId, _: Bytes) -> Result<(), PushError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+    async fn info(&self, _: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        std::future::pending().await
+    }
+    async fn close(&self, _: &ConnectionId) -> Result<(), PushError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let pusher = Pusher::new(Silent(Arc::clone(&attempts))).with_random(|| 0.0);
+    let start = Instant::now();
+    let error = pusher.send_text(&id(), "x").await.unwrap_err();
+    assert_eq!(error.to_string(), "no answer within 10000 ms");
+    assert_eq!(start.elapsed().as_secs(), 10);
+    assert_eq!(attempts.load(Ordering::SeqCst), 2, "an attempt has five seconds");
+    let quick = pusher.with_attempt_timeout(Duration::from_millis(100)).with_timeout(Duration::from_millis(150));
+    assert!(matches!(quick.info(&id()).await, Err(PushError::TimedOut { .. })));
+    assert!(matches!(quick.close(&id()).await, Err(PushError::TimedOut { .. })));
+}
+
+#[cfg(feature = "runtime")]
+#[tokio::test(start_paused = true)]
+async fn a_push_in_a_route_ends_before_the_invocation_does() {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use lambda_runtime::LambdaEvent;
+    use lambda_websocket::{Message, Router};
+    use tower::ServiceExt as _;
+
+    for (left, expected) in [(3_000_u64, 2_800), (60_000, 59_800), (100, 0)] {
+        let pusher = Pusher::new(Silent::default()).with_random(|| 0.0);
+        let router = Router::new()
+            .on("$default", move |event: Message| {
+                let pusher = pusher.clone();
+                async move { Ok(pusher.send_text(event.connection_id(), "x").await?) }
+            })
+            .fail_invocation_on_error();
+        let mut context = lambda_runtime::Context::default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        context.deadline = u64::try_from(now).unwrap() + left;
+        let start = Instant::now();
+        let event = LambdaEvent::new(crate::fixture::event("message"), context);
+        let error = router.oneshot(event).await.unwrap_err();
+        assert!(error.to_string().starts_with("no answer within"), "{error}");
+        // The deadline is on the wall clock, of which a few milliseconds pass meanwhile.
+        let took = i128::try_from(start.elapsed().as_millis()).unwrap();
+        assert!((i128::from(expected) - 100..=i128::from(expected)).contains(&took), "{took} of {left}");
+    }
+}
+
+#[test]
+fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
+    let meaning = |status: u16, error_type: Option<&str>, body: &str| {
+        let status = StatusCode::from_u16(status).unwrap();
+        PushError::of_answer(&id(), 5, status, error_type, body.as_bytes())
+    };
+    assert!(meaning(200, None, "").is_none());
+    assert!(meaning(204, Some("GoneException"), "").is_none());
+    // MGT-3: an empty body is enough.
+    for body in ["", "{}", "not json", r#"{"message":null}"#, "\u{0}"] {
+        assert!(matches!(meaning(410, None, body), Some(PushError::Gone { .. })));
+        assert!(matches!(meaning(413, None, body), Some(PushError::TooLarge { size: 5 })));
+        assert!(matches!(meaning(429, None, body), Some(PushError::Throttled { .. })));
+        assert!(matches!(meaning(403, None, body), Some(PushError::Forbidden { .. })));
+        assert!(matches!(meaning(400, None, body), Some(PushError::BadRequest { .. })));
+        assert!(matches!(meaning(503, None, body), Some(PushError::Unavailable { .. })));
+        assert!(matches!(meaning(404, None, body), Some(PushError::Unexpected { .. })));
+    }
+    // The status wins over the type, and the type over the body.
+    assert!(matches!(meaning(410, Some("LimitExceededException"), ""), Some(PushError::Gone { .. })));
+    for kind in ["GoneException", "GoneException:http://x", "com.amazonaws#GoneException:x"] {
+        assert!(matches!(meaning(404, Some(kind), r#"{"__type":"ForbiddenException"}"#), Some(PushError::Gone { .. })), "{kind}");
+    }
+    assert!(matches!(meaning(404, None, r#"{"__type":"LimitExceededException"}"#), Some(PushError::Throttled { .. })));
+    assert!(matches!(meaning(404, None, r#"{"code":"PayloadTooLargeException"}"#), Some(PushError::TooLarge { .. })));
+}
+
+#[test]
+fn what_the_gateway_said_is_behind_the_source() {
+    use std::error::Error as _;
+
+    let said = |status: u16, error_type: Option<&str>, body: &str| {
+        let status = StatusCode::from_u16(status).unwrap();
+        let error = PushError::of_answer(&id(), 5, status, error_type, body.as_bytes()).unwrap();
+        (error.to_string(), error.source().unwrap().to_string())
+    };
+    let (text, source) = said(400, Some("BadRequestException"), r#"{"message":"Invalid connectionId: x"}"#);
+    assert_eq!(text, "API Gateway refused the request about the connection L0SM9-OF_HcCIhw=");
+    assert_eq!(source, "BadRequestException: Invalid connectionId: x");
+    let (text, source) = said(403, Some("AccessDeniedException"), r#"{"Message":"User: arn:… is not authorized"}"#);
+    assert_eq!(
+        text,
+        "not allowed to push to L0SM9-OF_HcCIhw=: the role needs `execute-api:ManageConnections` on this API and stage, \
+         and the endpoint must be this API's"
+    );
+    assert_eq!(source, "AccessDeniedException: User: arn:… is not authorized");
+    assert_eq!(said(500, None, "<html>").1, "the answer says nothing more");
+}
+
+proptest! {
+    /// Whatever the endpoint answers, a push ends within its time, and says what the last answer was.
+    #[test]
+    fn any_row_of_answers_ends_in_time(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let recorder = Recorder::new();
+            for status in &statuses {
+                recorder.answer(StatusCode::from_u16(*status).unwrap());
+            }
+            let pusher = Pusher::new(recorder.clone()).with_random(move || random);
+            let start = Instant::now();
+            let pushed = pusher.send_text(&id(), "x").await;
+            assert!(start.elapsed() <= Duration::from_secs(10));
+            let first_final = statuses.iter().position(|status| !matches!(status, 429 | 500 | 502 | 503 | 504));
+            if let (Some(last), true) = (first_final, recorder.attempts() > first_final.unwrap_or(usize::MAX)) {
+                assert_eq!(recorder.attempts(), last + 1);
+                assert_eq!(pushed.is_ok(), (200..300).contains(&statuses[last]));
+            }
+        });
+    }
+}

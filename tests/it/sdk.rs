@@ -1,0 +1,171 @@
+//! The transport over the AWS SDK, against answers as API Gateway gives them.
+
+use std::error::Error as _;
+use std::net::TcpListener;
+use std::time::{Duration, UNIX_EPOCH};
+
+use lambda_websocket::Pusher;
+use lambda_websocket::event::{ConnectionId, Region};
+use lambda_websocket::push::{Endpoint, PushError, Sdk};
+use wiremock::matchers::{body_string, header_regex, method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const ID: &str = "L0SM9-OF_HcCIhw=";
+const PATH: &str = "/dev/@connections/L0SM9-OF_HcCIhw%3D";
+
+fn id() -> ConnectionId {
+    ConnectionId::new(ID).unwrap()
+}
+
+fn sdk(url: &str) -> Sdk {
+    let endpoint: Endpoint = url.parse().unwrap();
+    Sdk::with_static_credentials(&endpoint, &Region::new("eu-central-1").unwrap(), "AKIDEXAMPLE", "secret")
+}
+
+/// The endpoint, and a pusher that does not retry, so that each answer is seen.
+async fn server(answer: ResponseTemplate) -> (MockServer, Pusher) {
+    let server = MockServer::start().await;
+    Mock::given(path(PATH)).respond_with(answer).mount(&server).await;
+    let pusher = Pusher::new(sdk(&format!("{}/dev", server.uri())));
+    (server, pusher.without_retries())
+}
+
+async fn push(answer: ResponseTemplate) -> Result<(), PushError> {
+    let (_server, pusher) = server(answer).await;
+    pusher.send_text(&id(), "hello").await
+}
+
+#[tokio::test]
+async fn mgt_1_and_8_a_push_is_a_signed_post_to_the_encoded_id() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path(PATH))
+        .and(body_string("hello"))
+        .and(header_regex("authorization", "^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/[0-9]{8}/eu-central-1/execute-api/aws4_request, "))
+        .respond_with(ResponseTemplate::new(200))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Pusher::new(sdk(&format!("{}/dev", server.uri()))).send_text(&id(), "hello").await.unwrap();
+}
+
+#[tokio::test]
+async fn mgt_2_info_is_read() {
+    let body = r#"{"connectedAt":"2022-01-25T18:50:04.673Z","identity":{"sourceIp":"203.0.113.7","userAgent":null},
+        "lastActiveAt":"2022-01-25T18:51:04.673Z"}"#;
+    let (_server, pusher) = server(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
+    let info = pusher.info(&id()).await.unwrap();
+    assert_eq!(info.connected_at, UNIX_EPOCH + Duration::from_millis(1_643_136_604_673));
+    assert_eq!((info.last_active_at.duration_since(info.connected_at)).unwrap(), Duration::from_secs(60));
+    assert_eq!(info.source_ip.unwrap().to_string(), "203.0.113.7");
+    assert_eq!(info.user_agent, None);
+}
+
+#[tokio::test]
+async fn mgt_9_close_is_a_delete() {
+    let server = MockServer::start().await;
+    Mock::given(method("DELETE")).respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
+    Pusher::new(sdk(&format!("{}/dev", server.uri()))).close(&id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn mgt_3_to_7_every_status_has_its_meaning() {
+    let typed = |status: u16, kind: &str| ResponseTemplate::new(status).insert_header("x-amzn-ErrorType", kind);
+    let said = |body: &'static str| ResponseTemplate::new(403).set_body_raw(body, "application/json");
+    assert!(matches!(push(ResponseTemplate::new(200)).await, Ok(())));
+    for answer in [typed(410, "GoneException"), ResponseTemplate::new(410), ResponseTemplate::new(410).set_body_string("<")] {
+        assert!(matches!(push(answer).await, Err(PushError::Gone { connection_id }) if connection_id == id()));
+    }
+    let answer = typed(400, "BadRequestException").set_body_raw(r#"{"message":"Invalid connectionId: x"}"#, "application/json");
+    let error = push(answer).await.unwrap_err();
+    assert!(matches!(error, PushError::BadRequest { .. }), "{error:?}");
+    assert_eq!(error.source().unwrap().to_string(), "BadRequestException: Invalid connectionId: x");
+    for answer in [
+        typed(403, "ForbiddenException"),
+        typed(403, "AccessDeniedException"),
+        said(r#"{"message":"Forbidden"}"#),
+        said(r#"{"Message":"not authorized"}"#),
+        said("<html>"),
+    ] {
+        assert!(matches!(push(answer).await, Err(PushError::Forbidden { .. })));
+    }
+    for answer in [typed(413, "PayloadTooLargeException"), ResponseTemplate::new(413)] {
+        assert!(matches!(push(answer).await, Err(PushError::TooLarge { size: 5 })));
+    }
+    for answer in [typed(429, "LimitExceededException"), ResponseTemplate::new(429)] {
+        assert!(matches!(push(answer).await, Err(PushError::Throttled { .. })));
+    }
+    for status in [500, 502, 503, 504, 599] {
+        assert!(matches!(push(ResponseTemplate::new(status)).await, Err(PushError::Unavailable { .. })), "{status}");
+    }
+    for status in [301, 404, 426] {
+        assert!(matches!(push(ResponseTemplate::new(status)).await, Err(PushError::Unexpected { .. })), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_itself_does_not_retry() {
+    let (server, pusher) = server(ResponseTemplate::new(503)).await;
+    let error = pusher.send_text(&id(), "hello").await.unwrap_err();
+    assert!(matches!(error, PushError::Unavailable { .. }), "{error:?}");
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_retries_are_possible() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(429)).up_to_n_times(150).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+    let pusher = Pusher::new(sdk(&format!("{}/dev", server.uri()))).with_random(|| 0.0);
+    pusher.with_timeout(Duration::from_secs(60)).send_text(&id(), "hello").await.unwrap();
+    assert_eq!(server.received_requests().await.unwrap().len(), 151);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unreachable() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let pusher = Pusher::new(sdk(&format!("http://{free}/dev"))).without_retries();
+    let error = pusher.send_text(&id(), "hello").await.unwrap_err();
+    assert!(matches!(error, PushError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the endpoint cannot be reached");
+    assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_off_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            drop(stream);
+        }
+    });
+    let pusher = Pusher::new(sdk(&format!("http://{address}/dev"))).without_retries();
+    assert!(matches!(pusher.send_text(&id(), "hello").await, Err(PushError::Unreachable { .. })));
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_times_out() {
+    let (_server, pusher) = server(ResponseTemplate::new(200).set_delay(Duration::from_secs(600))).await;
+    let pusher = pusher.with_timeout(Duration::from_millis(200));
+    assert!(matches!(pusher.send_text(&id(), "hello").await, Err(PushError::TimedOut { .. })));
+}
+
+#[tokio::test]
+async fn without_a_region_there_is_nothing_to_sign_for() {
+    // Only where the environment of the test run names none, either.
+    let endpoint: Endpoint = "https://ws.example.com/chat".parse().unwrap();
+    match Sdk::new(&endpoint).await {
+        Err(error) => assert_eq!(
+            error.to_string(),
+            "no region to sign for: the endpoint https://ws.example.com/chat does not name one, so set AWS_REGION"
+        ),
+        Ok(_) => assert!(["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var_os(name).is_some())),
+    }
+}
+
+#[test]
+fn nothing_of_the_credentials_is_shown() {
+    let shown = format!("{:?}", Pusher::new(sdk("https://ws.example.com/chat")));
+    assert!(shown.contains("ws.example.com") && !shown.contains("secret") && !shown.contains("AKID"), "{shown}");
+}

@@ -1,0 +1,56 @@
+//! Tokens travel in the query string, and what an authorizer hands on may be private: neither may reach a log.
+
+use std::error::Error;
+
+use lambda_websocket::authorizer::{Authorization, Context};
+use lambda_websocket::route::Response;
+use serde_json::json;
+
+use crate::fixture;
+
+#[test]
+fn no_debug_output_shows_a_secret() {
+    let response = Response::ok().header("Set-Cookie", "s3cret").body("s3cret");
+    let context = Context::new(&json!({"name": "s3cret"})).unwrap();
+    let authorization = Authorization::allow("alice").with_context(&json!({"name": "s3cret"})).unwrap();
+    let body = lambda_websocket::event::Body::Text("{\"s3cret\": 1}".to_owned());
+    let invalid = body.json::<Vec<u8>>().unwrap_err();
+    let shown = [
+        format!("{:?}", fixture::event("connect")),
+        format!("{:?}", fixture::event("message")),
+        format!("{:?}", fixture::event("disconnect")),
+        format!("{:?}", fixture::message("x", "s3cret")),
+        format!("{:?}", fixture::request("authorizer")),
+        format!("{response:?}"),
+        format!("{context:?}"),
+        format!("{authorization:?}"),
+        format!("{body:?} {invalid:?} {invalid}"),
+    ];
+    for text in shown {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn debug_output_shows_what_is_there() {
+    let connect = format!("{:?}", fixture::event("connect"));
+    for shown in ["Kb7p2d5_vHcCIhw=", "$connect", "\"Auth\"", "\"Cookie\"", "203.0.113.7"] {
+        assert!(connect.contains(shown), "{shown} in {connect}");
+    }
+    assert_eq!(
+        format!("{:?}", Response::ok().header("x-a", "b").body("hello")),
+        "Response { status: 200, headers: [\"x-a\"], body: Some(\"5 bytes\"), .. }"
+    );
+}
+
+#[test]
+fn errors_about_events_quote_no_secret() {
+    for (name, pointer) in [("connect", "/requestContext/stage"), ("message", "/requestContext/connectionId")] {
+        let error = lambda_websocket::Event::from_slice(&fixture::changed(name, pointer, 7)).unwrap_err();
+        let mut next: Option<&dyn Error> = Some(&error);
+        while let Some(error) = next {
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+            next = error.source();
+        }
+    }
+}
