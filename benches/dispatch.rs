@@ -111,7 +111,9 @@ fn ours(router: &mut Router, bytes: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&finish(router.call(read::<Event>(bytes))).unwrap()).unwrap()
 }
 
-async fn by_hand(event: LambdaEvent<ApiGatewayWebsocketProxyRequest>) -> Result<ApiGatewayProxyResponse, lambda_runtime::Error> {
+async fn by_hand(
+    event: LambdaEvent<ApiGatewayWebsocketProxyRequest>,
+) -> Result<ApiGatewayProxyResponse, lambda_runtime::Error> {
     let request = event.payload;
     let mut response = ApiGatewayProxyResponse::default();
     response.status_code = 200;

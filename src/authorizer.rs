@@ -39,9 +39,9 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
+pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 #[cfg(feature = "aws_lambda_events")]
 pub use self::aws_lambda_events::InvalidPolicy;
-pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 pub use self::context::{Context, InvalidContext};
 pub use self::policy::{Decision, Effect, Policy, Statement};
 pub use self::request::Request;
@@ -116,7 +116,8 @@ impl Authorization {
             None => Policy::new().statement(Statement::new(self.effect, [Resource::new(method_arn.to_string())?])),
         };
         match (self.effect, policy.evaluate(method_arn)) {
-            (Effect::Allow, Decision::Allow | Decision::Deny) | (Effect::Deny, Decision::Deny | Decision::ImplicitDeny) => {
+            (Effect::Allow, Decision::Allow | Decision::Deny)
+            | (Effect::Deny, Decision::Deny | Decision::ImplicitDeny) => {
                 Response::new(self.principal_id, policy, self.context, self.usage_identifier_key)
             }
             (Effect::Allow, Decision::ImplicitDeny) => {

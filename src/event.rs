@@ -23,6 +23,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use self::body::{Body, InvalidBody};
 pub use self::context::RequestContext;
+use self::context::identifier;
 pub use self::headers::{Headers, Query};
 pub use self::id::{ApiId, ConnectionId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
 pub use self::invocation::Invocation;
@@ -31,7 +32,6 @@ pub(crate) use self::invocation::current_deadline;
 #[cfg(feature = "runtime")]
 pub(crate) use self::invocation::within_deadline;
 pub use self::values::InvalidContext;
-use self::context::identifier;
 use self::wire::{ContextWire, Envelope, NameValues};
 
 /// An event of a WebSocket API, as a Lambda function receives it.

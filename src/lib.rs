@@ -10,8 +10,8 @@ pub mod route;
 #[cfg(feature = "runtime")]
 mod runtime;
 pub use event::{Connect, Disconnect, Event, Message};
-pub use route::{Json, Response, Result, Route, Router};
 #[cfg(feature = "push")]
 pub use push::Pusher;
+pub use route::{Json, Response, Result, Route, Router};
 #[cfg(feature = "runtime")]
 pub use runtime::run;

@@ -60,11 +60,11 @@ use std::time::Duration;
 
 pub use self::client::{Client, ClientError};
 pub use self::function::{Function, FunctionError};
-pub use self::identity::InvalidIdentitySource;
-pub use self::selection::{InvalidRouteSelection, RouteSelection};
 use self::gateway::{Api, Authorizer, Integration};
 use self::identity::IdentitySource;
+pub use self::identity::InvalidIdentitySource;
 use self::pusher::InProcess;
+pub use self::selection::{InvalidRouteSelection, RouteSelection};
 use self::server::Server;
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
@@ -137,7 +137,9 @@ pub enum StartError {
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program already does; choose another port, or 0 for any free one".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "another program already does; choose another port, or 0 for any free one".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -246,11 +248,7 @@ impl Builder {
 
     /// Lets a function answer these routes.
     #[must_use]
-    pub fn function(
-        mut self,
-        keys: impl IntoIterator<Item = impl Into<String>>,
-        function: Function,
-    ) -> Self {
+    pub fn function(mut self, keys: impl IntoIterator<Item = impl Into<String>>, function: Function) -> Self {
         let id = self.add(function);
         for key in keys {
             let key = key.into();

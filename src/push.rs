@@ -198,11 +198,7 @@ impl Pusher {
     ///
     /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise the error of the last
     /// attempt.
-    pub async fn send<T: Serialize + ?Sized>(
-        &self,
-        connection_id: &ConnectionId,
-        value: &T,
-    ) -> Result<(), PushError> {
+    pub async fn send<T: Serialize + ?Sized>(&self, connection_id: &ConnectionId, value: &T) -> Result<(), PushError> {
         let payload = serde_json::to_vec(value).map_err(|source| PushError::NotJson { source })?;
         self.send_bytes(connection_id, payload).await
     }
@@ -221,11 +217,7 @@ impl Pusher {
     /// # Errors
     ///
     /// [`PushError::TooLarge`] before anything is sent; otherwise the error of the last attempt.
-    pub async fn send_bytes(
-        &self,
-        connection_id: &ConnectionId,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), PushError> {
+    pub async fn send_bytes(&self, connection_id: &ConnectionId, payload: impl Into<Bytes>) -> Result<(), PushError> {
         let payload = payload.into();
         if payload.len() > LARGEST_PAYLOAD {
             return Err(PushError::TooLarge { size: payload.len() });

@@ -4,10 +4,10 @@ use aws_lambda_events::event::apigw::{ApiGatewayCustomAuthorizerPolicy, ApiGatew
 use aws_lambda_events::event::iam::{IamPolicyDocument, IamPolicyEffect, IamPolicyStatement};
 use serde_json::{Value, json};
 
+use super::Resource;
 use super::arn::InvalidResource;
 use super::policy::{Effect, Policy, Statement};
 use super::response::Response;
-use super::Resource;
 
 /// A policy of the `aws_lambda_events` crate says something that this crate does not evaluate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,8 @@ impl TryFrom<&IamPolicyDocument> for Policy {
                 IamPolicyEffect::Deny => Effect::Deny,
                 _ => return Err(InvalidPolicy::Effect { index }),
             };
-            let resources: Result<Vec<Resource>, _> = iam.resource.iter().map(|text| Resource::new(text.as_str())).collect();
+            let resources: Result<Vec<Resource>, _> =
+                iam.resource.iter().map(|text| Resource::new(text.as_str())).collect();
             Ok(policy.statement(Statement::new(effect, resources?).with_actions(iam.action.clone())))
         })
     }

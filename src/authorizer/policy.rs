@@ -132,12 +132,7 @@ impl Statement {
 
     /// A statement about invoking the routes that these resources match.
     pub fn new(effect: Effect, resources: impl IntoIterator<Item = Resource>) -> Self {
-        Self {
-            sid: None,
-            action: vec![Self::INVOKE.to_owned()],
-            effect,
-            resource: resources.into_iter().collect(),
-        }
+        Self { sid: None, action: vec![Self::INVOKE.to_owned()], effect, resource: resources.into_iter().collect() }
     }
 
     /// The same statement about these actions, in which `*` and `?` are wildcards.

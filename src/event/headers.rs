@@ -67,10 +67,7 @@ impl fmt::Debug for Query {
 }
 
 fn pairs(values: &NameValues) -> impl Iterator<Item = (&str, &str)> {
-    values
-        .decoded()
-        .iter()
-        .flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str())))
+    values.decoded().iter().flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str())))
 }
 
 fn names(values: &NameValues, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -97,11 +97,7 @@ impl From<Error> for ClientError {
 impl Client {
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    pub(super) async fn connect(
-        address: SocketAddr,
-        url: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Self, ClientError> {
+    pub(super) async fn connect(address: SocketAddr, url: &str, headers: &[(&str, &str)]) -> Result<Self, ClientError> {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let socket = |error: http::Error| ClientError::Socket(Box::new(error));
@@ -118,11 +114,8 @@ impl Client {
         let (socket, response) = timeout(patience, connecting)
             .await
             .map_err(|_| ClientError::TimedOut { awaited: "the answer to the handshake", patience })??;
-        let subprotocol = response
-            .headers()
-            .get("sec-websocket-protocol")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let subprotocol =
+            response.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Self { socket, subprotocol, patience: Self::PATIENCE })
     }
 
@@ -227,9 +220,8 @@ impl Client {
         let patience = self.patience;
         let closed = |code, reason: String| ClientError::Closed { code, reason, awaited };
         loop {
-            let frame = timeout(patience, self.socket.next())
-                .await
-                .map_err(|_| ClientError::TimedOut { awaited, patience })?;
+            let frame =
+                timeout(patience, self.socket.next()).await.map_err(|_| ClientError::TimedOut { awaited, patience })?;
             return match frame {
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
                 Some(Ok(Frame::Close(Some(CloseFrame { code, reason })))) => {

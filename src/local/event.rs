@@ -157,12 +157,8 @@ impl<'a> Parts<'a> {
 
     /// EVT-4: four headers, a code and a reason.
     pub(super) fn disconnect(self, code: u16, reason: &str) -> Vec<u8> {
-        let headers = [
-            ("Host", self.origin.domain_name.as_str()),
-            ("x-api-key", ""),
-            ("X-Forwarded-For", ""),
-            ("x-restapi", ""),
-        ];
+        let headers =
+            [("Host", self.origin.domain_name.as_str()), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
         let mut event = self.event("$disconnect", "DISCONNECT");
         event.headers = Some(headers.into_iter().collect());
         event.multi_value_headers = Some(headers.into_iter().map(|(name, value)| (name, vec![value])).collect());

@@ -79,11 +79,7 @@ impl Function {
         })
     }
 
-    pub(super) fn invoke(
-        &self,
-        invocation: Invocation,
-        payload: Vec<u8>,
-    ) -> BoxFuture<Result<Vec<u8>, FunctionError>> {
+    pub(super) fn invoke(&self, invocation: Invocation, payload: Vec<u8>) -> BoxFuture<Result<Vec<u8>, FunctionError>> {
         (self.0)(invocation, payload)
     }
 }

@@ -4,6 +4,9 @@
 //! passing. Each returns the effects that the outside has to carry out. Time comes in as a value and randomness from a
 //! seed, so a test can let two hours pass in no time and see the same ids twice.
 
+mod handshake;
+mod management;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
@@ -13,12 +16,12 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Map, Value};
 
-use super::answer::{self, ProxyAnswer};
-use super::event::{Handshake, Origin, Parts, iso_time};
+pub(super) use self::management::Delivery;
+use super::answer::ProxyAnswer;
+use super::event::{Handshake, Origin, Parts};
 use super::function::FunctionError;
 use super::identity::IdentitySource;
 use super::selection::RouteSelection;
-use crate::authorizer::{Decision, RouteArn};
 use crate::event::{ApiId, ConnectionId, MessageId, Region, RequestId, RouteKey, Stage};
 
 /// How an API is set up.
@@ -83,14 +86,6 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) error_type: Option<&'static str>,
     pub(super) body: String,
-}
-
-/// The answer to a `POST` on `@connections`, as far as the rules know it.
-#[derive(Debug)]
-pub(super) enum Delivery {
-    /// Hand the text to the connection's socket; a full buffer is a 429.
-    To(ConnectionId),
-    Refused(Refusal),
 }
 
 #[derive(Debug)]
@@ -164,97 +159,11 @@ impl Machine {
 
     /// The connections that are open.
     pub(super) fn open_connections(&self) -> Vec<ConnectionId> {
-        self.connections.iter().filter(|(_, connection)| connection.pending.is_none()).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// A client asks for a connection. The verdict comes as [`Effect::Accept`] or [`Effect::Refuse`] (CON-1).
-    pub(super) fn upgrade(
-        &mut self,
-        now: SystemTime,
-        stage: Stage,
-        handshake: Handshake,
-    ) -> (ConnectionId, Vec<Effect>) {
-        let connection_id: ConnectionId = self.id();
-        let request_id: RequestId = self.id();
-        let trace_id = self.trace_id(now);
-        let origin = Origin {
-            api_id: self.api.api_id.clone(),
-            stage,
-            connection_id: connection_id.clone(),
-            domain_name: handshake.header("host").unwrap_or_default().to_owned(),
-            source_ip: handshake.source_ip,
-            user_agent: handshake.header("user-agent").map(str::to_owned),
-            connected_at: now,
-        };
-        let pending = Pending { handshake, request_id, trace_id };
-        let connection = Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending) };
-        self.connections.insert(connection_id.clone(), connection);
-        let effects = match self.api.authorizer.clone() {
-            Some(authorizer) => self.authorize(now, &connection_id, &authorizer),
-            None => self.connect(now, &connection_id),
-        };
-        (connection_id, effects)
-    }
-
-    /// AUT-3: without its identity sources a request is refused before the authorizer is asked.
-    fn authorize(&mut self, now: SystemTime, id: &ConnectionId, authorizer: &Authorizer) -> Vec<Effect> {
-        let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
-        let origin = &connection.origin;
-        let variables = self.stage_variables(&origin.stage);
-        let context = [
-            ("identity.sourceIp", origin.source_ip.to_string()),
-            ("identity.userAgent", origin.user_agent.clone().unwrap_or_default()),
-            ("domainName", origin.domain_name.clone()),
-            ("stage", origin.stage.to_string()),
-            ("apiId", origin.api_id.to_string()),
-            ("connectionId", id.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value));
-        let is_there = |source: &IdentitySource| source.is_in(&pending.handshake, variables, &context);
-        if !authorizer.identity_sources.iter().all(is_there) {
-            return self.refuse(id, 401, None, "Unauthorized");
-        }
-        let request_id = pending.request_id.clone();
-        let parts = Parts { origin, request_id: &request_id, now, authorizer: None, stage_variables: variables };
-        let payload = match self.connect_arn(origin) {
-            Some(arn) => parts.authorize(&pending.handshake, &pending.trace_id, &arn),
-            None => return self.refuse(id, 500, None, "Internal server error"),
-        };
-        self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, Api::INTEGRATION_TIMEOUT)
-    }
-
-    /// CON-4: without a `$connect` route every connection is accepted.
-    fn connect(&mut self, now: SystemTime, id: &ConnectionId) -> Vec<Effect> {
-        let Some(integration) = self.api.routes.get(RouteKey::CONNECT).copied() else { return self.accept(now, id, None) };
-        let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
-        let request_id = pending.request_id.clone();
-        let parts = self.parts(connection, &request_id, now);
-        let payload = parts.connect(&pending.handshake, &pending.trace_id);
-        self.invoke(now, id, &request_id, Purpose::Connect, integration.function, payload, integration.timeout)
-    }
-
-    /// CON-5: only a subprotocol that the client offered is passed on.
-    fn accept(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
-        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
-        let Some(pending) = connection.pending.take() else { return Vec::new() };
-        let subprotocol = selected.filter(|selected| pending.handshake.subprotocols().any(|offered| offered == selected));
-        // Only the event for `$connect` itself tells how long the authorizer took (EVT-14).
-        if let Some(authorizer) = &mut connection.authorizer {
-            authorizer.remove(crate::event::wire::INTEGRATION_LATENCY);
-        }
-        connection.last_active_at = now;
-        let due = connection_due(&self.api, connection);
-        self.due.insert((due, Due::Connection(id.clone())));
-        vec![Effect::Accept { connection: id.clone(), subprotocol }]
-    }
-
-    /// CON-8, and DIS-2: a refused connection never was, so `$disconnect` is not called.
-    fn refuse(&mut self, id: &ConnectionId, status: u16, error_type: Option<&'static str>, text: &str) -> Vec<Effect> {
-        let Some(pending) = self.connections.remove(id).and_then(|connection| connection.pending) else {
-            return Vec::new();
-        };
-        let body = frame_text(text, id, &pending.request_id);
-        vec![Effect::Refuse { connection: id.clone(), refusal: Refusal { status, error_type, body } }]
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.pending.is_none())
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// A client sent a text message.
@@ -277,11 +186,9 @@ impl Machine {
     /// RTE-3 and RTE-5: an exact match of a custom key, else `$default`.
     fn select(&self, body: &str) -> Option<(String, Integration)> {
         let custom = self.api.selection.select(body).filter(|key| !key.starts_with('$'));
-        custom
-            .and_then(|key| self.api.routes.get(key.as_str()).map(|integration| (key, *integration)))
-            .or_else(|| {
-                self.api.routes.get(RouteKey::DEFAULT).map(|integration| (RouteKey::DEFAULT.to_owned(), *integration))
-            })
+        custom.and_then(|key| self.api.routes.get(key.as_str()).map(|integration| (key, *integration))).or_else(|| {
+            self.api.routes.get(RouteKey::DEFAULT).map(|integration| (RouteKey::DEFAULT.to_owned(), *integration))
+        })
     }
 
     /// The client broke a rule of the gateway: it is closed with this code (LIM-1, LIM-2).
@@ -361,94 +268,6 @@ impl Machine {
         }
     }
 
-    fn authorized(
-        &mut self,
-        now: SystemTime,
-        id: &ConnectionId,
-        started: SystemTime,
-        answer: Result<Vec<u8>, FunctionError>,
-    ) -> Vec<Effect> {
-        let response = match answer {
-            Ok(answer) => match answer::authorization(&answer) {
-                Ok(response) => response,
-                // AUT-4, AUT-8
-                Err(error_type) => return self.refuse(id, 500, error_type, "Internal server error"),
-            },
-            // AUT-7
-            Err(error) if error.message == "Unauthorized" => return self.refuse(id, 401, None, "Unauthorized"),
-            Err(_) => return self.refuse(id, 500, None, "Internal server error"),
-        };
-        let Some(arn) = self.connections.get(id).and_then(|connection| self.connect_arn(&connection.origin)) else {
-            return Vec::new();
-        };
-        // AUT-5
-        match response.policy_document().evaluate(&arn) {
-            Decision::Allow => {}
-            Decision::Deny => {
-                return self.refuse(id, 403, None, "User is not authorized to access this resource with an explicit deny");
-            }
-            Decision::ImplicitDeny => {
-                return self.refuse(id, 403, None, "User is not authorized to access this resource");
-            }
-        }
-        let latency = now.duration_since(started).unwrap_or_default().as_millis();
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.authorizer = Some(answer::downstream(&response, latency));
-        }
-        self.connect(now, id)
-    }
-
-    /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
-    pub(super) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Delivery {
-        match self.locate(stage, raw_id) {
-            Ok(id) => {
-                self.touch(now, &id);
-                Delivery::To(id)
-            }
-            Err(refusal) => Delivery::Refused(refusal),
-        }
-    }
-
-    /// `GET /<stage>/@connections/<id>` (MGT-2).
-    pub(super) fn info(&self, stage: &str, raw_id: &str) -> Result<String, Refusal> {
-        let id = self.locate(stage, raw_id)?;
-        let Some(connection) = self.connections.get(&id) else { return Err(gone()) };
-        let info = serde_json::json!({
-            "connectedAt": iso_time(connection.origin.connected_at),
-            "identity": {
-                "sourceIp": connection.origin.source_ip,
-                "userAgent": connection.origin.user_agent,
-            },
-            "lastActiveAt": iso_time(connection.last_active_at),
-        });
-        Ok(info.to_string())
-    }
-
-    /// `DELETE /<stage>/@connections/<id>` (MGT-9).
-    pub(super) fn delete(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<Vec<Effect>, Refusal> {
-        let id = self.locate(stage, raw_id)?;
-        let mut effects = vec![Effect::Close { connection: id.clone(), code: 1000, reason: "" }];
-        effects.extend(self.closed(now, &id, 1000, "Connection Closed Normally"));
-        Ok(effects)
-    }
-
-    /// CON-6: a connection that is not open yet is gone too.
-    fn locate(&self, stage: &str, raw_id: &str) -> Result<ConnectionId, Refusal> {
-        let well_formed = raw_id.len() == 16
-            && raw_id.strip_suffix('=').is_some_and(|id| {
-                id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-            });
-        let id = ConnectionId::new(raw_id).ok().filter(|_| well_formed).ok_or_else(|| Refusal {
-            status: 400,
-            error_type: Some("BadRequestException"),
-            body: serde_json::json!({"message": format!("Invalid connectionId: {raw_id}")}).to_string(),
-        })?;
-        match self.connections.get(&id) {
-            Some(connection) if connection.pending.is_none() && connection.origin.stage == *stage => Ok(id),
-            _ => Err(gone()),
-        }
-    }
-
     /// Time passes: calls run out of time, connections grow idle or old.
     pub(super) fn tick(&mut self, now: SystemTime) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -518,11 +337,6 @@ impl Machine {
         }
     }
 
-    fn pending(&self, id: &ConnectionId) -> Option<(&Connection, &Pending)> {
-        let connection = self.connections.get(id)?;
-        Some((connection, connection.pending.as_ref()?))
-    }
-
     fn parts<'a>(&'a self, connection: &'a Connection, request_id: &'a RequestId, now: SystemTime) -> Parts<'a> {
         Parts {
             origin: &connection.origin,
@@ -537,11 +351,6 @@ impl Machine {
         self.api.stages.get(stage).map_or(&[], Vec::as_slice)
     }
 
-    fn connect_arn(&self, origin: &Origin) -> Option<RouteArn> {
-        let (region, account) = (&self.api.region, Api::ACCOUNT);
-        format!("arn:aws:execute-api:{region}:{account}:{}/{}/$connect", origin.api_id, origin.stage).parse().ok()
-    }
-
     /// EVT-12: URL-safe base64 of 11 bytes. Every such text is a legal identifier.
     fn id<T: std::str::FromStr>(&mut self) -> T {
         loop {
@@ -551,12 +360,6 @@ impl Machine {
                 return id;
             }
         }
-    }
-
-    fn trace_id(&mut self, now: SystemTime) -> String {
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let [high, low] = [self.random.next_u32(), self.random.next_u32()];
-        format!("Root=1-{:08x}-{high:08x}{low:08x}{:08x}", seconds & 0xffff_ffff, self.random.next_u32())
     }
 }
 
@@ -569,12 +372,16 @@ fn connection_due(api: &Api, connection: &Connection) -> SystemTime {
     }
 }
 
-/// MGT-3: 410 with the error's type and an empty body.
-fn gone() -> Refusal {
-    Refusal { status: 410, error_type: Some("GoneException"), body: String::new() }
-}
-
 /// The gateway's own messages, with exactly this spacing (RTE-4).
 fn frame_text(message: &str, connection: &ConnectionId, request_id: &RequestId) -> String {
     format!(r#"{{"message": "{message}", "connectionId":"{connection}", "requestId":"{request_id}"}}"#)
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has failed, which is all it can do"
+)]
+mod tests;

@@ -26,7 +26,8 @@ impl InProcess {
     }
 
     fn call(&self, connection_id: &ConnectionId, size: usize, managed: Managed) -> Result<Answer, PushError> {
-        let server = self.server.get().ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
+        let server =
+            self.server.get().ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
         let answer = server.manage(&self.stage, connection_id.as_str(), managed);
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match PushError::of_answer(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {

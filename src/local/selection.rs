@@ -90,8 +90,10 @@ impl FromStr for RouteSelection {
 
     fn from_str(text: &str) -> Result<Self, InvalidRouteSelection> {
         const BODY: &str = "request.body.";
-        let error =
-            |rest: &str| InvalidRouteSelection { text: text.to_owned(), position: text.len().saturating_sub(rest.len()) };
+        let error = |rest: &str| InvalidRouteSelection {
+            text: text.to_owned(),
+            position: text.len().saturating_sub(rest.len()),
+        };
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;

@@ -270,8 +270,7 @@ impl Shared {
     /// MGT-1 to MGT-9.
     fn manage(self: &Arc<Self>, stage: &str, id: &str, managed: Managed) -> Answer {
         let answer = |status, body| Answer { status, error_type: None, body };
-        let refuse =
-            |Refusal { status, error_type, body }: Refusal| Answer { status, error_type, body };
+        let refuse = |Refusal { status, error_type, body }: Refusal| Answer { status, error_type, body };
         let mut state = self.lock();
         let now = SystemTime::now();
         match managed {

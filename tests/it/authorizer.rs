@@ -1,6 +1,6 @@
 use lambda_websocket::authorizer::{
-    Authorization, Authorizer, Context, Decision, Denied, Failure, InvalidAuthorization, InvalidContext, Policy, Request,
-    Resource, RouteArn,
+    Authorization, Authorizer, Context, Decision, Denied, Failure, InvalidAuthorization, InvalidContext, Policy,
+    Request, Resource, RouteArn,
 };
 use serde_json::{Value, json};
 

@@ -119,7 +119,10 @@ fn end_4_what_the_environment_lacks_is_named() {
     };
     assert_eq!(from(&[]).unwrap_err(), hint("API_GATEWAY_ID, AWS_REGION, STAGE"));
     assert_eq!(from(&[("API_GATEWAY_ID", "a"), ("AWS_REGION", "eu-central-1")]).unwrap_err(), hint("STAGE"));
-    assert_eq!(from(&[("API_GATEWAY_ID", ""), ("AWS_REGION", "r"), ("STAGE", "s")]).unwrap_err(), hint("API_GATEWAY_ID"));
+    assert_eq!(
+        from(&[("API_GATEWAY_ID", ""), ("AWS_REGION", "r"), ("STAGE", "s")]).unwrap_err(),
+        hint("API_GATEWAY_ID")
+    );
     assert_eq!(
         from(&[("API_GATEWAY_ID", "https://x"), ("AWS_REGION", "r"), ("STAGE", "s")]).unwrap_err(),
         "the environment variable API_GATEWAY_ID is not usable: API id \"https://x\" is not valid: expected 1 to 63 \
@@ -151,8 +154,16 @@ fn end_6_mistakes_are_put_right_or_explained() {
     for (url, shown, expected) in [
         (format!("{host}/dev"), format!("{host}/dev"), "expected `https://` at its start"),
         ("ftp://x/dev".to_owned(), "ftp://x/dev".to_owned(), "expected `https://` at its start"),
-        (format!("https://{host}"), format!("https://{host}"), "expected the stage after the host, as in `https://<host>/<stage>`"),
-        (format!("wss://{host}/"), format!("wss://{host}/"), "expected the stage after the host, as in `https://<host>/<stage>`"),
+        (
+            format!("https://{host}"),
+            format!("https://{host}"),
+            "expected the stage after the host, as in `https://<host>/<stage>`",
+        ),
+        (
+            format!("wss://{host}/"),
+            format!("wss://{host}/"),
+            "expected the stage after the host, as in `https://<host>/<stage>`",
+        ),
         (format!("{right}?Auth=s3cret"), right.clone(), "expected no query and no fragment"),
         ("https:///dev".to_owned(), "https:///dev".to_owned(), "expected a host and a path"),
         ("https://user:s3cret@x/dev".to_owned(), "…".to_owned(), "expected no user and no password"),

@@ -31,9 +31,7 @@ fn disconnect(name: &str) -> Disconnect {
 
 #[test]
 fn evt_1_and_6_the_context_has_what_is_always_there() {
-    for (name, route_key) in
-        [("connect", "$connect"), ("message", "pushtowebsocket"), ("disconnect", "$disconnect")]
-    {
+    for (name, route_key) in [("connect", "$connect"), ("message", "pushtowebsocket"), ("disconnect", "$disconnect")] {
         let event = fixture::event(name);
         let context = event.request_context();
         assert_eq!(context.route_key, route_key);
@@ -114,10 +112,7 @@ fn evt_5_a_body_that_is_not_base64_is_refused() {
     let mut json = fixture::json("message");
     json["isBase64Encoded"] = true.into();
     let error = Event::from_slice(&serde_json::to_vec(&json).unwrap()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the event's `body` is not valid: expected base64, since `isBase64Encoded` is true"
-    );
+    assert_eq!(error.to_string(), "the event's `body` is not valid: expected base64, since `isBase64Encoded` is true");
 }
 
 #[test]
@@ -196,7 +191,11 @@ fn a_member_of_another_type_is_named() {
             json!("yesterday"),
             "the event's `requestContext.connectedAt` is not valid: invalid type: string \"yesterday\", expected u64",
         ),
-        ("/requestContext", json!("x"), "the event's `requestContext` is not valid: invalid type: string \"x\", expected an object"),
+        (
+            "/requestContext",
+            json!("x"),
+            "the event's `requestContext` is not valid: invalid type: string \"x\", expected an object",
+        ),
         ("/body", json!({"a": 1}), "the event does not have the shape that API Gateway sends: line 1, column 8"),
     ] {
         let error = Event::from_slice(&fixture::changed("message", pointer, value)).unwrap_err().to_string();
@@ -228,14 +227,8 @@ fn evt_14_and_aut_9_the_authorizers_values_become_what_they_were() {
         let context = event.request_context();
         assert_eq!(context.principal_id(), Some("alice"), "{name}");
         let session: Session = context.context().unwrap();
-        let expected = Session {
-            org: 7,
-            admin: true,
-            ratio: 0.5,
-            name: "s3cret-name".to_owned(),
-            nothing: None,
-            missing: None,
-        };
+        let expected =
+            Session { org: 7, admin: true, ratio: 0.5, name: "s3cret-name".to_owned(), nothing: None, missing: None };
         assert_eq!(session, expected, "{name}");
     }
 }
@@ -395,10 +388,7 @@ fn a_body_that_does_not_fit_names_the_member() {
     }
     let body = |text: &str| Body::Text(text.to_owned()).json::<Order>().unwrap_err();
     let error = body(r#"{"items":[{"name":"a"},{"name":5}]}"#);
-    assert_eq!(
-        error.client_text(),
-        "items[1].name: invalid type: integer `5`, expected a string at line 1 column 32"
-    );
+    assert_eq!(error.client_text(), "items[1].name: invalid type: integer `5`, expected a string at line 1 column 32");
     assert_eq!(error.to_string(), "the message body is not what the route takes: line 1, column 32");
     assert_eq!(body("{}").client_text(), "missing field `items` at line 1 column 2");
     assert_eq!(body("hello").client_text(), "expected value at line 1 column 1");

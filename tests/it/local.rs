@@ -64,7 +64,8 @@ async fn the_four_functions_run() {
 #[tokio::test]
 async fn aut_3_and_5_who_may_not_connect_learns_it_by_the_status() {
     let gateway = example::start(0, KEY).await.unwrap();
-    let sign = |header: &Header, key: &[u8], claims: Value| encode(header, &claims, &EncodingKey::from_secret(key)).unwrap();
+    let sign =
+        |header: &Header, key: &[u8], claims: Value| encode(header, &claims, &EncodingKey::from_secret(key)).unwrap();
     let later = 4_102_444_800_u64;
     let good = json!({"sub": "alice", "org": 7, "exp": later});
     let hs256 = Header::default();
@@ -308,9 +309,10 @@ async fn the_context_of_the_authorizer_reaches_every_later_event() {
             event.context::<Session>()?;
             Ok(())
         })
-        .on("who", |event: Message| async move {
-            Ok(Json(json!([event.principal_id(), event.context::<Session>()?])))
-        });
+        .on(
+            "who",
+            |event: Message| async move { Ok(Json(json!([event.principal_id(), event.context::<Session>()?]))) },
+        );
     let gateway = Gateway::builder("dev")
         .stage_variable("tenant", "blue")
         .authorizer(authorize, ["stageVariables.tenant", "context.identity.sourceIp"])

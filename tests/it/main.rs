@@ -9,9 +9,9 @@
 )]
 
 mod architecture;
+mod authorizer;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
-mod authorizer;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;

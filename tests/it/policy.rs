@@ -105,7 +105,10 @@ fn an_arn_of_any_partition_is_read() {
         assert_eq!(arn.route_key().as_str(), "chat/join");
         assert_eq!(arn.account(), "123456789012");
         assert_eq!(arn.to_string(), text);
-        assert_eq!(arn.whole_api().as_str(), format!("arn:{partition}:execute-api:eu-central-1:123456789012:a1b2c3d4e5/*"));
+        assert_eq!(
+            arn.whole_api().as_str(),
+            format!("arn:{partition}:execute-api:eu-central-1:123456789012:a1b2c3d4e5/*")
+        );
     }
 }
 

@@ -87,7 +87,9 @@ async fn delays_grow_with_full_jitter_until_two_seconds() {
         }
     }
 
-    for (random, expected) in [(1.0, [50, 100, 200, 400, 800, 1600, 2000, 2000]), (0.5, [25, 50, 100, 200, 400, 800, 1000, 1000])] {
+    for (random, expected) in
+        [(1.0, [50, 100, 200, 400, 800, 1600, 2000, 2000]), (0.5, [25, 50, 100, 200, 400, 800, 1000, 1000])]
+    {
         let times = Arc::default();
         let pusher = Pusher::new(Throttling(Arc::clone(&times))).with_random(move || random);
         let start = Instant::now();
@@ -200,7 +202,10 @@ fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
     // The status wins over the type, and the type over the body.
     assert!(matches!(meaning(410, Some("LimitExceededException"), ""), Some(PushError::Gone { .. })));
     for kind in ["GoneException", "GoneException:http://x", "com.amazonaws#GoneException:x"] {
-        assert!(matches!(meaning(404, Some(kind), r#"{"__type":"ForbiddenException"}"#), Some(PushError::Gone { .. })), "{kind}");
+        assert!(
+            matches!(meaning(404, Some(kind), r#"{"__type":"ForbiddenException"}"#), Some(PushError::Gone { .. })),
+            "{kind}"
+        );
     }
     assert!(matches!(meaning(404, None, r#"{"__type":"LimitExceededException"}"#), Some(PushError::Throttled { .. })));
     assert!(matches!(meaning(404, None, r#"{"code":"PayloadTooLargeException"}"#), Some(PushError::TooLarge { .. })));

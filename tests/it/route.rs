@@ -204,10 +204,9 @@ async fn con_5_a_subprotocol_must_have_been_offered() {
 
 #[tokio::test]
 async fn an_answer_that_http_does_not_allow_is_an_error() {
-    for (name, value, text) in [
-        ("x y", "z", "\"x y\" is not a header name"),
-        ("x-y", "a\nb", "the value of the header \"x-y\" is not one"),
-    ] {
+    for (name, value, text) in
+        [("x y", "z", "\"x y\" is not a header name"), ("x-y", "a\nb", "the value of the header \"x-y\" is not one")]
+    {
         let router = Router::new()
             .on("$connect", move |_: Connect| async move { Ok(Response::ok().header(name, value)) })
             .fail_invocation_on_error();
@@ -219,8 +218,7 @@ async fn an_answer_that_http_does_not_allow_is_an_error() {
             Err(serde::ser::Error::custom("never"))
         }
     }
-    let router =
-        Router::new().on("$default", |_: Message| async { Ok(Json(Refuses)) }).fail_invocation_on_error();
+    let router = Router::new().on("$default", |_: Message| async { Ok(Json(Refuses)) }).fail_invocation_on_error();
     assert_eq!(
         router.handle(fixture::event("message")).await.unwrap_err().to_string(),
         "the answer cannot be made JSON: never"
@@ -293,10 +291,16 @@ fn a_mistake_in_the_set_up_panics_at_the_users_line() {
             panic_text(move || Router::new().route(Adder).on("add", message)),
             "route \"add\": the router already has a route with this key".to_owned(),
         ),
-        (panic_text(|| Router::new().route(Adder).route(Adder)), "route \"add\": the router already has a route with this key".to_owned()),
+        (
+            panic_text(|| Router::new().route(Adder).route(Adder)),
+            "route \"add\": the router already has a route with this key".to_owned(),
+        ),
         (panic_text(move || Router::new().on("", message)), format!("route \"\": {illegal}")),
         (panic_text(move || Router::new().on("$other", message)), format!("route \"$other\": {illegal}")),
-        (panic_text(move || Router::new().on(&"x".repeat(129), message)), format!("route {:?}: {illegal}", "x".repeat(129))),
+        (
+            panic_text(move || Router::new().on(&"x".repeat(129), message)),
+            format!("route {:?}: {illegal}", "x".repeat(129)),
+        ),
         (
             panic_text(move || Router::new().on("$connect", message)),
             "route \"$connect\": `$connect` receives a `Connect`, not a `Message`".to_owned(),

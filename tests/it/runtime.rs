@@ -212,10 +212,7 @@ fn without_an_endpoint_the_function_says_what_to_set() {
 #[test]
 fn outside_of_lambda_a_function_says_what_it_is() {
     let text = Function::new("on_connect").fails();
-    assert!(
-        text.contains("AWS_LAMBDA_RUNTIME_API"),
-        "{text}"
-    );
+    assert!(text.contains("AWS_LAMBDA_RUNTIME_API"), "{text}");
 }
 
 #[tokio::test]

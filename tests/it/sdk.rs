@@ -41,7 +41,10 @@ async fn mgt_1_and_8_a_push_is_a_signed_post_to_the_encoded_id() {
     Mock::given(method("POST"))
         .and(path(PATH))
         .and(body_string("hello"))
-        .and(header_regex("authorization", "^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/[0-9]{8}/eu-central-1/execute-api/aws4_request, "))
+        .and(header_regex(
+            "authorization",
+            "^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/[0-9]{8}/eu-central-1/execute-api/aws4_request, ",
+        ))
         .respond_with(ResponseTemplate::new(200))
         .expect(1)
         .mount(&server)
@@ -73,10 +76,13 @@ async fn mgt_3_to_7_every_status_has_its_meaning() {
     let typed = |status: u16, kind: &str| ResponseTemplate::new(status).insert_header("x-amzn-ErrorType", kind);
     let said = |body: &'static str| ResponseTemplate::new(403).set_body_raw(body, "application/json");
     assert!(matches!(push(ResponseTemplate::new(200)).await, Ok(())));
-    for answer in [typed(410, "GoneException"), ResponseTemplate::new(410), ResponseTemplate::new(410).set_body_string("<")] {
+    for answer in
+        [typed(410, "GoneException"), ResponseTemplate::new(410), ResponseTemplate::new(410).set_body_string("<")]
+    {
         assert!(matches!(push(answer).await, Err(PushError::Gone { connection_id }) if connection_id == id()));
     }
-    let answer = typed(400, "BadRequestException").set_body_raw(r#"{"message":"Invalid connectionId: x"}"#, "application/json");
+    let answer =
+        typed(400, "BadRequestException").set_body_raw(r#"{"message":"Invalid connectionId: x"}"#, "application/json");
     let error = push(answer).await.unwrap_err();
     assert!(matches!(error, PushError::BadRequest { .. }), "{error:?}");
     assert_eq!(error.source().unwrap().to_string(), "BadRequestException: Invalid connectionId: x");

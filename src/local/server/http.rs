@@ -76,10 +76,8 @@ async fn answer(
     stopped: watch::Receiver<bool>,
 ) -> HttpResponse {
     let path = request.uri().path().trim_start_matches('/');
-    let segments: Option<Vec<String>> = path
-        .split('/')
-        .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
-        .collect();
+    let segments: Option<Vec<String>> =
+        path.split('/').map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned())).collect();
     let segments = segments.unwrap_or_default();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     // MGT-5: another stage is forbidden, whatever is asked of it.
@@ -123,7 +121,8 @@ async fn upgrade(
     }
     let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
     let version = request.headers().get(SEC_WEBSOCKET_VERSION);
-    let (Some(key), true, &Method::GET) = (key, version.is_some_and(|version| version == "13"), request.method()) else {
+    let (Some(key), true, &Method::GET) = (key, version.is_some_and(|version| version == "13"), request.method())
+    else {
         return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
     };
     let upgraded = hyper::upgrade::on(&mut request);
