@@ -232,7 +232,8 @@ impl Inner {
                 Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
             };
         };
-        let context = event.request_context().clone();
+        let context = event.request_context();
+        let (connection_id, request_id) = (context.connection_id.clone(), context.request_id.clone());
         let offer = match &event {
             Event::Connect(connect) => Some(connect.parts()),
             Event::Message(_) | Event::Disconnect(_) => None,
@@ -244,11 +245,12 @@ impl Inner {
         };
         answer.or_else(|error| {
             tracing::error!(error = %error.chain(), "the route failed");
-            match error.answer() {
-                None if self.fail_invocation_on_error => Err(error),
-                None => Ok(Response::refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", &context)),
-                Some((status, text)) => Ok(Response::refusal(status, text, &context)),
-            }
+            let (status, text) = match error.answer() {
+                None if self.fail_invocation_on_error => return Err(error),
+                None => (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+                Some(answer) => answer,
+            };
+            Ok(Response::refusal(status, text, &connection_id, &request_id))
         })
     }
 

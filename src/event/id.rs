@@ -1,11 +1,13 @@
 //! The identifiers of a WebSocket API: text that has been checked once and is cheap to clone.
+//!
+//! API Gateway's own ids are short enough to be kept without an allocation.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 /// The text is not a legal identifier of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +39,7 @@ macro_rules! identifier {
     ($(#[$meta:meta])* $name:ident, $kind:literal, $expected:literal, $is_valid:expr) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks the text and keeps it.
@@ -49,7 +51,7 @@ macro_rules! identifier {
                 let text = text.as_ref();
                 let is_valid: fn(&str) -> bool = $is_valid;
                 if is_valid(text) {
-                    Ok(Self(Arc::from(text)))
+                    Ok(Self(SmolStr::new(text)))
                 } else {
                     Err(InvalidId::new($kind, $expected, text))
                 }
@@ -69,7 +71,7 @@ macro_rules! identifier {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({:?})"), &*self.0)
+                write!(f, concat!(stringify!($name), "({:?})"), self.as_str())
             }
         }
 
@@ -81,13 +83,13 @@ macro_rules! identifier {
 
         impl PartialEq<str> for $name {
             fn eq(&self, other: &str) -> bool {
-                &*self.0 == other
+                self.0 == other
             }
         }
 
         impl PartialEq<&str> for $name {
             fn eq(&self, other: &&str) -> bool {
-                &*self.0 == *other
+                self.0 == *other
             }
         }
 

@@ -65,7 +65,7 @@ impl Rejection {
     }
 
     pub(super) fn response(&self) -> Response {
-        Response::refusal(self.status(), self.client_text(), &self.context)
+        Response::refusal(self.status(), self.client_text(), &self.context.connection_id, &self.context.request_id)
     }
 }
 

@@ -4,10 +4,11 @@ use std::fmt;
 
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 
 use super::{Error, Result};
-use crate::event::RequestContext;
+use crate::event::{ConnectionId, RequestId};
 
 /// What a route can answer with.
 #[diagnostic::on_unimplemented(
@@ -148,19 +149,20 @@ impl Response {
     }
 
     /// An answer in the form of the gateway's own error messages.
-    pub(super) fn refusal(status: StatusCode, text: &str, context: &RequestContext) -> Self {
-        #[derive(serde::Serialize)]
+    pub(super) fn refusal(
+        status: StatusCode,
+        message: &str,
+        connection_id: &ConnectionId,
+        request_id: &RequestId,
+    ) -> Self {
+        #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Refusal<'a> {
             message: &'a str,
-            connection_id: &'a str,
-            request_id: &'a str,
+            connection_id: &'a ConnectionId,
+            request_id: &'a RequestId,
         }
-        Self::new(status).json(&Refusal {
-            message: text,
-            connection_id: context.connection_id.as_str(),
-            request_id: context.request_id.as_str(),
-        })
+        Self::new(status).json(&Refusal { message, connection_id, request_id })
     }
 }
 
