@@ -190,11 +190,11 @@ fn main() {
     }
     for (case, goal) in CASES {
         let (us, them) = median_nanoseconds(case);
-        println!("figure {case} time: {us:.0} ns vs {them:.0} ns = {:.2} (goal {goal})", us / them);
+        println!("figure {case} time: {us:.0} ns vs {them:.0} ns = {:.3} (goal {goal})", us / them);
         match (instructions("ours", case), instructions("peer", case)) {
             (Some(us), Some(them)) => {
                 let ratio = us as f64 / them as f64;
-                println!("figure {case} instructions: {us} vs {them} = {ratio:.2} (goal {goal})");
+                println!("figure {case} instructions: {us} vs {them} = {ratio:.3} (goal {goal})");
             }
             _ => println!("figure {case} instructions: not counted, since valgrind did not run (goal {goal})"),
         }

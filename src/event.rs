@@ -90,16 +90,13 @@ impl Event {
     /// The event, carried by this invocation: routes see its deadline and its id.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
-        self.context_mut().set_invocation(invocation);
-        self
-    }
-
-    fn context_mut(&mut self) -> &mut RequestContext {
-        match self {
+        let context = match &mut self {
             Self::Connect(event) => &mut event.context,
             Self::Message(event) => &mut event.context,
             Self::Disconnect(event) => &mut event.context,
-        }
+        };
+        Arc::make_mut(context).set_invocation(invocation);
+        self
     }
 
     fn from_envelope(mut envelope: Envelope) -> Result<Self, InvalidEvent> {
@@ -117,32 +114,42 @@ impl Event {
             Some(wire) if wire.event_type.is_some() => wire,
             other => return Err(unexpected(other.as_ref())),
         };
-        let mut event = match wire.event_type.as_deref() {
-            Some("CONNECT") => Self::Connect(Connect {
-                context: RequestContext::new(&wire)?,
-                parts: Arc::new(ConnectParts {
-                    headers: Headers(NameValues::new(envelope.headers, envelope.multi_value_headers)),
-                    query: Query(NameValues::new(
-                        envelope.query_string_parameters,
-                        envelope.multi_value_query_string_parameters,
-                    )),
-                }),
-            }),
-            Some("MESSAGE") => Self::Message(Message {
-                context: RequestContext::new(&wire)?,
-                message_id: identifier("requestContext.messageId", &wire.message_id)?,
-                body: Body::new(envelope.body.unwrap_or_default(), envelope.is_base64_encoded == Some(true))?,
-            }),
-            Some("DISCONNECT") => Self::Disconnect(Disconnect {
-                context: RequestContext::new(&wire)?,
-                status_code: wire.disconnect_status_code,
-                reason: wire.disconnect_reason.as_deref().unwrap_or_default().to_owned(),
-            }),
+        let mut context = RequestContext::new(&wire)?;
+        let event = match wire.event_type.as_deref() {
+            Some("CONNECT") => Kind::Connect,
+            Some("MESSAGE") => Kind::Message(identifier("requestContext.messageId", &wire.message_id)?),
+            Some("DISCONNECT") => Kind::Disconnect(
+                wire.disconnect_status_code,
+                wire.disconnect_reason.as_deref().unwrap_or_default().to_owned(),
+            ),
             _ => return Err(unexpected(Some(&wire))),
         };
-        event.context_mut().keep(raw);
-        Ok(event)
+        context.keep(raw);
+        let context = Arc::new(context);
+        Ok(match event {
+            Kind::Connect => {
+                let headers = Headers(NameValues::new(envelope.headers, envelope.multi_value_headers));
+                let query = Query(NameValues::new(
+                    envelope.query_string_parameters,
+                    envelope.multi_value_query_string_parameters,
+                ));
+                Self::Connect(Connect { context, parts: Arc::new(ConnectParts { headers, query }) })
+            }
+            Kind::Message(message_id) => {
+                let is_base64_encoded = envelope.is_base64_encoded == Some(true);
+                let body = Body::new(envelope.body.unwrap_or_default(), is_base64_encoded)?;
+                Self::Message(Message { context, message_id, body })
+            }
+            Kind::Disconnect(status_code, reason) => Self::Disconnect(Disconnect { context, status_code, reason }),
+        })
     }
+}
+
+/// The type of an event, with what only that type has in its context.
+enum Kind {
+    Connect,
+    Message(MessageId),
+    Disconnect(Option<u16>, String),
 }
 
 /// Reads an event where `lambda_runtime` or another crate asks for a type that serde can read.
@@ -183,7 +190,7 @@ macro_rules! context_methods {
 /// A client wants to connect; the answer decides whether it may.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    context: RequestContext,
+    context: Arc<RequestContext>,
     // Shared, so that the router can still look at the offer of subprotocols when the route has answered.
     parts: Arc<ConnectParts>,
 }
@@ -243,7 +250,7 @@ impl Connect {
 /// A route that takes `Message<T>` gets the body decoded from JSON; `Message` alone has it as it came.
 #[derive(Clone)]
 pub struct Message<B = Body> {
-    context: RequestContext,
+    context: Arc<RequestContext>,
     message_id: MessageId,
     /// What the client sent.
     pub body: B,
@@ -259,12 +266,16 @@ impl<B> Message<B> {
 }
 
 impl Message {
+    /// The context, to keep when the message is gone.
+    pub(crate) fn shared_context(&self) -> Arc<RequestContext> {
+        Arc::clone(&self.context)
+    }
+
     /// Decodes the body from JSON.
     ///
     /// # Errors
     ///
     /// The message as it was, and why its body does not fit `T`.
-    #[allow(clippy::result_large_err, reason = "the message goes back to its owner whole")]
     pub fn decode<T: DeserializeOwned>(self) -> Result<Message<T>, (Self, InvalidBody)> {
         match self.body.json() {
             Ok(body) => Ok(Message { context: self.context, message_id: self.message_id, body }),
@@ -289,7 +300,7 @@ impl<B> fmt::Debug for Message<B> {
 /// Whoever stores connections gives them an expiry as well.
 #[derive(Debug, Clone)]
 pub struct Disconnect {
-    context: RequestContext,
+    context: Arc<RequestContext>,
     status_code: Option<u16>,
     reason: String,
 }

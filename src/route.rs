@@ -225,10 +225,7 @@ impl Inner {
     async fn handle(self: Arc<Self>, event: Event) -> Result<Response> {
         let Some(handler) = self.select(&event) else {
             return match event {
-                Event::Message(message) => {
-                    let context = message.request_context().clone();
-                    Ok(self.reject(Rejection::no_route(context)).await)
-                }
+                Event::Message(message) => Ok(self.reject(Rejection::no_route(message.shared_context())).await),
                 Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
             };
         };
@@ -263,13 +260,17 @@ impl Inner {
         found.cloned()
     }
 
-    async fn reject(&self, rejection: Rejection) -> Response {
+    /// Boxed, so that the rare case does not make the future of every event larger.
+    fn reject(&self, rejection: Rejection) -> BoxFuture<Response> {
         tracing::warn!(rejection = %rejection, "the message was rejected");
         let response = rejection.response();
-        if let Some(hook) = &self.on_rejection {
-            hook(rejection).await;
-        }
-        response
+        let hook = self.on_rejection.as_ref().map(|hook| hook(rejection));
+        Box::pin(async move {
+            if let Some(hook) = hook {
+                hook.await;
+            }
+            response
+        })
     }
 }
 

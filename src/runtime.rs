@@ -86,9 +86,9 @@ struct NotInLambda {
     missing: &'static str,
 }
 
-fn invocation(context: &lambda_runtime::Context) -> Invocation {
+fn invocation(context: lambda_runtime::Context) -> Invocation {
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).unwrap_or(UNIX_EPOCH);
-    Invocation::new(context.request_id.as_str(), deadline)
+    Invocation::new(context.request_id, deadline)
 }
 
 impl Service<LambdaEvent<Event>> for Router {
@@ -101,7 +101,7 @@ impl Service<LambdaEvent<Event>> for Router {
     }
 
     fn call(&mut self, event: LambdaEvent<Event>) -> Self::Future {
-        let invocation = invocation(&event.context);
+        let invocation = invocation(event.context);
         let deadline = invocation.deadline;
         Box::pin(within_deadline(deadline, self.handle(event.payload.with_invocation(invocation))))
     }
@@ -121,7 +121,7 @@ where
     }
 
     fn call(&mut self, event: LambdaEvent<authorizer::Request>) -> Self::Future {
-        let invocation = invocation(&event.context);
+        let invocation = invocation(event.context);
         Box::pin(self.handle(event.payload.with_invocation(invocation)))
     }
 }

@@ -46,7 +46,7 @@ pub struct RequestContext {
     // Undecoded, for what is rarely asked for. It is there as soon as the event is read.
     raw: Option<Box<RawValue>>,
     rare: OnceLock<Arc<RareContextWire>>,
-    invocation: Option<Arc<Invocation>>,
+    invocation: Option<Invocation>,
 }
 
 impl RequestContext {
@@ -111,7 +111,7 @@ impl RequestContext {
 
     /// The Lambda invocation that carries this event, where there is one.
     pub fn invocation(&self) -> Option<&Invocation> {
-        self.invocation.as_deref()
+        self.invocation.as_ref()
     }
 
     /// When the Lambda invocation that carries this event will be stopped, where that is known.
@@ -120,7 +120,7 @@ impl RequestContext {
     }
 
     pub(crate) fn set_invocation(&mut self, invocation: Invocation) {
-        self.invocation = Some(Arc::new(invocation));
+        self.invocation = Some(invocation);
     }
 
     pub(crate) fn keep(&mut self, raw: Option<Box<RawValue>>) {

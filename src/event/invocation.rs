@@ -26,8 +26,8 @@ tokio::task_local! {
 
 /// Runs a future whose pushes stop retrying before the deadline.
 #[cfg(feature = "runtime")]
-pub(crate) async fn within_deadline<F: Future>(deadline: SystemTime, future: F) -> F::Output {
-    DEADLINE.scope(deadline, future).await
+pub(crate) fn within_deadline<F: Future>(deadline: SystemTime, future: F) -> impl Future<Output = F::Output> {
+    DEADLINE.scope(deadline, future)
 }
 
 /// The deadline of the invocation on whose behalf this task runs.

@@ -132,8 +132,7 @@ impl<B: MessageBody> Take for Message<B> {
     fn take(event: Event) -> Result<Self, Failure> {
         match event {
             Event::Message(message) => B::from_message(message).map_err(|(message, error)| {
-                let context = message.request_context().clone();
-                Failure::Rejected(Box::new(Rejection::body(context, error)))
+                Failure::Rejected(Box::new(Rejection::body(message.shared_context(), error)))
             }),
             other => Err(unexpected("a MESSAGE event", &other)),
         }
@@ -146,7 +145,6 @@ impl<B: MessageBody> Take for Message<B> {
     label = "not a message body",
     note = "derive `serde::Deserialize` for it, without borrowed fields"
 )]
-#[allow(clippy::result_large_err, reason = "the message goes back to its owner whole")]
 pub(super) trait MessageBody: Sized + Send + 'static {
     fn from_message(message: Message) -> Result<Message<Self>, (Message, InvalidBody)>;
 }

@@ -1,6 +1,7 @@
 //! A client's mistake, as opposed to a failure of ours.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -16,7 +17,7 @@ use crate::event::{InvalidBody, RequestContext};
 #[derive(Debug, Clone)]
 pub struct Rejection {
     kind: RejectionKind,
-    context: RequestContext,
+    context: Arc<RequestContext>,
 }
 
 /// Why a message was rejected.
@@ -30,11 +31,11 @@ pub enum RejectionKind {
 }
 
 impl Rejection {
-    pub(super) fn no_route(context: RequestContext) -> Self {
+    pub(super) fn no_route(context: Arc<RequestContext>) -> Self {
         Self { kind: RejectionKind::NoRoute, context }
     }
 
-    pub(super) fn body(context: RequestContext, error: InvalidBody) -> Self {
+    pub(super) fn body(context: Arc<RequestContext>, error: InvalidBody) -> Self {
         Self { kind: RejectionKind::Body(error), context }
     }
 

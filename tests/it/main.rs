@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, which is all it can do"
 )]
 
+mod allocation;
 mod architecture;
 mod authorizer;
 #[cfg(feature = "aws_lambda_events")]
