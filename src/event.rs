@@ -114,8 +114,7 @@ impl Event {
             Some(wire) if wire.event_type.is_some() => wire,
             other => return Err(unexpected(other.as_ref())),
         };
-        let mut context = RequestContext::new(&wire)?;
-        let event = match wire.event_type.as_deref() {
+        let kind = match wire.event_type.as_deref() {
             Some("CONNECT") => Kind::Connect,
             Some("MESSAGE") => Kind::Message(identifier("requestContext.messageId", &wire.message_id)?),
             Some("DISCONNECT") => Kind::Disconnect(
@@ -124,9 +123,10 @@ impl Event {
             ),
             _ => return Err(unexpected(Some(&wire))),
         };
+        let mut context = RequestContext::new(&wire)?;
         context.keep(raw);
         let context = Arc::new(context);
-        Ok(match event {
+        Ok(match kind {
             Kind::Connect => {
                 let headers = Headers(NameValues::new(envelope.headers, envelope.multi_value_headers));
                 let query = Query(NameValues::new(

@@ -13,12 +13,14 @@ mod architecture;
 mod authorizer;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
+#[cfg(not(feature = "runtime"))]
+mod compile_fail;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;
 mod fixture;
 mod identifiers;
-#[cfg(feature = "local")]
+#[cfg(all(feature = "local", feature = "sdk"))]
 mod local;
 mod policy;
 #[cfg(feature = "push")]

@@ -36,6 +36,7 @@ impl Function {
         Self { name, environment: Vec::new() }
     }
 
+    #[cfg(feature = "sdk")]
     fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((variable, value.into()));
         self
@@ -107,7 +108,7 @@ impl Function {
     }
 }
 
-#[cfg(feature = "local")]
+#[cfg(all(feature = "local", feature = "sdk"))]
 mod examples {
     use super::*;
     use crate::local::{KEY, example};

@@ -1,0 +1,7 @@
+use lambda_websocket::Router;
+
+struct NotARoute;
+
+fn main() {
+    let _ = Router::new().route(NotARoute);
+}

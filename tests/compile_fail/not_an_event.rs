@@ -1,0 +1,5 @@
+use lambda_websocket::Router;
+
+fn main() {
+    let _ = Router::new().on("join", |_: String| async { Ok(()) });
+}
