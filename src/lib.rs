@@ -1,5 +1,82 @@
-//! x
+//! WebSocket APIs of AWS API Gateway whose routes are Lambda functions.
+//!
+//! - **Routes**: implement [`Route`] for each message of your protocol; a [`Router`] dispatches to it with a typed body.
+//! - **Authorizers**: return an IAM policy and a context that is checked to be flat; see [`authorizer`].
+//! - **Pushes**: send to a connection from anywhere that knows its id; see [`push`].
+//! - **A local gateway**: run the same functions in a test or on a laptop; see [`local`].
+//!
+//! It is not a WebSocket server, not a framework for HTTP or REST APIs, and it deploys nothing.
+//!
+//! # A route
+//!
+//! ```no_run
+//! use lambda_websocket::{Message, Pusher, Result, Route, Router};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Push { message: String }
+//!
+//! #[derive(Serialize)]
+//! struct Pushed { echoed: String }
+//!
+//! struct PushToWebSocket { pusher: Pusher }
+//!
+//! impl Route for PushToWebSocket {
+//!     const KEY: &'static str = "pushtowebsocket";
+//!     type Event = Message<Push>;
+//!     type Reply = ();
+//!
+//!     async fn handle(&self, event: Message<Push>) -> Result<()> {
+//!         let reply = Pushed { echoed: event.body.message.clone() };
+//!         self.pusher.send(event.connection_id(), &reply).await?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), lambda_runtime::Error> {
+//!     let pusher = Pusher::from_env().await?; // API_GATEWAY_ID, AWS_REGION, STAGE; or an endpoint's URL
+//!     lambda_websocket::run(Router::new().route(PushToWebSocket { pusher })).await
+//! }
+//! ```
+//!
+//! # Where to look
+//!
+//! | module | is about |
+//! |---|---|
+//! | [`event`] | what API Gateway tells a function: [`Connect`], [`Message`], [`Disconnect`] |
+//! | [`route`] | which code answers which event, and with what |
+//! | [`authorizer`] | who may connect, and what the routes learn about them |
+//! | [`push`] | sending to connections, closing them, asking about them |
+//! | [`local`] | the gateway for tests and laptops |
+//!
+//! # Features
+//!
+//! | feature | default | adds | brings |
+//! |---|---|---|---|
+//! | `runtime` | yes | [`run`], [`authorizer::run`], tower services | `lambda_runtime`, tokio |
+//! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
+//! | `push` | with `sdk`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `local` | | [`local::Gateway`] | hyper, tokio-tungstenite |
+//! | `aws_lambda_events` | | conversions from and to the types of that crate | `aws_lambda_events` |
+//!
+//! Features only add items. Without any, the crate has neither an async runtime nor an AWS SDK below it.
+//!
+//! # Logs
+//!
+//! The crate logs through [`tracing`](https://docs.rs/tracing), in a span with the request id, the connection id and the
+//! route key. It never logs a query string, a header's value, a body or an authorizer's context. `lambda_runtime` itself
+//! logs whole events at the level `TRACE`: leave that off where tokens travel in the query string.
+//!
+//! # Minimum Rust version
+//!
+//! 1.94.1, which is that of the AWS SDK. It moves with the SDK's.
+
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Links to what a feature adds can only be followed where the feature is on.
+#![cfg_attr(not(all(feature = "local", feature = "sdk", feature = "runtime")), allow(rustdoc::broken_intra_doc_links))]
+
 pub mod authorizer;
 pub mod event;
 #[cfg(feature = "local")]
@@ -9,9 +86,15 @@ pub mod push;
 pub mod route;
 #[cfg(feature = "runtime")]
 mod runtime;
-pub use event::{Connect, Disconnect, Event, Message};
+
+pub use self::event::{Connect, Disconnect, Event, Message};
 #[cfg(feature = "push")]
-pub use push::Pusher;
-pub use route::{Json, Response, Result, Route, Router};
+pub use self::push::Pusher;
+pub use self::route::{Json, Response, Result, Route, Router};
 #[cfg(feature = "runtime")]
-pub use runtime::run;
+pub use self::runtime::run;
+
+/// The README's programs, compiled.
+#[cfg(all(doctest, feature = "local", feature = "sdk"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

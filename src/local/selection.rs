@@ -135,6 +135,7 @@ impl FromStr for RouteSelection {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
 mod tests {
     use super::*;
 
