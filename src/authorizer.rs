@@ -32,6 +32,8 @@ mod context;
 mod policy;
 mod request;
 mod response;
+#[cfg(feature = "runtime")]
+mod service;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -47,7 +49,7 @@ pub use self::policy::{Decision, Effect, Policy, Statement};
 pub use self::request::Request;
 pub use self::response::{InvalidAuthorization, Response};
 #[cfg(feature = "runtime")]
-pub use crate::runtime::run_authorizer as run;
+pub use self::service::run;
 
 /// Whether a principal may connect, and what the routes learn about it.
 ///

@@ -90,9 +90,9 @@ mod runtime;
 pub use self::event::{Connect, Disconnect, Event, Message};
 #[cfg(feature = "push")]
 pub use self::push::Pusher;
-pub use self::route::{Json, Response, Result, Route, Router};
 #[cfg(feature = "runtime")]
-pub use self::runtime::run;
+pub use self::route::service::run;
+pub use self::route::{Json, Response, Result, Route, Router};
 
 /// The README's programs, compiled.
 #[cfg(all(doctest, feature = "local", feature = "sdk"))]

@@ -16,6 +16,8 @@ mod error;
 mod handler;
 mod rejection;
 mod response;
+#[cfg(feature = "runtime")]
+pub(crate) mod service;
 
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;

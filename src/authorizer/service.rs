@@ -1,0 +1,54 @@
+//! An authorizer as a Lambda function: a tower service, and the loop of `lambda_runtime`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use tower_service::Service;
+
+use super::{Authorization, Authorizer, Denied, Failure, Request, Response};
+use crate::runtime::{check_environment, invocation};
+
+/// Runs a function as the REQUEST authorizer of a WebSocket API.
+///
+/// # Errors
+///
+/// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+pub async fn run<F, Fut>(authorize: F) -> Result<(), lambda_runtime::Error>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Authorization, Denied>> + Send + 'static,
+{
+    check_environment()?;
+    lambda_runtime::run(Authorizer::new(authorize)).await
+}
+
+impl<F, Fut> Service<LambdaEvent<Request>> for Authorizer<F>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Authorization, Denied>> + Send + 'static,
+{
+    type Response = Response;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: LambdaEvent<Request>) -> Self::Future {
+        let invocation = invocation(event.context);
+        Box::pin(self.handle(event.payload.with_invocation(invocation)))
+    }
+}
+
+/// The message of a 401 is exactly `Unauthorized`, which is how API Gateway knows it.
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        let error_type = match failure {
+            Failure::Unauthorized => "Unauthorized",
+            Failure::Failed(_) => "lambda_websocket::authorizer::Failure",
+        };
+        Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
+    }
+}

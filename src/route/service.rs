@@ -1,0 +1,65 @@
+//! A router as a Lambda function: a tower service, and the loop of `lambda_runtime`.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use tower_service::Service;
+
+use super::handler::BoxFuture;
+use super::{Error, Response, Result, Router};
+use crate::event::{Event, within_deadline};
+use crate::runtime::{check_environment, invocation};
+
+/// Runs a [`Router`], or a router wrapped in tower layers, as a Lambda function.
+///
+/// # Errors
+///
+/// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+///
+/// # Examples
+///
+/// ```no_run
+/// use lambda_websocket::{Message, Router};
+///
+/// #[tokio::main(flavor = "current_thread")]
+/// async fn main() -> Result<(), lambda_runtime::Error> {
+///     let router = Router::new().on("$default", |message: Message| async move {
+///         println!("{} bytes", message.body.as_bytes().len());
+///         Ok(())
+///     });
+///     lambda_websocket::run(router).await
+/// }
+/// ```
+pub async fn run<S>(service: S) -> Result<(), lambda_runtime::Error>
+where
+    S: Service<LambdaEvent<Event>, Response = Response>,
+    S::Future: Future<Output = Result<Response, S::Error>>,
+    S::Error: Into<Diagnostic> + fmt::Debug,
+{
+    check_environment()?;
+    lambda_runtime::run(service).await
+}
+
+impl Service<LambdaEvent<Event>> for Router {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: LambdaEvent<Event>) -> Self::Future {
+        let invocation = invocation(event.context);
+        let deadline = invocation.deadline;
+        Box::pin(within_deadline(deadline, self.handle(event.payload.with_invocation(invocation))))
+    }
+}
+
+/// The error type is always `lambda_websocket::Error`; the message is the error with its sources.
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Self {
+        Self { error_type: "lambda_websocket::Error".to_owned(), error_message: error.chain().to_string() }
+    }
+}
