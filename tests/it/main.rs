@@ -22,6 +22,7 @@ mod fixture;
 mod identifiers;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod local;
+mod logs;
 mod policy;
 #[cfg(feature = "push")]
 mod push;

@@ -235,6 +235,16 @@ async fn tower_layers_wrap_a_router() {
     assert_eq!(response.headers().get("x-mapped").unwrap(), "yes");
 }
 
+/// `lambda_runtime::run_concurrent` needs this of a service.
+#[test]
+fn services_can_run_concurrently() {
+    fn concurrent<S: Clone + Send + Sync + 'static>(_: S) {}
+    concurrent(Router::new());
+    concurrent(lambda_websocket::authorizer::Authorizer::new(|_| async {
+        Ok(lambda_websocket::authorizer::Authorization::allow("alice"))
+    }));
+}
+
 /// A router in layers is still what `run` takes: this compiles, and says where it is not.
 #[tokio::test]
 async fn run_takes_a_router_in_layers() {

@@ -1,9 +1,11 @@
 """Talks to a running `local` example: peers.py URL-WITH-TOKEN WSCAT."""
 
 import asyncio
+import http.client as http_client
 import json
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import boto3
 import websockets
@@ -82,12 +84,32 @@ async def push_from_outside():
     check("boto3: post to a malformed id", malformed, (400, "BadRequestException"))
 
 
+def http(method, path, body=None):
+    connection = http_client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    return answer.status, answer.getheader("x-amzn-errortype")
+
+
+def plain_http():
+    unknown = "AAAAAAAAAAAAAAA"
+    check("http: no upgrade", http("GET", "/dev"), (426, None))
+    check("http: another path", http("GET", "/dev/more"), (403, "ForbiddenException"))
+    check("http: another stage", http("POST", f"/prod/@connections/{unknown}="), (403, "ForbiddenException"))
+    for at, equals in [("@", "="), ("%40", "%3D")]:
+        path = f"/dev/{at}connections/{unknown}{equals}"
+        check(f"http: {path}", http("POST", path, b"x"), (410, "GoneException"))
+    check("http: another method", http("PUT", f"/dev/@connections/{unknown}="), (403, "ForbiddenException"))
+    check("http: a megabyte", http("POST", f"/dev/@connections/{unknown}=", b"x" * 1_000_000), (413, "PayloadTooLargeException"))
+
+
 async def main():
     async with websockets.connect(url) as socket:
         await socket.send(hello)
         check("websockets: push to the caller", await socket.recv(), '{"echoed":"hello"}')
     check("websockets: no token", await refused(plain), 401)
     check("websockets: bad token", await refused(plain + "?Auth=bad"), 403)
+    check("websockets: URL of 4097 characters", await refused(plain + "?Auth=" + "x" * (4097 - len("/dev?Auth="))), 414)
     check("websockets: another stage", await refused(url.replace("/dev?", "/prod?")), 403)
     check("websockets: frame of 32769 bytes", await closed(lambda socket: socket.send("x" * 32769)), 1009)
     fragments = ["x" * 32768] * 5
@@ -109,6 +131,7 @@ def talk(*arguments):
 
 
 asyncio.run(main())
+plain_http()
 said = talk("--connect", url, "--execute", hello, "--wait", "1", "--no-color")
 check("wscat: push to the caller", said.strip().splitlines()[-1:], ['{"echoed":"hello"}'])
 for name, target, status in [("no token", plain, 401), ("bad token", plain + "?Auth=bad", 403)]:
