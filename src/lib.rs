@@ -9,7 +9,8 @@
 //!
 //! # A route
 //!
-//! ```no_run
+#![cfg_attr(all(feature = "runtime", feature = "sdk"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "runtime", feature = "sdk")), doc = "```text")]
 //! use lambda_websocket::{Message, Pusher, Result, Route, Router};
 //! use serde::{Deserialize, Serialize};
 //!

@@ -32,7 +32,18 @@ const SEND_BUFFER: usize = 256;
 pub(super) struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    stop: Arc<watch::Sender<bool>>,
+    phase: Arc<watch::Sender<Phase>>,
+    /// Ends when the last function and the last socket have.
+    ended: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
+}
+
+/// How far the gateway is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// Nobody can connect any more; what is under way goes on.
+    Closing,
+    Stopped,
 }
 
 struct Shared {
@@ -46,9 +57,11 @@ struct State {
     machine: Machine,
     sockets: HashMap<ConnectionId, Socket>,
     verdicts: HashMap<ConnectionId, oneshot::Sender<Verdict>>,
-    /// Every running function holds a clone, so that a shutdown can wait for the last.
-    running: Option<mpsc::Sender<()>>,
+    /// Every function and every socket that is under way holds a clone, so that a shutdown can wait for the last.
+    alive: Option<Alive>,
 }
+
+type Alive = mpsc::Sender<()>;
 
 /// The gateway's end of a connection's socket. Dropping it lets the socket send what waits, then the close frame.
 struct Socket {
@@ -67,6 +80,7 @@ struct Goodbye {
 struct Outbox {
     frames: mpsc::Receiver<String>,
     close: oneshot::Receiver<Goodbye>,
+    _alive: Option<Alive>,
 }
 
 /// How an upgrade ends.
@@ -98,17 +112,19 @@ impl Server {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let listener = TcpListener::from_std(listener)?;
+        let (alive, ended) = mpsc::channel(1);
         let state = State {
             machine: Machine::new(api, seed),
             sockets: HashMap::new(),
             verdicts: HashMap::new(),
-            running: None,
+            alive: Some(alive),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), functions, earlier: Notify::new() });
-        let (stop, stopped) = watch::channel(false);
-        let server = Self { shared, address, stop: Arc::new(stop) };
-        tokio::spawn(until(stopped.clone(), Arc::clone(&server.shared).keep_time()));
-        tokio::spawn(until(stopped.clone(), http::accept(listener, Arc::clone(&server.shared), stopped)));
+        let (phase, watched) = watch::channel(Phase::Open);
+        let ended = Arc::new(tokio::sync::Mutex::new(ended));
+        let server = Self { shared: Arc::clone(&shared), address, phase: Arc::new(phase), ended };
+        tokio::spawn(until(Phase::Stopped, watched.clone(), Arc::clone(&shared).keep_time()));
+        tokio::spawn(until(Phase::Closing, watched.clone(), http::accept(listener, shared, watched)));
         Ok(server)
     }
 
@@ -122,21 +138,16 @@ impl Server {
 
     /// Ends at once.
     pub(super) fn stop(&self) {
-        let _ = self.stop.send(true);
+        self.phase.send_replace(Phase::Stopped);
         self.shared.lock().sockets.clear();
     }
 
-    /// Closes every connection and waits for the functions that run.
+    /// Closes every connection, and waits until its goodbye is said and the functions that run have ended.
     pub(super) async fn shutdown(&self, patience: Duration) {
-        let mut ended = {
-            let (running, ended) = mpsc::channel(1);
-            let mut state = self.shared.lock();
-            state.running = Some(running);
-            let effects = state.machine.close_all(SystemTime::now());
-            self.shared.carry_out(&mut state, effects);
-            state.running = None;
-            ended
-        };
+        self.phase.send_replace(Phase::Closing);
+        self.shared.step(Machine::close_all);
+        self.shared.lock().alive = None;
+        let mut ended = self.ended.lock().await;
         let _ = timeout(patience, ended.recv()).await;
         self.stop();
     }
@@ -148,10 +159,11 @@ impl fmt::Debug for Server {
     }
 }
 
-async fn until(mut stopped: watch::Receiver<bool>, task: impl Future<Output = ()>) {
+/// Runs a task until the gateway has come to this phase.
+async fn until(phase: Phase, mut watched: watch::Receiver<Phase>, task: impl Future<Output = ()>) {
     tokio::select! {
         () = task => {}
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+        _ = watched.wait_for(|now| *now >= phase) => {}
     }
 }
 
@@ -178,7 +190,7 @@ impl Shared {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Invoke { call, function, payload, timeout } => {
-                    self.invoke(state.running.clone(), call, function, payload, timeout);
+                    self.invoke(state.alive.clone(), call, function, payload, timeout);
                 }
                 Effect::Accept { connection, subprotocol } => {
                     let verdict = Verdict::Accepted { subprotocol };
@@ -213,7 +225,7 @@ impl Shared {
 
     fn invoke(
         self: &Arc<Self>,
-        running: Option<mpsc::Sender<()>>,
+        alive: Option<Alive>,
         call: CallId,
         function: FunctionId,
         payload: Vec<u8>,
@@ -231,7 +243,7 @@ impl Shared {
                 tracing::warn!(%error, "the function failed");
             }
             shared.step(|machine, now| machine.answered(now, call, answer));
-            drop(running);
+            drop(alive);
         });
     }
 
@@ -262,9 +274,10 @@ impl Shared {
         state.sockets.insert(connection.clone(), Socket { frames, close });
         state.verdicts.insert(connection.clone(), client);
         self.carry_out(&mut state, effects);
+        let outbox = Outbox { frames: waiting, close: closing, _alive: state.alive.clone() };
         drop(state);
         self.earlier.notify_one();
-        (connection, verdict, Outbox { frames: waiting, close: closing })
+        (connection, verdict, outbox)
     }
 
     /// MGT-1 to MGT-9.

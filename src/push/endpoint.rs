@@ -200,9 +200,11 @@ impl FromStr for Endpoint {
         if rest.contains(['?', '#']) {
             return Err(refuse("expected no query and no fragment"));
         }
-        let rest = rest.trim_end_matches('/');
-        let rest = ["/@connections", "/%40connections"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
-        let normal = format!("{scheme}://{}", rest.trim_end_matches('/'));
+        let mut rest = rest.trim_end_matches('/');
+        while let Some(stage) = ["/@connections", "/%40connections"].iter().find_map(|end| rest.strip_suffix(end)) {
+            rest = stage.trim_end_matches('/');
+        }
+        let normal = format!("{scheme}://{rest}");
         let uri: Uri = normal.parse().map_err(|_| refuse("expected a host and a path"))?;
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {

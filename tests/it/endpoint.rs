@@ -147,6 +147,7 @@ fn end_6_mistakes_are_put_right_or_explained() {
         format!("https://{host}/dev/@connections"),
         format!("https://{host}/dev/@connections/"),
         format!("https://{host}/dev/%40connections"),
+        format!("https://{host}/dev/@connections//%40connections/"),
     ] {
         assert_eq!(url.parse::<Endpoint>().unwrap().as_str(), right, "{url}");
     }
@@ -176,7 +177,7 @@ fn end_6_mistakes_are_put_right_or_explained() {
 
 proptest! {
     #[test]
-    fn what_was_read_reads_the_same_again(url in "(https?|wss?)://[a-z.:0-9]{0,20}(/[a-z@%/?#.]{0,12})?") {
+    fn what_was_read_reads_the_same_again(url in "(https?|wss?)://[a-z.:0-9]{0,20}((/[a-z@%/?#.]{0,12})?(/@connections|/%40connections){0,2}/?)?") {
         if let Ok(endpoint) = url.parse::<Endpoint>() {
             prop_assert_eq!(endpoint.as_str().parse::<Endpoint>().unwrap(), endpoint);
         }

@@ -364,6 +364,17 @@ async fn a_shutdown_says_goodbye_and_lets_functions_finish() {
 }
 
 #[tokio::test]
+async fn a_shutdown_says_goodbye_where_no_function_hears_of_it() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let address = gateway.address();
+    let mut client = gateway.connect("").await.unwrap();
+    let mut watcher = tokio::spawn(async move { client.closed().await });
+    gateway.shutdown().await;
+    assert_eq!((&mut watcher).await.unwrap().unwrap(), (1001, "Going away".to_owned()));
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "and nobody listens any more");
+}
+
+#[tokio::test]
 async fn a_set_up_that_cannot_be_right_does_not_start() {
     let text = |result: Result<Gateway, StartError>| result.unwrap_err().to_string();
     let empty = || Function::router(Router::new());

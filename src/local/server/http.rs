@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
-use super::{Answer, Managed, Shared, Verdict, socket, until};
+use super::{Answer, Managed, Phase, Shared, Verdict, socket, until};
 use crate::event::Stage;
 use crate::push::LARGEST_PAYLOAD;
 
@@ -36,11 +36,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 type HttpResponse = Response<Full<Bytes>>;
 
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: watch::Receiver<Phase>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(until(stopped.clone(), serve(stream, peer, Arc::clone(&shared), stopped.clone())));
+                tokio::spawn(until(
+                    Phase::Stopped,
+                    watched.clone(),
+                    serve(stream, peer, Arc::clone(&shared), watched.clone()),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: some will be free again.
@@ -51,12 +55,12 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: 
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watched: watch::Receiver<Phase>) {
     let _ = stream.set_nodelay(true);
     let port = stream.local_addr().map_or(0, |address| address.port());
     let service = service_fn(move |request| {
-        let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, peer, port, request, stopped).await) }
+        let (shared, watched) = (Arc::clone(&shared), watched.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, peer, port, request, watched).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -73,7 +77,7 @@ async fn answer(
     peer: SocketAddr,
     port: u16,
     request: Request<Incoming>,
-    stopped: watch::Receiver<bool>,
+    watched: watch::Receiver<Phase>,
 ) -> HttpResponse {
     let path = request.uri().path().trim_start_matches('/');
     let segments: Option<Vec<String>> =
@@ -88,7 +92,7 @@ async fn answer(
     let Some(stage) = stage else { return forbidden() };
     match segments.as_slice() {
         [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request).await,
-        [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, peer, port, stage, request, stopped).await,
+        [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, peer, port, stage, request, watched).await,
         // CON-8
         [_] | [_, ""] => plain(StatusCode::UPGRADE_REQUIRED, r#"{"message":"Upgrade Required"}"#),
         _ => forbidden(),
@@ -114,7 +118,7 @@ async fn upgrade(
     port: u16,
     stage: Stage,
     mut request: Request<Incoming>,
-    stopped: watch::Receiver<bool>,
+    watched: watch::Receiver<Phase>,
 ) -> HttpResponse {
     if request.uri().to_string().len() > LONGEST_URL {
         return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
@@ -129,7 +133,7 @@ async fn upgrade(
     let (connection, verdict, outbox) = shared.upgrade(stage, handshake(&request, peer, port));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
-            tokio::spawn(until(stopped, socket::run(Arc::clone(shared), connection, upgraded, outbox)));
+            tokio::spawn(until(Phase::Stopped, watched, socket::run(Arc::clone(shared), connection, upgraded, outbox)));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
