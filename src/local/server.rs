@@ -1,5 +1,6 @@
 //! The outside of the gateway: it carries out what the rules decide.
 
+mod head;
 mod http;
 mod socket;
 

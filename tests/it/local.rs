@@ -134,6 +134,41 @@ async fn con_5_the_subprotocol_is_negotiated_by_the_function() {
 }
 
 #[tokio::test]
+async fn evt_11_headers_keep_the_case_that_the_client_sent() {
+    let echo = Function::new(|_, event| async move {
+        let event: Value = serde_json::from_slice(&event).unwrap();
+        let names: Vec<&String> = event["headers"].as_object().unwrap().keys().collect();
+        // The handshake fails with this, so the test sees it.
+        let _ = NAMES.set(names.into_iter().cloned().collect());
+        Ok::<_, FunctionError>(br#"{"statusCode":403}"#.to_vec())
+    });
+    static NAMES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let gateway = Gateway::builder("dev").function(["$connect"], echo).start().await.unwrap();
+
+    // A request as a client wrote it, since libraries have a case of their own.
+    let address = gateway.address();
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET /dev HTTP/1.1\r\nHOST: {address}\r\nconnection: Upgrade\r\nUpgrade: websocket\r\nX-mIxEd: 1\r\n\
+             Sec-WebSocket-Version: 13\r\nsec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    });
+    assert_eq!(answer.await.unwrap(), "HTTP/1.1 403");
+    let sent = ["HOST", "Sec-WebSocket-Version", "X-mIxEd", "sec-websocket-KEY"];
+    let added = ["X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"];
+    let mut expected: Vec<&str> = sent.iter().chain(&added).copied().collect();
+    expected.sort_unstable();
+    assert_eq!(NAMES.get().unwrap(), &expected);
+}
+
+#[tokio::test]
 async fn rte_4_what_selects_no_route_is_forbidden_and_stays_connected() {
     let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
+use super::head::{Head, Tap};
 use super::{Answer, Managed, Phase, Shared, Verdict, socket, until};
 use crate::event::Stage;
 use crate::push::LARGEST_PAYLOAD;
@@ -58,9 +59,11 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: 
 async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watched: watch::Receiver<Phase>) {
     let _ = stream.set_nodelay(true);
     let port = stream.local_addr().map_or(0, |address| address.port());
+    let (stream, head) = Tap::new(stream);
     let service = service_fn(move |request| {
-        let (shared, watched) = (Arc::clone(&shared), watched.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, peer, port, request, watched).await) }
+        let client = Client { peer, port, head: head.clone(), watched: watched.clone() };
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared, client, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -72,13 +75,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watched
     }
 }
 
-async fn answer(
-    shared: &Arc<Shared>,
+/// Who asks, on which connection.
+struct Client {
     peer: SocketAddr,
     port: u16,
-    request: Request<Incoming>,
+    head: Head,
     watched: watch::Receiver<Phase>,
-) -> HttpResponse {
+}
+
+async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>) -> HttpResponse {
     let path = request.uri().path().trim_start_matches('/');
     let segments: Option<Vec<String>> =
         path.split('/').map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned())).collect();
@@ -92,7 +97,7 @@ async fn answer(
     let Some(stage) = stage else { return forbidden() };
     match segments.as_slice() {
         [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request).await,
-        [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, peer, port, stage, request, watched).await,
+        [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, client, stage, request).await,
         // CON-8
         [_] | [_, ""] => plain(StatusCode::UPGRADE_REQUIRED, r#"{"message":"Upgrade Required"}"#),
         _ => forbidden(),
@@ -112,14 +117,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// CON-1: the upgrade is held until the authorizer and `$connect` have answered.
-async fn upgrade(
-    shared: &Arc<Shared>,
-    peer: SocketAddr,
-    port: u16,
-    stage: Stage,
-    mut request: Request<Incoming>,
-    watched: watch::Receiver<Phase>,
-) -> HttpResponse {
+async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request: Request<Incoming>) -> HttpResponse {
     if request.uri().to_string().len() > LONGEST_URL {
         return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
     }
@@ -130,10 +128,14 @@ async fn upgrade(
         return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    let (connection, verdict, outbox) = shared.upgrade(stage, handshake(&request, peer, port));
+    let (connection, verdict, outbox) = shared.upgrade(stage, handshake(&request, &client));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
-            tokio::spawn(until(Phase::Stopped, watched, socket::run(Arc::clone(shared), connection, upgraded, outbox)));
+            tokio::spawn(until(
+                Phase::Stopped,
+                client.watched,
+                socket::run(Arc::clone(shared), connection, upgraded, outbox),
+            ));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
@@ -154,21 +156,20 @@ async fn upgrade(
     }
 }
 
-fn handshake(request: &Request<Incoming>, peer: SocketAddr, port: u16) -> Handshake {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = request.headers();
-    let headers = headers
-        .get(HOST)
-        .into_iter()
-        .map(|host| ("Host".to_owned(), text(host)))
-        .chain(headers.iter().filter(|(name, _)| *name != HOST).map(|(name, value)| (name.to_string(), text(value))))
-        .collect();
+/// EVT-11: the headers as the client wrote them. In a later request of a connection that is kept alive, which no
+/// WebSocket client makes, their names are lower case.
+fn handshake(request: &Request<Incoming>, client: &Client) -> Handshake {
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let headers = client.head.headers(path).unwrap_or_else(|| {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    });
     let query = request.uri().query().unwrap_or_default();
     Handshake {
         headers,
         query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-        source_ip: peer.ip(),
-        port,
+        source_ip: client.peer.ip(),
+        port: client.port,
     }
 }
 

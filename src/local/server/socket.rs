@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
+use super::head::Tap;
 use super::{Goodbye, Outbox, Shared};
 use crate::event::ConnectionId;
 
@@ -25,10 +27,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closed socket may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Stream = WebSocketStream<TokioIo<Upgraded>>;
+type Stream = WebSocketStream<TcpStream>;
 
 pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, mut outbox: Outbox) {
-    let Ok(upgraded) = upgraded.await else {
+    let Ok(Ok(Parts { io, read_buf, .. })) = upgraded.await.map(|upgraded| upgraded.downcast::<TokioIo<Tap>>()) else {
         return ended(&shared, &connection, 1006, "");
     };
     // The default read buffer would cost 128 KB for every idle connection.
@@ -36,7 +38,13 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
         .read_buffer_size(4096)
         .max_frame_size(Some(LARGEST_FRAME))
         .max_message_size(Some(LARGEST_MESSAGE));
-    let mut stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut stream = WebSocketStream::from_partially_read(
+        io.into_inner().into_inner(),
+        read_buf.to_vec(),
+        Role::Server,
+        Some(config),
+    )
+    .await;
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
     loop {
