@@ -59,7 +59,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use self::client::{Client, ClientError};
-pub use self::function::{Function, FunctionError};
+pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
 use self::gateway::{Api, Authorizer, Integration};
 use self::identity::IdentitySource;
 pub use self::identity::InvalidIdentitySource;

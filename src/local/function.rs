@@ -1,4 +1,7 @@
-//! How the gateway calls a function.
+//! How the gateway calls a function: in this process, at a Lambda Invoke endpoint, or as a process of its own.
+
+mod endpoint;
+mod process;
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,6 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
+use self::endpoint::Endpoint;
+pub use self::endpoint::InvalidInvokeEndpoint;
+use self::process::Pool;
+pub use self::process::Process;
 use crate::authorizer::{Authorization, Authorizer, Denied, Request};
 use crate::event::Invocation;
 use crate::route::Router;
@@ -76,6 +83,28 @@ impl Function {
         Self::new(move |invocation, payload| {
             let service = service.clone();
             async move { call(service, invocation, &payload).await }
+        })
+    }
+
+    /// A function of this name behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, or
+    /// another emulator, as `http://<host>:<port>`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInvokeEndpoint`] when the text is not such an address.
+    pub fn endpoint(url: &str, name: &str) -> Result<Self, InvalidInvokeEndpoint> {
+        let endpoint = Endpoint::new(url, name)?;
+        Ok(Self::new(move |invocation, payload| endpoint.clone().invoke(invocation, payload)))
+    }
+
+    /// A function as a process that the gateway starts.
+    ///
+    /// It ends when the last clone of the function does, as it does with the gateway.
+    pub fn process(process: Process) -> Self {
+        let pool = Arc::new(Pool::new(process));
+        Self::new(move |invocation, payload| {
+            let pool = Arc::clone(&pool);
+            async move { pool.invoke(invocation, payload).await }
         })
     }
 

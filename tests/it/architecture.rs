@@ -75,6 +75,7 @@ fn only_one_file_imports_the_sdk_and_only_some_open_sockets() {
             "local/server/http.rs",
             "local/server/socket.rs",
             "local/client.rs",
+            "local/function/process.rs",
         ];
         assert!(!sockets || may_open.contains(&file.as_str()), "{file} opens sockets");
         assert!(

@@ -19,6 +19,8 @@ mod compile_fail;
 mod endpoint;
 mod event;
 mod fixture;
+#[cfg(all(feature = "local", feature = "sdk"))]
+mod function;
 mod identifiers;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod local;

@@ -1,0 +1,97 @@
+//! A function behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, other emulators.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::FunctionError;
+use crate::event::Invocation;
+
+/// Lambda's limit on the answer of a synchronous invocation.
+const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
+/// How long an answer may take that the gateway itself does not await any more.
+const GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// Where a function is invoked, over connections that are kept.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    uri: Uri,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// The text is not the address of an Invoke endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not the address of a Lambda Invoke endpoint: expected `http://<host>:<port>`")]
+pub struct InvalidInvokeEndpoint {
+    url: String,
+}
+
+impl Endpoint {
+    pub(super) fn new(url: &str, name: &str) -> Result<Self, InvalidInvokeEndpoint> {
+        let invalid = || InvalidInvokeEndpoint { url: url.to_owned() };
+        let base: Uri = url.parse().map_err(|_| invalid())?;
+        if base.scheme_str() != Some("http") || base.host().is_none() || base.query().is_some() {
+            return Err(invalid());
+        }
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+        let uri = format!("{}/2015-03-31/functions/{name}/invocations", url.trim_end_matches('/'));
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(3)));
+        Ok(Self {
+            uri: uri.parse().map_err(|_| invalid())?,
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        })
+    }
+
+    pub(super) async fn invoke(self, invocation: Invocation, payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
+        let left = invocation.deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        match timeout(left.saturating_add(GRACE), self.call(payload)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(FunctionError::new("InvokeFailed", "the Invoke endpoint did not answer")),
+        }
+    }
+
+    async fn call(self, payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            FunctionError::new("InvokeFailed", format!("{what} {}: {error}", self.uri))
+        };
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
+            .header("content-type", "application/json")
+            .body(Full::from(payload))
+            .map_err(|error| failed("cannot ask", &error))?;
+        let answer = self.client.request(request).await.map_err(|error| failed("cannot reach", &error))?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let body = body.map_err(|error| failed("cannot read the answer of", &error))?.to_bytes();
+        if head.headers.contains_key("x-amz-function-error") {
+            return Err(reported(&body));
+        }
+        if head.status != StatusCode::OK {
+            return Err(failed("bad answer of", &head.status));
+        }
+        Ok(body.into())
+    }
+}
+
+/// What a function reported as its failure, in Lambda's JSON.
+pub(super) fn reported(body: &[u8]) -> FunctionError {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Reported {
+        error_type: String,
+        error_message: String,
+    }
+    let Reported { error_type, error_message } = serde_json::from_slice(body).unwrap_or_default();
+    FunctionError::new(if error_type.is_empty() { "Unhandled".to_owned() } else { error_type }, error_message)
+}
