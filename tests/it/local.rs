@@ -308,6 +308,42 @@ async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
 }
 
 #[tokio::test]
+async fn mgt_10_bytes_arrive_as_text() {
+    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    gateway.pusher().send_bytes(&id, vec![b'a', 0xff, b'b']).await.unwrap();
+    assert_eq!(client.next_text().await.unwrap(), "a\u{fffd}b");
+}
+
+#[tokio::test]
+async fn mgt_7_a_client_that_does_not_read_is_throttled() {
+    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let mut deaf = gateway.connect("").await.unwrap();
+    let deaf_id = whoami(&mut deaf).await;
+    let mut other = gateway.connect("").await.unwrap();
+    let other_id = whoami(&mut other).await;
+    let pusher = gateway.pusher().without_retries();
+    let large = "x".repeat(100_000);
+    let mut sent = 0;
+    let error = loop {
+        match pusher.send_text(&deaf_id, large.as_str()).await {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 5000, "the buffer has no end");
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(error, PushError::Throttled { .. }), "{error:?}");
+    // It delays nobody else, and loses nothing that was acknowledged.
+    pusher.send_text(&other_id, "hello").await.unwrap();
+    assert_eq!(other.next_text().await.unwrap(), "hello");
+    for _ in 0..sent {
+        assert_eq!(deaf.next_text().await.unwrap().len(), large.len());
+    }
+}
+
+#[tokio::test]
 async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();

@@ -15,6 +15,7 @@ mod authorizer;
 mod aws_lambda_events;
 #[cfg(not(feature = "runtime"))]
 mod compile_fail;
+mod conformance;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;

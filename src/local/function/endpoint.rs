@@ -80,18 +80,26 @@ impl Endpoint {
         if head.status != StatusCode::OK {
             return Err(failed("bad answer of", &head.status));
         }
-        Ok(body.into())
+        // AWS's runtime interface emulator does not set the header.
+        match serde_json::from_slice(&body) {
+            Ok(Reported { error_type: Some(error_type), error_message: Some(message) }) => {
+                Err(FunctionError::new(error_type, message))
+            }
+            _ => Ok(body.into()),
+        }
     }
 }
 
-/// What a function reported as its failure, in Lambda's JSON.
+/// Lambda's JSON about a function that failed.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reported {
+    error_type: Option<String>,
+    error_message: Option<String>,
+}
+
+/// What a function reported as its failure.
 pub(super) fn reported(body: &[u8]) -> FunctionError {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Reported {
-        error_type: String,
-        error_message: String,
-    }
     let Reported { error_type, error_message } = serde_json::from_slice(body).unwrap_or_default();
-    FunctionError::new(if error_type.is_empty() { "Unhandled".to_owned() } else { error_type }, error_message)
+    FunctionError::new(error_type.unwrap_or_else(|| "Unhandled".to_owned()), error_message.unwrap_or_default())
 }
