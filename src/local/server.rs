@@ -4,6 +4,7 @@ mod head;
 mod http;
 mod socket;
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -58,6 +59,8 @@ struct State {
     machine: Machine,
     sockets: HashMap<ConnectionId, Socket>,
     verdicts: HashMap<ConnectionId, oneshot::Sender<Verdict>>,
+    /// When time next passes in the rules, unless it is told to earlier.
+    wakes_at: SystemTime,
     /// Every function and every socket that is under way holds a clone, so that a shutdown can wait for the last.
     alive: Option<Alive>,
 }
@@ -118,6 +121,7 @@ impl Server {
             machine: Machine::new(api, seed),
             sockets: HashMap::new(),
             verdicts: HashMap::new(),
+            wakes_at: SystemTime::UNIX_EPOCH,
             alive: Some(alive),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), functions, earlier: Notify::new() });
@@ -175,89 +179,71 @@ impl Shared {
 
     /// Gives the rules one input and carries out what they decide.
     fn step(self: &Arc<Self>, input: impl FnOnce(&mut Machine, SystemTime) -> Vec<Effect>) {
+        self.with_state(|state| ((), input(&mut state.machine, SystemTime::now())));
+    }
+
+    /// Changes the state and carries out the effects; functions are called when the state is free again, since they may
+    /// push through this very gateway.
+    fn with_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> (T, Vec<Effect>)) -> T {
+        let mut calls = Vec::new();
         let mut state = self.lock();
-        let due = state.machine.next_due();
-        let effects = input(&mut state.machine, SystemTime::now());
-        self.carry_out(&mut state, effects);
-        let next = state.machine.next_due();
-        if next.is_some_and(|next| due.is_none_or(|due| next < due)) {
+        let (value, effects) = change(&mut state);
+        carry_out(&mut state, effects, &mut calls);
+        let is_earlier = state.machine.next_due().is_some_and(|due| due < state.wakes_at);
+        drop(state);
+        if is_earlier {
             self.earlier.notify_one();
         }
+        for call in calls {
+            self.invoke(call);
+        }
+        value
     }
 
-    /// Nothing here waits, so that the order of effects is the order on each socket.
-    fn carry_out(self: &Arc<Self>, state: &mut State, effects: Vec<Effect>) {
-        let mut effects = VecDeque::from(effects);
-        while let Some(effect) = effects.pop_front() {
-            match effect {
-                Effect::Invoke { call, function, payload, timeout } => {
-                    self.invoke(state.alive.clone(), call, function, payload, timeout);
-                }
-                Effect::Accept { connection, subprotocol } => {
-                    let verdict = Verdict::Accepted { subprotocol };
-                    let told = state.verdicts.remove(&connection).map(|client| client.send(verdict));
-                    if !matches!(told, Some(Ok(()))) {
-                        // The client did not wait.
-                        state.sockets.remove(&connection);
-                        effects.extend(state.machine.closed(SystemTime::now(), &connection, 1006, ""));
-                    }
-                }
-                Effect::Refuse { connection, refusal } => {
-                    state.sockets.remove(&connection);
-                    if let Some(client) = state.verdicts.remove(&connection) {
-                        let _ = client.send(Verdict::Refused(refusal));
-                    }
-                }
-                Effect::Send { connection, text } => {
-                    if let Some(Err(TrySendError::Full(_))) =
-                        state.sockets.get(&connection).map(|socket| socket.frames.try_send(text))
-                    {
-                        tracing::warn!(connection_id = %connection, "the client reads too slowly: a frame is dropped");
-                    }
-                }
-                Effect::Close { connection, code, reason } => {
-                    if let Some(socket) = state.sockets.remove(&connection) {
-                        let _ = socket.close.send(Goodbye { code, reason });
-                    }
-                }
+    /// Calls a function. One that answers without waiting does so here, before anything else happens; any other goes on in
+    /// a task of its own.
+    fn invoke(self: &Arc<Self>, Call { call, function, payload, limit, alive }: Call) {
+        let now = SystemTime::now();
+        let Some(function) = self.functions.get(function).cloned() else { return };
+        let request_id = format!("{:032x}", rand::random::<u128>());
+        let invocation = Invocation::new(request_id, now.checked_add(limit).unwrap_or(now));
+        let running = AssertUnwindSafe(async move { function.invoke(invocation, payload).await }).catch_unwind();
+        let mut running = Box::pin(running);
+        match (&mut running).now_or_never() {
+            Some(answer) => self.answered(call, answer),
+            None => {
+                let shared = Arc::clone(self);
+                tokio::spawn(async move {
+                    let answer = running.await;
+                    shared.answered(call, answer);
+                    drop(alive);
+                });
             }
         }
     }
 
-    fn invoke(
-        self: &Arc<Self>,
-        alive: Option<Alive>,
-        call: CallId,
-        function: FunctionId,
-        payload: Vec<u8>,
-        limit: Duration,
-    ) {
-        let now = SystemTime::now();
-        let Some(function) = self.functions.get(function).cloned() else { return };
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            let request_id = format!("{:032x}", rand::random::<u128>());
-            let invocation = Invocation::new(request_id, now.checked_add(limit).unwrap_or(now));
-            let answer = AssertUnwindSafe(async { function.invoke(invocation, payload).await }).catch_unwind().await;
-            let answer = answer.unwrap_or_else(|_| Err(FunctionError::new("Panic", "the function panicked")));
-            if let Err(error) = &answer {
-                tracing::warn!(%error, "the function failed");
-            }
-            shared.step(|machine, now| machine.answered(now, call, answer));
-            drop(alive);
-        });
+    fn answered(self: &Arc<Self>, call: CallId, answer: Result<Result<Vec<u8>, FunctionError>, Box<dyn Any + Send>>) {
+        let answer = answer.unwrap_or_else(|_| Err(FunctionError::new("Panic", "the function panicked")));
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "the function failed");
+        }
+        self.step(|machine, now| machine.answered(now, call, answer));
     }
 
     /// Lets time pass in the rules.
     async fn keep_time(self: Arc<Self>) {
         loop {
-            let next = self.lock().machine.next_due();
-            let wait = next.map(|next| next.duration_since(SystemTime::now()).unwrap_or_default());
+            let now = SystemTime::now();
+            let wait = {
+                let mut state = self.lock();
+                let longest = now.checked_add(Duration::from_secs(60)).unwrap_or(now);
+                state.wakes_at = state.machine.next_due().unwrap_or(longest).min(longest);
+                state.wakes_at.duration_since(now).unwrap_or_default()
+            };
             tokio::select! {
-                () = sleep(wait.unwrap_or(Duration::from_secs(3600))) => {}
-                () = self.earlier.notified() => continue,
+                () = sleep(wait) => self.step(Machine::tick),
+                () = self.earlier.notified() => {}
             }
-            self.step(Machine::tick);
         }
     }
 
@@ -270,57 +256,110 @@ impl Shared {
         let (frames, waiting) = mpsc::channel(SEND_BUFFER);
         let (close, closing) = oneshot::channel();
         let (client, verdict) = oneshot::channel();
-        let mut state = self.lock();
-        let (connection, effects) = state.machine.upgrade(SystemTime::now(), stage, handshake);
-        state.sockets.insert(connection.clone(), Socket { frames, close });
-        state.verdicts.insert(connection.clone(), client);
-        self.carry_out(&mut state, effects);
-        let outbox = Outbox { frames: waiting, close: closing, _alive: state.alive.clone() };
-        drop(state);
-        self.earlier.notify_one();
-        (connection, verdict, outbox)
+        self.with_state(|state| {
+            let (connection, effects) = state.machine.upgrade(SystemTime::now(), stage, handshake);
+            state.sockets.insert(connection.clone(), Socket { frames, close });
+            state.verdicts.insert(connection.clone(), client);
+            let outbox = Outbox { frames: waiting, close: closing, _alive: state.alive.clone() };
+            ((connection, verdict, outbox), effects)
+        })
     }
 
     /// MGT-1 to MGT-9.
     fn manage(self: &Arc<Self>, stage: &str, id: &str, managed: Managed) -> Answer {
-        let answer = |status, body| Answer { status, error_type: None, body };
-        let refuse = |Refusal { status, error_type, body }: Refusal| Answer { status, error_type, body };
-        let mut state = self.lock();
-        let now = SystemTime::now();
-        match managed {
-            Managed::Post(payload) if payload.len() > LARGEST_PAYLOAD => Answer {
-                status: 413,
-                error_type: Some("PayloadTooLargeException"),
-                body: r#"{"message":"Payload too large"}"#.to_owned(),
-            },
-            Managed::Post(payload) => {
-                let id = match state.machine.post(now, stage, id) {
-                    Delivery::To(id) => id,
-                    Delivery::Refused(refusal) => return refuse(refusal),
-                };
-                // MGT-10
-                let text = String::from_utf8_lossy(&payload).into_owned();
-                match state.sockets.get(&id).map(|socket| socket.frames.try_send(text)) {
-                    Some(Ok(())) => answer(200, String::new()),
-                    // MGT-7
-                    Some(Err(TrySendError::Full(_))) => Answer {
-                        status: 429,
-                        error_type: Some("LimitExceededException"),
-                        body: r#"{"message":"Limit exceeded"}"#.to_owned(),
-                    },
-                    Some(Err(TrySendError::Closed(_))) | None => {
-                        Answer { status: 410, error_type: Some("GoneException"), body: String::new() }
-                    }
+        self.with_state(|state| {
+            let now = SystemTime::now();
+            match managed {
+                Managed::Post(payload) => (state.post(now, stage, id, &payload), Vec::new()),
+                Managed::Get => (Answer::of(state.machine.info(stage, id).map(|info| (200, info))), Vec::new()),
+                Managed::Delete => match state.machine.delete(now, stage, id) {
+                    Ok(effects) => (Answer::of(Ok((204, String::new()))), effects),
+                    Err(refusal) => (Answer::of(Err(refusal)), Vec::new()),
+                },
+            }
+        })
+    }
+}
+
+impl State {
+    fn post(&mut self, now: SystemTime, stage: &str, id: &str, payload: &[u8]) -> Answer {
+        let refuse = |status, error_type, body: &str| {
+            Answer::of(Err(Refusal { status, error_type: Some(error_type), body: body.to_owned() }))
+        };
+        if payload.len() > LARGEST_PAYLOAD {
+            // MGT-6
+            return refuse(413, "PayloadTooLargeException", r#"{"message":"Payload too large"}"#);
+        }
+        let id = match self.machine.post(now, stage, id) {
+            Delivery::To(id) => id,
+            Delivery::Refused(refusal) => return Answer::of(Err(refusal)),
+        };
+        // MGT-10
+        let text = String::from_utf8_lossy(payload).into_owned();
+        match self.sockets.get(&id).map(|socket| socket.frames.try_send(text)) {
+            Some(Ok(())) => Answer::of(Ok((200, String::new()))),
+            // MGT-7
+            Some(Err(TrySendError::Full(_))) => {
+                refuse(429, "LimitExceededException", r#"{"message":"Limit exceeded"}"#)
+            }
+            Some(Err(TrySendError::Closed(_))) | None => refuse(410, "GoneException", ""),
+        }
+    }
+}
+
+impl Answer {
+    fn of(answer: Result<(u16, String), Refusal>) -> Self {
+        match answer {
+            Ok((status, body)) => Self { status, error_type: None, body },
+            Err(Refusal { status, error_type, body }) => Self { status, error_type, body },
+        }
+    }
+}
+
+/// A function that has to be called.
+struct Call {
+    call: CallId,
+    function: FunctionId,
+    payload: Vec<u8>,
+    limit: Duration,
+    alive: Option<Alive>,
+}
+
+/// Nothing here waits, so that the order of effects is the order on each socket.
+fn carry_out(state: &mut State, effects: Vec<Effect>, calls: &mut Vec<Call>) {
+    let mut effects = VecDeque::from(effects);
+    while let Some(effect) = effects.pop_front() {
+        match effect {
+            Effect::Invoke { call, function, payload, timeout } => {
+                calls.push(Call { call, function, payload, limit: timeout, alive: state.alive.clone() });
+            }
+            Effect::Accept { connection, subprotocol } => {
+                let verdict = Verdict::Accepted { subprotocol };
+                let told = state.verdicts.remove(&connection).map(|client| client.send(verdict));
+                if !matches!(told, Some(Ok(()))) {
+                    // The client did not wait.
+                    state.sockets.remove(&connection);
+                    effects.extend(state.machine.closed(SystemTime::now(), &connection, 1006, ""));
                 }
             }
-            Managed::Get => state.machine.info(stage, id).map_or_else(refuse, |info| answer(200, info)),
-            Managed::Delete => match state.machine.delete(now, stage, id) {
-                Ok(effects) => {
-                    self.carry_out(&mut state, effects);
-                    answer(204, String::new())
+            Effect::Refuse { connection, refusal } => {
+                state.sockets.remove(&connection);
+                if let Some(client) = state.verdicts.remove(&connection) {
+                    let _ = client.send(Verdict::Refused(refusal));
                 }
-                Err(refusal) => refuse(refusal),
-            },
+            }
+            Effect::Send { connection, text } => {
+                if let Some(Err(TrySendError::Full(_))) =
+                    state.sockets.get(&connection).map(|socket| socket.frames.try_send(text))
+                {
+                    tracing::warn!(connection_id = %connection, "the client reads too slowly: a frame is dropped");
+                }
+            }
+            Effect::Close { connection, code, reason } => {
+                if let Some(socket) = state.sockets.remove(&connection) {
+                    let _ = socket.close.send(Goodbye { code, reason });
+                }
+            }
         }
     }
 }
