@@ -4,6 +4,8 @@
 //! `$connect` with the handshake's HTTP status, route selection, `$default`, `$disconnect`, and the `@connections` API on
 //! the same port, so that every AWS SDK pushes through it.
 //!
+//! A [`Function`] is in this process, a [`Process`] of its own, or behind a Lambda Invoke endpoint.
+//!
 //! # Examples
 //!
 //! ```

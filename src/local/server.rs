@@ -2,6 +2,7 @@
 
 mod head;
 mod http;
+mod outbox;
 mod socket;
 
 use std::any::Any;
@@ -16,18 +17,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use self::outbox::{Goodbye, Outbox, Refused, Sender, outbox};
 use super::event::Handshake;
 use super::function::{Function, FunctionError};
 use super::gateway::{Api, CallId, Delivery, Effect, FunctionId, Machine, Refusal};
 use crate::event::{ConnectionId, Invocation, Stage};
 use crate::push::LARGEST_PAYLOAD;
-
-/// How many frames wait for a client that reads slowly, before the next push is answered with 429.
-const SEND_BUFFER: usize = 256;
 
 /// The running gateway. Clones are handles to the same one.
 #[derive(Clone)]
@@ -57,7 +55,7 @@ struct Shared {
 
 struct State {
     machine: Machine,
-    sockets: HashMap<ConnectionId, Socket>,
+    sockets: HashMap<ConnectionId, Sender>,
     verdicts: HashMap<ConnectionId, oneshot::Sender<Verdict>>,
     /// When time next passes in the rules, unless it is told to earlier.
     wakes_at: SystemTime,
@@ -67,23 +65,9 @@ struct State {
 
 type Alive = mpsc::Sender<()>;
 
-/// The gateway's end of a connection's socket. Dropping it lets the socket send what waits, then the close frame.
-struct Socket {
-    frames: mpsc::Sender<String>,
-    close: oneshot::Sender<Goodbye>,
-}
-
-/// A close code and its reason.
-#[derive(Debug, Clone, Copy)]
-struct Goodbye {
-    code: u16,
-    reason: &'static str,
-}
-
-/// The socket's own end of the same.
-struct Outbox {
-    frames: mpsc::Receiver<String>,
-    close: oneshot::Receiver<Goodbye>,
+/// What a socket's task holds of the gateway.
+struct Link {
+    outbox: Outbox,
     _alive: Option<Alive>,
 }
 
@@ -252,16 +236,15 @@ impl Shared {
         self: &Arc<Self>,
         stage: Stage,
         handshake: Handshake,
-    ) -> (ConnectionId, oneshot::Receiver<Verdict>, Outbox) {
-        let (frames, waiting) = mpsc::channel(SEND_BUFFER);
-        let (close, closing) = oneshot::channel();
+    ) -> (ConnectionId, oneshot::Receiver<Verdict>, Link) {
+        let (sender, outbox) = outbox();
         let (client, verdict) = oneshot::channel();
         self.with_state(|state| {
             let (connection, effects) = state.machine.upgrade(SystemTime::now(), stage, handshake);
-            state.sockets.insert(connection.clone(), Socket { frames, close });
+            state.sockets.insert(connection.clone(), sender);
             state.verdicts.insert(connection.clone(), client);
-            let outbox = Outbox { frames: waiting, close: closing, _alive: state.alive.clone() };
-            ((connection, verdict, outbox), effects)
+            let link = Link { outbox, _alive: state.alive.clone() };
+            ((connection, verdict, link), effects)
         })
     }
 
@@ -296,13 +279,11 @@ impl State {
         };
         // MGT-10
         let text = String::from_utf8_lossy(payload).into_owned();
-        match self.sockets.get(&id).map(|socket| socket.frames.try_send(text)) {
+        match self.sockets.get(&id).map(|socket| socket.send(text)) {
             Some(Ok(())) => Answer::of(Ok((200, String::new()))),
             // MGT-7
-            Some(Err(TrySendError::Full(_))) => {
-                refuse(429, "LimitExceededException", r#"{"message":"Limit exceeded"}"#)
-            }
-            Some(Err(TrySendError::Closed(_))) | None => refuse(410, "GoneException", ""),
+            Some(Err(Refused::Full)) => refuse(429, "LimitExceededException", r#"{"message":"Limit exceeded"}"#),
+            Some(Err(Refused::Closed)) | None => refuse(410, "GoneException", ""),
         }
     }
 }
@@ -349,15 +330,13 @@ fn carry_out(state: &mut State, effects: Vec<Effect>, calls: &mut Vec<Call>) {
                 }
             }
             Effect::Send { connection, text } => {
-                if let Some(Err(TrySendError::Full(_))) =
-                    state.sockets.get(&connection).map(|socket| socket.frames.try_send(text))
-                {
+                if let Some(Err(Refused::Full)) = state.sockets.get(&connection).map(|socket| socket.send(text)) {
                     tracing::warn!(connection_id = %connection, "the client reads too slowly: a frame is dropped");
                 }
             }
             Effect::Close { connection, code, reason } => {
                 if let Some(socket) = state.sockets.remove(&connection) {
-                    let _ = socket.close.send(Goodbye { code, reason });
+                    socket.close(Goodbye { code, reason });
                 }
             }
         }

@@ -128,13 +128,13 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
         return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    let (connection, verdict, outbox) = shared.upgrade(stage, handshake(&request, &client));
+    let (connection, verdict, link) = shared.upgrade(stage, handshake(&request, &client));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
             tokio::spawn(until(
                 Phase::Stopped,
                 client.watched,
-                socket::run(Arc::clone(shared), connection, upgraded, outbox),
+                socket::run(Arc::clone(shared), connection, upgraded, link),
             ));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

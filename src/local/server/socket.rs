@@ -1,5 +1,7 @@
 //! One WebSocket: frames in and out, until somebody closes it.
 
+use std::collections::VecDeque;
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::head::Tap;
-use super::{Goodbye, Outbox, Shared};
+use super::outbox::{Goodbye, Next};
+use super::{Link, Shared};
 use crate::event::ConnectionId;
 
 /// LIM-1
@@ -29,7 +32,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Stream = WebSocketStream<TcpStream>;
 
-pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, mut outbox: Outbox) {
+pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, link: Link) {
     let Ok(Ok(Parts { io, read_buf, .. })) = upgraded.await.map(|upgraded| upgraded.downcast::<TokioIo<Tap>>()) else {
         return ended(&shared, &connection, 1006, "");
     };
@@ -48,50 +51,52 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
     loop {
-        tokio::select! {
-            frame = outbox.frames.recv() => match frame {
-                Some(text) => {
-                    if !matches!(timeout(WRITE_TIMEOUT, send(&mut stream, text, &mut outbox)).await, Ok(Ok(()))) {
-                        return ended(&shared, &connection, 1006, "");
-                    }
-                }
-                // The rules have let the connection go.
-                None => {
-                    let goodbye = outbox.close.try_recv().unwrap_or(Goodbye { code: 1001, reason: "Going away" });
-                    return say_goodbye(&mut stream, goodbye, readable).await;
-                }
+        let may_sleep = match link.outbox.next() {
+            Next::Send(frames) => match timeout(WRITE_TIMEOUT, send(&mut stream, frames)).await {
+                Ok(Ok(())) => false,
+                Ok(Err(_)) | Err(_) => return ended(&shared, &connection, 1006, ""),
             },
-            frame = stream.next(), if readable => match frame {
-                Some(Ok(Frame::Text(text))) => shared.step(|machine, now| machine.message(now, &connection, &text)),
-                // LIM-2
-                Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
-                // LIM-4: the library answers a ping.
-                Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
-                Some(Ok(Frame::Close(close))) => {
-                    // EVT-15
-                    match &close {
-                        Some(CloseFrame { code, reason }) => ended(&shared, &connection, u16::from(*code), reason),
-                        None => ended(&shared, &connection, 1005, "Client-side close frame status not set"),
-                    }
-                    return drain(&mut stream).await;
+            // The rules have let the connection go.
+            Next::Close(goodbye) => return say_goodbye(&mut stream, goodbye, readable).await,
+            Next::Sleep => true,
+        };
+        // What the client sends is looked at after every batch, so that pushes do not drown it.
+        let frame = tokio::select! {
+            biased;
+            frame = stream.next(), if readable => frame,
+            () = link.outbox.woken(), if may_sleep => continue,
+            () = ready(()), if !may_sleep => continue,
+        };
+        link.outbox.wake_up();
+        match frame {
+            Some(Ok(Frame::Text(text))) => shared.step(|machine, now| machine.message(now, &connection, &text)),
+            // LIM-2
+            Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
+            // LIM-4: the library answers a ping.
+            Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
+            Some(Ok(Frame::Close(close))) => {
+                // EVT-15
+                match &close {
+                    Some(CloseFrame { code, reason }) => ended(&shared, &connection, u16::from(*code), reason),
+                    None => ended(&shared, &connection, 1005, "Client-side close frame status not set"),
                 }
-                Some(Err(error)) => match broken_rule(&error) {
-                    Some((code, reason)) => {
-                        readable = false;
-                        violation(&shared, &connection, code, reason);
-                    }
-                    None => return ended(&shared, &connection, 1006, ""),
-                },
+                return drain(&mut stream).await;
+            }
+            Some(Err(error)) => match broken_rule(&error) {
+                Some((code, reason)) => {
+                    readable = false;
+                    violation(&shared, &connection, code, reason);
+                }
                 None => return ended(&shared, &connection, 1006, ""),
             },
+            None => return ended(&shared, &connection, 1006, ""),
         }
     }
 }
 
 /// Sends what waits with one flush.
-async fn send(stream: &mut Stream, text: String, outbox: &mut Outbox) -> Result<(), Error> {
-    stream.feed(Frame::text(text)).await?;
-    while let Ok(text) = outbox.frames.try_recv() {
+async fn send(stream: &mut Stream, frames: VecDeque<String>) -> Result<(), Error> {
+    for text in frames {
         stream.feed(Frame::text(text)).await?;
     }
     stream.flush().await

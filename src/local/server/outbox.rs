@@ -1,0 +1,130 @@
+//! What waits to be sent on one socket.
+//!
+//! A channel would do, but a task that sends to itself through a channel is woken once more, on another thread as likely as
+//! not. Here the socket's task is woken only when it sleeps.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// How many frames wait for a client that reads slowly, before the next push is answered with 429.
+const SEND_BUFFER: usize = 256;
+
+/// A close code and its reason.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goodbye {
+    pub(super) code: u16,
+    pub(super) reason: &'static str,
+}
+
+/// Why a frame cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Closed,
+}
+
+/// The gateway's end. When it is dropped, the socket sends what waits and says goodbye.
+pub(super) struct Sender(Arc<Shared>);
+
+/// The end of the socket's task.
+pub(super) struct Outbox(Arc<Shared>);
+
+/// What the socket's task has to do next.
+pub(super) enum Next {
+    Send(VecDeque<String>),
+    Close(Goodbye),
+    /// Nothing: [`Outbox::woken`] returns when there is something.
+    Sleep,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    something: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    frames: VecDeque<String>,
+    goodbye: Option<Goodbye>,
+    is_closed: bool,
+    is_asleep: bool,
+}
+
+pub(super) fn outbox() -> (Sender, Outbox) {
+    let shared = Arc::new(Shared { state: Mutex::default(), something: Notify::new() });
+    (Sender(Arc::clone(&shared)), Outbox(shared))
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if std::mem::take(&mut state.is_asleep) {
+            self.something.notify_one();
+        }
+    }
+}
+
+impl Sender {
+    pub(super) fn send(&self, text: String) -> Result<(), Refused> {
+        let mut state = self.0.state();
+        if state.is_closed {
+            return Err(Refused::Closed);
+        }
+        if state.frames.len() >= SEND_BUFFER {
+            return Err(Refused::Full);
+        }
+        state.frames.push_back(text);
+        self.0.wake(state);
+        Ok(())
+    }
+
+    pub(super) fn close(self, goodbye: Goodbye) {
+        self.0.state().goodbye = Some(goodbye);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.goodbye.get_or_insert(Goodbye { code: 1001, reason: "Going away" });
+        self.0.wake(state);
+    }
+}
+
+impl Outbox {
+    /// What to do next. After [`Next::Sleep`] the task counts as asleep until it calls [`wake_up`](Self::wake_up).
+    pub(super) fn next(&self) -> Next {
+        let mut state = self.0.state();
+        if !state.frames.is_empty() {
+            return Next::Send(std::mem::take(&mut state.frames));
+        }
+        match state.goodbye {
+            Some(goodbye) => Next::Close(goodbye),
+            None => {
+                state.is_asleep = true;
+                Next::Sleep
+            }
+        }
+    }
+
+    /// The task is awake for another reason, and will ask for [`next`](Self::next) by itself.
+    pub(super) fn wake_up(&self) {
+        self.0.state().is_asleep = false;
+    }
+
+    /// Waits until there is something to do.
+    pub(super) async fn woken(&self) {
+        self.0.something.notified().await;
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.0.state().is_closed = true;
+    }
+}
