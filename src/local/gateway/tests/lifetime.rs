@@ -1,0 +1,60 @@
+//! How connections end, and what is left of them.
+
+use super::*;
+
+#[test]
+fn an_answer_to_a_closed_connection_is_lost() {
+    let mut test = Test::open();
+    test.message(at(1), r#"{"action":"ask"}"#);
+    let call = test.call().0;
+    test.machine.closed(at(2), &test.id.clone(), 1001, "");
+    let answer = br#"{"statusCode":200,"body":"x"}"#.to_vec();
+    assert!(test.machine.answered(at(3), call, Ok(answer)).is_empty());
+    test.message(at(4), r#"{"action":"ask"}"#);
+    assert!(test.effects.is_empty());
+}
+
+#[test]
+fn lim_3_ten_idle_minutes_end_a_connection() {
+    let mut test = Test::open();
+    test.message(at(300), r#"{"action":"join"}"#);
+    test.answer(at(300), json!({"statusCode": 200}));
+    assert!(test.machine.tick(at(600)).is_empty(), "a message started the time anew");
+    assert!(matches!(test.machine.post(at(700), "dev", test.id.clone().as_str()), Delivery::To(_)));
+    assert!(test.machine.tick(at(1299)).is_empty(), "and so did a push");
+    let effects = test.machine.tick(at(1300));
+    assert!(
+        matches!(
+            effects.as_slice(),
+            [Effect::Close { code: 1001, reason: "Going away", .. }, Effect::Invoke { function: 2, .. }]
+        ),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn lim_3_two_hours_end_the_liveliest_connection() {
+    let mut test = Test::open();
+    for minute in 1..120 {
+        assert!(test.machine.tick(at(minute * 60)).is_empty());
+        test.message(at(minute * 60), r#"{"action":"join"}"#);
+        test.answer(at(minute * 60), json!({"statusCode": 200}));
+    }
+    assert!(test.machine.tick(at(7199)).is_empty());
+    assert!(matches!(test.machine.tick(at(7200)).as_slice(), [Effect::Close { code: 1001, .. }, _]));
+    assert!(test.machine.connections.is_empty());
+}
+
+#[test]
+fn nothing_is_left_when_a_connection_is() {
+    let mut test = Test::open();
+    for _ in 0..10 {
+        test.message(at(1), r#"{"action":"ask"}"#);
+        test.answer(at(1), json!({"statusCode": 200, "body": "x"}));
+    }
+    test.effects = test.machine.closed(at(2), &test.id.clone(), 1000, "");
+    test.answer(at(2), json!({"statusCode": 200}));
+    assert!(test.machine.calls.is_empty() && test.machine.connections.is_empty());
+    assert!(test.machine.tick(at(100_000)).is_empty());
+    assert!(test.machine.due.is_empty());
+}

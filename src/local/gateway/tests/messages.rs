@@ -1,0 +1,123 @@
+//! Messages, their answers, and pushes.
+
+use super::*;
+
+#[test]
+fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
+    let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+    let id = test.id.clone();
+    let refused = |delivery: Delivery| match delivery {
+        Delivery::Refused(refusal) => (refusal.status, refusal.error_type, refusal.body),
+        Delivery::To(id) => panic!("{id}"),
+    };
+    let gone = || (410, Some("GoneException"), String::new());
+    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str())), gone(), "not open yet");
+    test.answer(at(0), allow(json!({})));
+    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str())), gone());
+    test.answer(at(0), json!({"statusCode": 200}));
+    assert!(matches!(test.machine.post(at(0), "dev", id.as_str()), Delivery::To(_)));
+    assert_eq!(refused(test.machine.post(at(0), "prod", id.as_str())), gone(), "another stage's");
+    for malformed in
+        ["", "x", "L0SM9cOFvHcCIhw", "L0SM9cOFvHcCIh==", "L0SM9cOFvHcCI w=", "../../../../../=", "éééééééé"]
+    {
+        let (status, error_type, body) = refused(test.machine.post(at(0), "dev", malformed));
+        assert_eq!((status, error_type), (400, Some("BadRequestException")), "{malformed}");
+        assert_eq!(
+            serde_json::from_str::<Value>(&body).unwrap(),
+            json!({"message": format!("Invalid connectionId: {malformed}")})
+        );
+    }
+    test.machine.closed(at(1), &id, 1000, "");
+    assert_eq!(refused(test.machine.post(at(1), "dev", id.as_str())), gone(), "closed");
+}
+
+#[test]
+fn mgt_2_info_tells_when() {
+    let mut test = Test::open();
+    test.message(at(65), r#"{"action":"join"}"#);
+    let info = test.machine.info("dev", test.id.as_str()).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&info).unwrap(),
+        json!({
+            "connectedAt": "2023-11-14T22:13:20.000Z",
+            "identity": {"sourceIp": "127.0.0.1", "userAgent": "test"},
+            "lastActiveAt": "2023-11-14T22:14:25.000Z",
+        })
+    );
+}
+
+#[test]
+fn mgt_9_delete_closes_with_1000() {
+    let mut test = Test::open();
+    let effects = test.machine.delete(at(1), "dev", test.id.clone().as_str()).unwrap();
+    let [Effect::Close { code: 1000, reason: "", .. }, Effect::Invoke { payload, .. }] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    let event: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(event["requestContext"]["disconnectStatusCode"], 1000);
+    assert_eq!(event["requestContext"]["disconnectReason"], "Connection Closed Normally");
+}
+
+#[test]
+fn rte_3_to_5_what_a_message_selects() {
+    let mut test = Test::open();
+    for body in ["", "hello", "{}", r#"{"action":"JOIN"}"#, r#"{"action":"$connect"}"#, r#"{"action":"$default"}"#] {
+        test.message(at(1), body);
+        assert!(test.sent().starts_with(r#"{"message": "Forbidden", "connectionId":""#), "{body}");
+    }
+    test.machine.api.routes.insert(RouteKey::new("$default").unwrap(), integration(9, false));
+    for body in ["", "hello", "{}", r#"{"action":"JOIN"}"#, r#"{"action":"$connect"}"#] {
+        test.message(at(1), body);
+        let (_, function, event) = test.call();
+        assert_eq!((function, &event["requestContext"]["routeKey"]), (9, &json!("$default")), "{body}");
+    }
+    test.message(at(1), r#"{"action":"join"}"#);
+    assert_eq!(test.call().1, 3);
+}
+
+#[test]
+fn msg_1_to_4_what_the_client_sees() {
+    let mut test = Test::open();
+    test.message(at(1), r#"{"action":"join"}"#);
+    test.answer(at(1), json!({"statusCode": 500, "body": "unseen"}));
+    assert!(test.effects.is_empty());
+
+    for (answer, seen) in [
+        (json!({"statusCode": 200, "body": "yes"}), Some("yes")),
+        (json!({"statusCode": 500, "body": "no"}), Some("no")),
+        (json!({"statusCode": 200, "body": ""}), None),
+        (json!({"statusCode": 200}), None),
+    ] {
+        test.message(at(1), r#"{"action":"ask"}"#);
+        test.answer(at(1), answer);
+        assert_eq!((!test.effects.is_empty()).then(|| test.sent()), seen);
+    }
+
+    let id = test.id.clone();
+    let frame = |message: &str| format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":""#);
+    for action in ["join", "ask"] {
+        test.message(at(1), &format!(r#"{{"action":"{action}"}}"#));
+        test.fail(at(1), "Unauthorized");
+        assert!(test.sent().starts_with(&frame("Internal server error")));
+        test.message(at(1), &format!(r#"{{"action":"{action}"}}"#));
+        test.answer(at(1), json!(null));
+        assert!(test.sent().starts_with(&frame("Internal server error")));
+        test.message(at(1), &format!(r#"{{"action":"{action}"}}"#));
+        test.effects = test.machine.tick(at(30));
+        assert!(test.sent().starts_with(&frame("Endpoint request timed out")));
+    }
+}
+
+#[test]
+fn msg_5_answers_may_come_in_another_order() {
+    let mut test = Test::open();
+    test.message(at(1), r#"{"action":"ask","n":1}"#);
+    let first = test.call().0;
+    test.message(at(1), r#"{"action":"ask","n":2}"#);
+    let second = test.call().0;
+    for (call, text) in [(second, "two"), (first, "one")] {
+        let answer = serde_json::to_vec(&json!({"statusCode": 200, "body": text})).unwrap();
+        test.effects = test.machine.answered(at(2), call, Ok(answer));
+        assert_eq!(test.sent(), text);
+    }
+}
