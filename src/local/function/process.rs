@@ -38,8 +38,8 @@ const RESTART_DELAY: Duration = Duration::from_millis(200);
 
 /// A function as a process: a `provided` bootstrap in any language, or any program that speaks the Lambda Runtime API.
 ///
-/// The process is started when it is first needed, restarted when it dies, and ends with the gateway. What it prints is
-/// logged with the function's name.
+/// The process is started when it is first needed, restarted when it dies, and ends with the gateway. It inherits the
+/// environment of this process. What it prints is logged with the function's name.
 ///
 /// # Examples
 ///
