@@ -62,7 +62,7 @@ use std::time::Duration;
 
 pub use self::client::{Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
-use self::gateway::{Api, Authorizer, Integration};
+use self::gateway::{Api, Authorizer, Integration, Rate};
 use self::identity::IdentitySource;
 pub use self::identity::InvalidIdentitySource;
 use self::pusher::InProcess;
@@ -88,6 +88,7 @@ pub struct Gateway {
 pub struct Builder {
     stage: String,
     stage_variables: Vec<(String, String)>,
+    more_stages: Vec<(String, Vec<(String, String)>)>,
     selection: Option<String>,
     functions: Vec<Function>,
     routes: BTreeMap<String, usize>,
@@ -99,6 +100,8 @@ pub struct Builder {
     idle_timeout: Duration,
     lifetime: Duration,
     integration_timeout: Duration,
+    connections: Option<Rate>,
+    requests: Option<Rate>,
     seed: Option<u64>,
 }
 
@@ -147,11 +150,12 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Gateway {
-    /// An API with one stage and no routes: it accepts every connection.
+    /// An API with this stage and no routes: it accepts every connection.
     pub fn builder(stage: impl Into<String>) -> Builder {
         Builder {
             stage: stage.into(),
             stage_variables: Vec::new(),
+            more_stages: Vec::new(),
             selection: None,
             functions: Vec::new(),
             routes: BTreeMap::new(),
@@ -163,6 +167,8 @@ impl Gateway {
             idle_timeout: Api::IDLE_TIMEOUT,
             lifetime: Api::LIFETIME,
             integration_timeout: Api::INTEGRATION_TIMEOUT,
+            connections: None,
+            requests: None,
             seed: None,
         }
     }
@@ -206,6 +212,15 @@ impl Gateway {
         Client::connect(self.address(), &format!("{}{query}", self.url()), headers).await
     }
 
+    /// Connects a client to another stage than the first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client; 403 without such a stage.
+    pub async fn connect_to(&self, stage: &str, query: &str) -> Result<Client, ClientError> {
+        Client::connect(self.address(), &format!("ws://{}/{stage}{query}", self.address()), &[]).await
+    }
+
     /// Closes every connection with 1001 and waits until the functions that run have ended, or five seconds.
     pub async fn shutdown(self) {
         self.server.shutdown(Duration::from_secs(5)).await;
@@ -225,10 +240,18 @@ impl fmt::Debug for Gateway {
 }
 
 impl Builder {
-    /// Adds a variable of the stage.
+    /// Adds another stage, which has the same routes.
+    #[must_use]
+    pub fn stage(mut self, name: impl Into<String>) -> Self {
+        self.more_stages.push((name.into(), Vec::new()));
+        self
+    }
+
+    /// Adds a variable of the stage that was named last.
     #[must_use]
     pub fn stage_variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.stage_variables.push((name.into(), value.into()));
+        let variables = self.more_stages.last_mut().map_or(&mut self.stage_variables, |(_, variables)| variables);
+        variables.push((name.into(), value.into()));
         self
     }
 
@@ -311,6 +334,24 @@ impl Builder {
     #[must_use]
     pub fn integration_timeout(mut self, timeout: Duration) -> Self {
         self.integration_timeout = timeout;
+        self
+    }
+
+    /// Refuses new connections with 429 when there are more than this in a second.
+    ///
+    /// AWS allows an account 500. The local gateway does not count unless it is told to.
+    #[must_use]
+    pub fn throttle_connections(mut self, per_second: u32) -> Self {
+        self.connections = Some(Rate { per_second, burst: per_second });
+        self
+    }
+
+    /// Refuses messages and calls of `@connections`, which share this, when there are more in a second, after a burst.
+    ///
+    /// AWS allows an account 10,000 with a burst of 5,000. The local gateway does not count unless it is told to.
+    #[must_use]
+    pub fn throttle_requests(mut self, per_second: u32, burst: u32) -> Self {
+        self.requests = Some(Rate { per_second, burst });
         self
     }
 
@@ -401,15 +442,21 @@ impl Builder {
                 Some(Authorizer { function: *function, identity_sources: identity_sources? })
             }
         };
+        let mut stages = BTreeMap::from([(stage.clone(), self.stage_variables.clone())]);
+        for (name, variables) in &self.more_stages {
+            stages.insert(Stage::new(name)?, variables.clone());
+        }
         Ok(Api {
             api_id: ApiId::new("local")?,
             region: Region::new("us-east-1")?,
-            stages: BTreeMap::from([(stage.clone(), self.stage_variables.clone())]),
+            stages,
             selection: self.selection.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             routes,
             authorizer,
             idle_timeout: self.idle_timeout,
             lifetime: self.lifetime,
+            connections: self.connections,
+            requests: self.requests,
         })
     }
 

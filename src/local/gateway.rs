@@ -6,6 +6,7 @@
 
 mod handshake;
 mod management;
+mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,9 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Map, Value};
 
-pub(super) use self::management::Delivery;
+pub(super) use self::management::{Delivery, limit_exceeded};
+use self::throttle::Bucket;
+pub(super) use self::throttle::Rate;
 use super::answer::ProxyAnswer;
 use super::event::{Handshake, Origin, Parts};
 use super::function::FunctionError;
@@ -35,6 +38,10 @@ pub(super) struct Api {
     pub(super) authorizer: Option<Authorizer>,
     pub(super) idle_timeout: Duration,
     pub(super) lifetime: Duration,
+    /// New connections.
+    pub(super) connections: Option<Rate>,
+    /// Messages and calls of `@connections` together.
+    pub(super) requests: Option<Rate>,
 }
 
 impl Api {
@@ -134,11 +141,15 @@ pub(super) struct Machine {
     calls: HashMap<CallId, Call>,
     next_call: u64,
     due: BTreeSet<(SystemTime, Due)>,
+    new_connections: Bucket,
+    requests: Bucket,
 }
 
 impl Machine {
     pub(super) fn new(api: Api, seed: u64) -> Self {
         Self {
+            new_connections: Bucket::new(api.connections),
+            requests: Bucket::new(api.requests),
             api,
             random: StdRng::seed_from_u64(seed),
             connections: HashMap::new(),
@@ -173,6 +184,13 @@ impl Machine {
         }
         let request_id: RequestId = self.id();
         let message_id: MessageId = self.id();
+        if !self.requests.take(now) {
+            // LIM-5; how AWS tells the client is not known.
+            return vec![Effect::Send {
+                connection: id.clone(),
+                text: frame_text("Too Many Requests", id, &request_id),
+            }];
+        }
         let Some((route_key, integration)) = self.select(body) else {
             // RTE-4
             return vec![Effect::Send { connection: id.clone(), text: frame_text("Forbidden", id, &request_id) }];

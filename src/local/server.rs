@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use self::outbox::{Goodbye, Outbox, Refused, Sender, outbox};
 use super::event::Handshake;
 use super::function::{Function, FunctionError};
-use super::gateway::{Api, CallId, Delivery, Effect, FunctionId, Machine, Refusal};
+use super::gateway::{Api, CallId, Delivery, Effect, FunctionId, Machine, Refusal, limit_exceeded};
 use crate::event::{ConnectionId, Invocation, Stage};
 use crate::push::LARGEST_PAYLOAD;
 
@@ -254,7 +254,7 @@ impl Shared {
             let now = SystemTime::now();
             match managed {
                 Managed::Post(payload) => (state.post(now, stage, id, &payload), Vec::new()),
-                Managed::Get => (Answer::of(state.machine.info(stage, id).map(|info| (200, info))), Vec::new()),
+                Managed::Get => (Answer::of(state.machine.info(now, stage, id).map(|info| (200, info))), Vec::new()),
                 Managed::Delete => match state.machine.delete(now, stage, id) {
                     Ok(effects) => (Answer::of(Ok((204, String::new()))), effects),
                     Err(refusal) => (Answer::of(Err(refusal)), Vec::new()),
@@ -282,7 +282,7 @@ impl State {
         match self.sockets.get(&id).map(|socket| socket.send(text)) {
             Some(Ok(())) => Answer::of(Ok((200, String::new()))),
             // MGT-7
-            Some(Err(Refused::Full)) => refuse(429, "LimitExceededException", r#"{"message":"Limit exceeded"}"#),
+            Some(Err(Refused::Full)) => Answer::of(Err(limit_exceeded())),
             Some(Err(Refused::Closed)) | None => refuse(410, "GoneException", ""),
         }
     }

@@ -399,6 +399,46 @@ async fn the_context_of_the_authorizer_reaches_every_later_event() {
 }
 
 #[tokio::test]
+async fn several_stages_have_variables_and_connections_of_their_own() {
+    let router = Router::new()
+        .on("$connect", |_: Connect| async { Ok(()) })
+        .on("where", |event: Message| async move { Ok(Json(event.request_context().stage.clone())) });
+    let authorize = |request: Request| async move {
+        match request.stage_variable("tenant") {
+            Some("blue") => Ok(Authorization::allow("alice")),
+            _ => Err(Denied::Forbidden),
+        }
+    };
+    let none: [&str; 0] = [];
+    let gateway = Gateway::builder("dev")
+        .stage_variable("tenant", "blue")
+        .stage("prod")
+        .stage_variable("tenant", "blue")
+        .stage("closed")
+        .authorizer(authorize, none)
+        .router(router)
+        .two_way("where")
+        .start()
+        .await
+        .unwrap();
+    for stage in ["dev", "prod"] {
+        let mut client = gateway.connect_to(stage, "").await.unwrap();
+        client.send_json(&json!({"action": "where"})).await.unwrap();
+        assert_eq!(client.next_json().await.unwrap(), stage);
+    }
+    assert_eq!(gateway.connect_to("closed", "").await.unwrap_err().status(), Some(403));
+    assert_eq!(gateway.connect_to("none", "").await.unwrap_err().status(), Some(403));
+}
+
+#[tokio::test]
+async fn lim_5_a_gateway_that_throttles_says_so() {
+    let gateway = Gateway::builder("dev").throttle_connections(1).start().await.unwrap();
+    gateway.connect("").await.unwrap();
+    let error = gateway.connect("").await.unwrap_err();
+    assert_eq!(error.status(), Some(429));
+}
+
+#[tokio::test]
 async fn lim_3_an_idle_connection_is_closed() {
     let (router, mut events) = observed();
     let idle = Duration::from_millis(50);

@@ -37,6 +37,8 @@ impl Machine {
         let connection = Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending) };
         self.connections.insert(connection_id.clone(), connection);
         let effects = match self.api.authorizer.clone() {
+            // LIM-5
+            _ if !self.new_connections.take(now) => self.refuse(&connection_id, 429, None, "Too Many Requests"),
             Some(authorizer) => self.authorize(now, &connection_id, &authorizer),
             None => self.connect(now, &connection_id),
         };

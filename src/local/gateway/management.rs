@@ -17,6 +17,9 @@ pub(crate) enum Delivery {
 impl Machine {
     /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
     pub(crate) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Delivery {
+        if !self.requests.take(now) {
+            return Delivery::Refused(limit_exceeded());
+        }
         match self.locate(stage, raw_id) {
             Ok(id) => {
                 self.touch(now, &id);
@@ -27,7 +30,10 @@ impl Machine {
     }
 
     /// `GET /<stage>/@connections/<id>` (MGT-2).
-    pub(crate) fn info(&self, stage: &str, raw_id: &str) -> Result<String, Refusal> {
+    pub(crate) fn info(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<String, Refusal> {
+        if !self.requests.take(now) {
+            return Err(limit_exceeded());
+        }
         let id = self.locate(stage, raw_id)?;
         let Some(connection) = self.connections.get(&id) else { return Err(gone()) };
         let info = serde_json::json!({
@@ -43,6 +49,9 @@ impl Machine {
 
     /// `DELETE /<stage>/@connections/<id>` (MGT-9).
     pub(crate) fn delete(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<Vec<Effect>, Refusal> {
+        if !self.requests.take(now) {
+            return Err(limit_exceeded());
+        }
         let id = self.locate(stage, raw_id)?;
         let mut effects = vec![Effect::Close { connection: id.clone(), code: 1000, reason: "" }];
         effects.extend(self.closed(now, &id, 1000, "Connection Closed Normally"));
@@ -65,6 +74,12 @@ impl Machine {
             _ => Err(gone()),
         }
     }
+}
+
+/// MGT-7
+pub(crate) fn limit_exceeded() -> Refusal {
+    let body = r#"{"message":"Limit exceeded"}"#.to_owned();
+    Refusal { status: 429, error_type: Some("LimitExceededException"), body }
 }
 
 /// MGT-3: 410 with the error's type and an empty body.

@@ -45,6 +45,8 @@ fn api() -> Api {
         }),
         idle_timeout: Api::IDLE_TIMEOUT,
         lifetime: Api::LIFETIME,
+        connections: None,
+        requests: None,
     }
 }
 

@@ -58,3 +58,44 @@ fn nothing_is_left_when_a_connection_is() {
     assert!(test.machine.tick(at(100_000)).is_empty());
     assert!(test.machine.due.is_empty());
 }
+
+#[test]
+fn lim_5_new_connections_are_throttled_when_asked_for() {
+    let mut api = api();
+    api.authorizer = None;
+    api.routes.clear();
+    api.connections = Some(Rate { per_second: 2, burst: 2 });
+    let mut machine = Machine::new(api, 1);
+    let mut verdict = |now| {
+        let (_, effects) = machine.upgrade(now, Stage::new("dev").unwrap(), handshake(&[]));
+        match effects.as_slice() {
+            [Effect::Accept { .. }] => 101,
+            [Effect::Refuse { refusal, .. }] => refusal.status,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([verdict(at(0)), verdict(at(0)), verdict(at(0))], [101, 101, 429]);
+    let half = at(0) + Duration::from_millis(500);
+    assert_eq!([verdict(half), verdict(half)], [101, 429]);
+    assert_eq!([verdict(at(60)), verdict(at(60)), verdict(at(60))], [101, 101, 429], "a pause saves up one burst");
+}
+
+#[test]
+fn lim_5_and_mgt_7_messages_and_callbacks_share_one_rate() {
+    let mut test = Test::open();
+    test.machine.requests = Bucket::new(Some(Rate { per_second: 1, burst: 3 }));
+    let id = test.id.clone();
+    test.message(at(10), r#"{"action":"join"}"#);
+    assert_eq!(test.call().1, 3);
+    assert!(matches!(test.machine.post(at(10), "dev", id.as_str()), Delivery::To(_)));
+    assert!(test.machine.info(at(10), "dev", id.as_str()).is_ok());
+    let refused = |refusal: Refusal| (refusal.status, refusal.error_type);
+    let limit = (429, Some("LimitExceededException"));
+    let Delivery::Refused(refusal) = test.machine.post(at(10), "dev", id.as_str()) else { panic!() };
+    assert_eq!(refused(refusal), limit);
+    assert_eq!(refused(test.machine.delete(at(10), "dev", id.as_str()).unwrap_err()), limit);
+    test.message(at(10), r#"{"action":"join"}"#);
+    assert!(test.sent().starts_with(r#"{"message": "Too Many Requests", "connectionId":""#));
+    test.message(at(11), r#"{"action":"join"}"#);
+    assert_eq!(test.call().1, 3);
+}

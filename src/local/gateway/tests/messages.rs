@@ -35,7 +35,7 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
 fn mgt_2_info_tells_when() {
     let mut test = Test::open();
     test.message(at(65), r#"{"action":"join"}"#);
-    let info = test.machine.info("dev", test.id.as_str()).unwrap();
+    let info = test.machine.info(at(65), "dev", test.id.clone().as_str()).unwrap();
     assert_eq!(
         serde_json::from_str::<Value>(&info).unwrap(),
         json!({
