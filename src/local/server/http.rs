@@ -131,11 +131,8 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
     let (connection, verdict, link) = shared.upgrade(stage, handshake(&request, &client));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
-            tokio::spawn(until(
-                Phase::Stopped,
-                client.watched,
-                socket::run(Arc::clone(shared), connection, upgraded, link),
-            ));
+            let socket = socket::run(Arc::clone(shared), connection, upgraded, link);
+            tokio::spawn(until(Phase::Stopped, client.watched, socket));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();

@@ -33,21 +33,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 type Stream = WebSocketStream<TcpStream>;
 
 pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, link: Link) {
-    let Ok(Ok(Parts { io, read_buf, .. })) = upgraded.await.map(|upgraded| upgraded.downcast::<TokioIo<Tap>>()) else {
+    let Some(mut stream) = open(upgraded).await else {
         return ended(&shared, &connection, 1006, "");
     };
-    // The default read buffer would cost 128 KB for every idle connection.
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .max_frame_size(Some(LARGEST_FRAME))
-        .max_message_size(Some(LARGEST_MESSAGE));
-    let mut stream = WebSocketStream::from_partially_read(
-        io.into_inner().into_inner(),
-        read_buf.to_vec(),
-        Role::Server,
-        Some(config),
-    )
-    .await;
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
     loop {
@@ -92,6 +80,19 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
             None => return ended(&shared, &connection, 1006, ""),
         }
     }
+}
+
+/// Takes the socket over from hyper, whose buffers are let go here.
+async fn open(upgraded: OnUpgrade) -> Option<Stream> {
+    let Parts { io, read_buf, .. } = upgraded.await.ok()?.downcast::<TokioIo<Tap>>().ok()?;
+    // The default read buffer would cost 128 KB for every idle connection.
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4096)
+        .max_frame_size(Some(LARGEST_FRAME))
+        .max_message_size(Some(LARGEST_MESSAGE));
+    let (socket, unread) = (io.into_inner().into_inner(), read_buf.to_vec());
+    drop(read_buf);
+    Some(WebSocketStream::from_partially_read(socket, unread, Role::Server, Some(config)).await)
 }
 
 /// Sends what waits with one flush.
