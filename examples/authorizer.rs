@@ -7,6 +7,7 @@
 //! `JWT_KEY` is the key that tokens are signed with by HMAC-SHA-256, at least 32 bytes.
 
 use std::env;
+use std::fmt;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use lambda_websocket::authorizer::{self, Authorization, Denied, Request};
@@ -30,10 +31,17 @@ pub struct Session {
 }
 
 /// The key is missing or too short to be safe.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("JWT_KEY must be set to the key that tokens are signed with, at least 32 bytes; it has {length}")]
 pub struct WeakKey {
     length: usize,
+}
+
+/// The same text: it is what `main` prints when it returns the error.
+impl fmt::Debug for WeakKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Knows which tokens are good.

@@ -106,7 +106,7 @@ pub struct Builder {
 }
 
 /// The gateway could not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The address cannot be listened on.
@@ -138,6 +138,13 @@ pub enum StartError {
     /// The route selection expression is not one.
     #[error(transparent)]
     RouteSelection(#[from] InvalidRouteSelection),
+}
+
+/// The same text as `Display`: it is what a `main` prints that returns the error.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn reason(error: &io::Error) -> String {
@@ -369,9 +376,14 @@ impl Builder {
     /// # Errors
     ///
     /// [`StartError::Listen`], for instance when the port is busy.
-    pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, StartError> {
-        let listen = |source| StartError::Listen { address: format!("{address:?}").replace('"', ""), source };
-        let listener = TcpListener::bind(&address).map_err(listen)?;
+    pub fn bind(mut self, address: impl ToSocketAddrs) -> Result<Self, StartError> {
+        let unresolved = |source| StartError::Listen { address: "the address".to_owned(), source };
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(unresolved)?.collect();
+        let listen = |source| {
+            let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+            StartError::Listen { address: addresses.join(" and "), source }
+        };
+        let listener = TcpListener::bind(addresses.as_slice()).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         self.listener = Some(listener);
         Ok(self)

@@ -1,6 +1,7 @@
 //! What every function needs to run in Lambda: its environment, and what Lambda says of an invocation.
 
 use std::env;
+use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::event::Invocation;
@@ -23,13 +24,20 @@ pub(crate) fn check_environment() -> Result<(), NotInLambda> {
 }
 
 /// The process was not started by Lambda.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(
     "this is a Lambda function, and Lambda did not start it: {missing} is not set; on your own machine run it with \
      `cargo lambda watch`, or put it behind `lambda_websocket::local::Gateway`"
 )]
 pub(crate) struct NotInLambda {
     missing: &'static str,
+}
+
+/// The same text: it is what a `main` prints that returns the error.
+impl fmt::Debug for NotInLambda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The invocation that a function's context describes.

@@ -38,7 +38,7 @@ pub struct Endpoint {
 }
 
 /// There is no endpoint, or none that can be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEndpoint {
     /// The environment does not say where the API is.
@@ -72,6 +72,13 @@ pub enum InvalidEndpoint {
         /// What was expected.
         expected: &'static str,
     },
+}
+
+/// The same text as `Display`: it is what a `main` prints that returns the error.
+impl fmt::Debug for InvalidEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Endpoint {
