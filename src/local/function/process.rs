@@ -270,16 +270,6 @@ async fn run_once(process: &Process, instance: &Instance) -> FunctionError {
             },
         )
     };
-    // Dropping the set ends its connections, so that a dead process cannot take an invocation with it.
-    let mut connections = JoinSet::new();
-    let serve = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(connections.spawn(serve_runtime_api(stream, instance.clone()))),
-                Err(_) => sleep(RESTART_DELAY).await,
-            }
-        }
-    };
     let ended = async {
         let mut log = pin!(log);
         tokio::select! {
@@ -291,13 +281,28 @@ async fn run_once(process: &Process, instance: &Instance) -> FunctionError {
             _ = &mut log => child.wait().await,
         }
     };
-    tokio::select! {
+    let mut connections = JoinSet::new();
+    let serve = async {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(connections.spawn(serve_runtime_api(stream, instance.clone()))),
+                    Err(_) => sleep(RESTART_DELAY).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    };
+    let died = tokio::select! {
         status = ended => match status {
             Ok(status) => exit(format!("the process ended with {status}")),
             Err(error) => exit(format!("the process is lost: {error}")),
         },
         () = serve => exit("the Runtime API ended".to_owned()),
-    }
+    };
+    // A connection of a dead process must not take an invocation with it.
+    connections.shutdown().await;
+    died
 }
 
 async fn log_lines(function: &str, output: impl AsyncRead + Unpin) {
