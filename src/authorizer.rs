@@ -43,7 +43,7 @@ use tracing::Instrument as _;
 
 pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 #[cfg(feature = "aws_lambda_events")]
-pub use self::aws_lambda_events::InvalidPolicy;
+pub use self::aws_lambda_events::{InvalidPolicy, InvalidResponse};
 pub use self::context::{Context, InvalidContext};
 pub use self::policy::{Decision, Effect, Policy, Statement};
 pub use self::request::Request;

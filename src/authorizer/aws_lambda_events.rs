@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::Resource;
 use super::arn::InvalidResource;
+use super::context::{Context, InvalidContext};
 use super::policy::{Effect, Policy, Statement};
-use super::response::Response;
+use super::response::{InvalidAuthorization, Response};
 
 /// A policy of the `aws_lambda_events` crate says something that this crate does not evaluate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,5 +91,33 @@ impl From<&Response> for ApiGatewayCustomAuthorizerResponse {
         };
         custom.usage_identifier_key = response.usage_identifier_key().map(str::to_owned);
         custom
+    }
+}
+
+/// A response of the `aws_lambda_events` crate is not one that API Gateway takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidResponse {
+    /// Its policy says something that this crate does not evaluate.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// Its context cannot cross API Gateway.
+    #[error(transparent)]
+    Context(#[from] InvalidContext),
+    /// It has no principal, or is too large.
+    #[error(transparent)]
+    Authorization(#[from] InvalidAuthorization),
+}
+
+impl TryFrom<&ApiGatewayCustomAuthorizerResponse> for Response {
+    type Error = InvalidResponse;
+
+    fn try_from(custom: &ApiGatewayCustomAuthorizerResponse) -> Result<Self, InvalidResponse> {
+        let mut document = IamPolicyDocument::default();
+        document.statement.clone_from(&custom.policy_document.statement);
+        let policy = Policy::try_from(&document)?;
+        let context = Context::new(&custom.context)?;
+        let principal_id = custom.principal_id.clone().unwrap_or_default();
+        Ok(Self::new(principal_id, policy, context, custom.usage_identifier_key.clone())?)
     }
 }

@@ -1,8 +1,12 @@
 //! From and to the WebSocket request of the `aws_lambda_events` crate.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{Event, InvalidEvent};
+use super::{Body, Event, InvalidEvent};
 
 /// The request's headers have lost the case of their names, and members that the crate does not know are gone.
 impl TryFrom<&ApiGatewayWebsocketProxyRequest> for Event {
@@ -20,5 +24,50 @@ impl TryFrom<ApiGatewayWebsocketProxyRequest> for Event {
 
     fn try_from(request: ApiGatewayWebsocketProxyRequest) -> Result<Self, InvalidEvent> {
         Self::try_from(&request)
+    }
+}
+
+/// For code that takes that crate's request. It refuses an event in which a single header is not one.
+impl TryFrom<&Event> for ApiGatewayWebsocketProxyRequest {
+    type Error = serde_json::Error;
+
+    fn try_from(event: &Event) -> Result<Self, serde_json::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Json<'a> {
+            request_context: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            headers: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            multi_value_headers: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            query_string_parameters: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            multi_value_query_string_parameters: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            body: Option<String>,
+            is_base64_encoded: bool,
+        }
+        let ((headers, multi_value_headers), (query, multi_value_query)) = match event {
+            Event::Connect(connect) => (connect.headers().0.forms(), connect.query_string().0.forms()),
+            Event::Message(_) | Event::Disconnect(_) => Default::default(),
+        };
+        let (body, is_base64_encoded) = match event {
+            Event::Message(message) => match &message.body {
+                Body::Text(text) => (Some(text.clone()), false),
+                Body::Bytes(bytes) => (Some(STANDARD.encode(bytes)), true),
+            },
+            Event::Connect(_) | Event::Disconnect(_) => (None, false),
+        };
+        let json = serde_json::to_vec(&Json {
+            request_context: event.request_context().raw(),
+            headers,
+            multi_value_headers,
+            query_string_parameters: query,
+            multi_value_query_string_parameters: multi_value_query,
+            body,
+            is_base64_encoded,
+        })?;
+        serde_json::from_slice(&json)
     }
 }

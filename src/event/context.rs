@@ -127,6 +127,11 @@ impl RequestContext {
         self.raw = raw;
     }
 
+    #[cfg(feature = "aws_lambda_events")]
+    pub(super) fn raw(&self) -> Option<&RawValue> {
+        self.raw.as_deref()
+    }
+
     fn authorizer(&self) -> Option<&Value> {
         self.rare().authorizer.as_ref()
     }

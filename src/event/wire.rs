@@ -181,6 +181,12 @@ impl NameValues {
         Self { single, multi, decoded: OnceLock::new() }
     }
 
+    /// The single-value form and the multi-value form, as they came.
+    #[cfg(feature = "aws_lambda_events")]
+    pub(crate) fn forms(&self) -> (Option<&RawValue>, Option<&RawValue>) {
+        (self.single.as_deref(), self.multi.as_deref())
+    }
+
     pub(crate) fn decoded(&self) -> &[(String, Vec<String>)] {
         self.decoded.get_or_init(|| {
             [&self.multi, &self.single]

@@ -39,6 +39,26 @@ fn their_request_becomes_our_event() {
 }
 
 #[test]
+fn our_event_becomes_their_request() {
+    for name in ["connect", "connect_without_query", "message", "disconnect"] {
+        let ours = ApiGatewayWebsocketProxyRequest::try_from(&fixture::event(name)).unwrap();
+        let mut theirs = theirs(name);
+        if name == "disconnect" {
+            // Its four headers say nothing, and are not kept.
+            theirs.headers.clear();
+            theirs.multi_value_headers.clear();
+        }
+        assert_eq!(ours, theirs, "{name}");
+    }
+    let mut bytes = fixture::json("message");
+    bytes["body"] = "AAH/".into();
+    bytes["isBase64Encoded"] = true.into();
+    let event: Event = serde_json::from_value(bytes).unwrap();
+    let request = ApiGatewayWebsocketProxyRequest::try_from(&event).unwrap();
+    assert_eq!((request.body.as_deref(), request.is_base64_encoded), (Some("AAH/"), true));
+}
+
+#[test]
 fn a_request_without_a_connection_is_refused() {
     let error = Event::try_from(ApiGatewayWebsocketProxyRequest::default()).unwrap_err();
     assert_eq!(
@@ -85,4 +105,8 @@ fn an_authorization_becomes_their_response() {
     let ours = authorization.usage_identifier_key("key").respond(&arn).unwrap();
     let theirs = ApiGatewayCustomAuthorizerResponse::from(&ours);
     assert_eq!(serde_json::to_value(&theirs).unwrap(), serde_json::to_value(&ours).unwrap());
+    assert_eq!(lambda_websocket::authorizer::Response::try_from(&theirs).unwrap(), ours);
+    let empty = ApiGatewayCustomAuthorizerResponse::default();
+    let error = lambda_websocket::authorizer::Response::try_from(&empty).unwrap_err();
+    assert_eq!(error.to_string(), "the principal id is empty");
 }
