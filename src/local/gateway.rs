@@ -102,6 +102,8 @@ struct Connection {
     authorizer: Option<Map<String, Value>>,
     // There until `$connect` has been answered.
     pending: Option<Pending>,
+    // Where it stands among what is due, once it is open.
+    due: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -223,10 +225,22 @@ impl Machine {
     /// The socket is closed from the client's side, or lost (EVT-15).
     pub(super) fn closed(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
         let Some(connection) = self.connections.remove(id) else { return Vec::new() };
+        if let Some(due) = connection.due {
+            self.due.remove(&(due, Due::Connection(id.clone())));
+        }
         let Some(integration) = self.api.routes.get(RouteKey::DISCONNECT).copied() else { return Vec::new() };
         let request_id: RequestId = self.id();
         let payload = self.parts(&connection, &request_id, now).disconnect(code, reason);
         self.invoke(now, id, &request_id, Purpose::Disconnect, integration.function, payload, integration.timeout)
+    }
+
+    /// The client left during the handshake. Until `$connect` has answered there is nothing to close: its verdict will
+    /// find nobody.
+    pub(super) fn never_opened(&mut self, now: SystemTime, id: &ConnectionId) -> Vec<Effect> {
+        match self.connections.get(id) {
+            Some(connection) if connection.pending.is_none() => self.close(now, id, 1006, ""),
+            _ => Vec::new(),
+        }
     }
 
     /// The gateway closes a connection.
@@ -316,12 +330,19 @@ impl Machine {
     /// LIM-3: ten idle minutes, or two hours.
     fn expired(&mut self, now: SystemTime, id: ConnectionId) -> Vec<Effect> {
         let Some(connection) = self.connections.get(&id) else { return Vec::new() };
-        let due = connection_due(&self.api, connection);
-        if due <= now {
+        if connection_due(&self.api, connection) <= now {
             return self.close(now, &id, 1001, "Going away");
         }
-        self.due.insert((due, Due::Connection(id)));
+        self.schedule(id);
         Vec::new()
+    }
+
+    /// Notes when an open connection will be idle for too long, or too old, unless something happens.
+    fn schedule(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let due = connection_due(&self.api, connection);
+        connection.due = Some(due);
+        self.due.insert((due, Due::Connection(id)));
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call of a function has this many parts")]

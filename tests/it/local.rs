@@ -266,6 +266,37 @@ async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
 }
 
 #[tokio::test]
+async fn evt_15_a_client_that_leaves_during_the_handshake_is_lost() {
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let (asked, gone) = (seen.clone(), seen);
+    let router = Router::new()
+        .on("$connect", move |_: Connect| {
+            let (asked, mut gate) = (asked.clone(), gate.clone());
+            async move {
+                asked.send("asked".to_owned())?;
+                gate.wait_for(|open| *open).await?;
+                Ok(())
+            }
+        })
+        .on("$disconnect", move |event: Disconnect| {
+            let _ = gone.send(format!("{:?} {:?}", event.status_code(), event.reason()));
+            async { Ok(()) }
+        });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    {
+        let mut connecting = std::pin::pin!(gateway.connect(""));
+        tokio::select! {
+            _ = &mut connecting => panic!("nobody has let it in"),
+            event = next(&mut events) => assert_eq!(event, "asked"),
+        }
+    }
+    go.send(true).unwrap();
+    assert_eq!(next(&mut events).await, "Some(1006) \"\"");
+    gateway.shutdown().await;
+}
+
+#[tokio::test]
 async fn lim_1_and_2_what_a_client_may_not_send_closes_the_connection() {
     let (router, mut events) = observed();
     let gateway = Gateway::builder("dev").router(router).start().await.unwrap();

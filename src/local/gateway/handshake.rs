@@ -8,7 +8,7 @@ use super::super::answer;
 use super::super::event::{Handshake, Origin, Parts};
 use super::super::function::FunctionError;
 use super::super::identity::IdentitySource;
-use super::{Api, Authorizer, Connection, Due, Effect, Machine, Pending, Purpose, Refusal, connection_due, frame_text};
+use super::{Api, Authorizer, Connection, Effect, Machine, Pending, Purpose, Refusal, frame_text};
 use crate::authorizer::{Decision, RouteArn};
 use crate::event::wire::INTEGRATION_LATENCY;
 use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
@@ -34,7 +34,8 @@ impl Machine {
             connected_at: now,
         };
         let pending = Pending { handshake, request_id, trace_id };
-        let connection = Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending) };
+        let connection =
+            Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending), due: None };
         self.connections.insert(connection_id.clone(), connection);
         let effects = match self.api.authorizer.clone() {
             // LIM-5
@@ -95,8 +96,7 @@ impl Machine {
             authorizer.remove(INTEGRATION_LATENCY);
         }
         connection.last_active_at = now;
-        let due = connection_due(&self.api, connection);
-        self.due.insert((due, Due::Connection(id.clone())));
+        self.schedule(id.clone());
         vec![Effect::Accept { connection: id.clone(), subprotocol }]
     }
 

@@ -129,10 +129,11 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
     };
     let upgraded = hyper::upgrade::on(&mut request);
     let (connection, verdict, link) = shared.upgrade(stage, handshake(&request, &client));
+    // Before the verdict: a client that leaves meanwhile ends this function, but not that task.
+    let socket = socket::run(Arc::clone(shared), connection, upgraded, link);
+    let socket = tokio::spawn(until(Phase::Stopped, client.watched, socket));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
-            let socket = socket::run(Arc::clone(shared), connection, upgraded, link);
-            tokio::spawn(until(Phase::Stopped, client.watched, socket));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
@@ -147,9 +148,13 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
             response
         }
         Ok(Verdict::Refused(refusal)) => {
+            socket.abort();
             respond(Answer { status: refusal.status, error_type: refusal.error_type, body: refusal.body })
         }
-        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#),
+        Err(_) => {
+            socket.abort();
+            plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#)
+        }
     }
 }
 

@@ -34,7 +34,7 @@ type Stream = WebSocketStream<TcpStream>;
 
 pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, link: Link) {
     let Some(mut stream) = open(upgraded).await else {
-        return ended(&shared, &connection, 1006, "");
+        return shared.step(|machine, now| machine.never_opened(now, &connection));
     };
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;

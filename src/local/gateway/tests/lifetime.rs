@@ -55,6 +55,7 @@ fn nothing_is_left_when_a_connection_is() {
     test.effects = test.machine.closed(at(2), &test.id.clone(), 1000, "");
     test.answer(at(2), json!({"statusCode": 200}));
     assert!(test.machine.calls.is_empty() && test.machine.connections.is_empty());
+    assert!(test.machine.due.is_empty(), "not even the time at which it would have been idle");
     assert!(test.machine.tick(at(100_000)).is_empty());
     assert!(test.machine.due.is_empty());
 }
