@@ -63,6 +63,7 @@ use std::time::Duration;
 pub use self::client::{Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
 use self::gateway::{Api, Authorizer, Integration, Rate};
+pub use self::gateway::{Fault, When};
 use self::identity::IdentitySource;
 pub use self::identity::InvalidIdentitySource;
 use self::pusher::InProcess;
@@ -120,6 +121,12 @@ pub enum StartError {
     /// A stage, a route key or another name is not legal.
     #[error(transparent)]
     Name(#[from] InvalidId),
+    /// API Gateway keeps the path of this stage, `ping` or `sping`, for itself.
+    #[error("the stage cannot be named {stage:?}: API Gateway reserves the paths /ping and /sping")]
+    ReservedStage {
+        /// The stage.
+        stage: String,
+    },
     /// A route has two functions.
     #[error("the route {key:?} has two functions")]
     TwoFunctions {
@@ -226,6 +233,32 @@ impl Gateway {
     /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client; 403 without such a stage.
     pub async fn connect_to(&self, stage: &str, query: &str) -> Result<Client, ClientError> {
         Client::connect(self.address(), &format!("ws://{}/{stage}{query}", self.address()), &[]).await
+    }
+
+    /// Lets something go wrong from now on.
+    ///
+    /// Faults add up; where several could strike at once, the one that was injected first does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::local::{Fault, Gateway, When};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let gateway = Gateway::builder("dev").seed(7).start().await?;
+    /// gateway.inject(Fault::PostThrottled, When::Next(3));
+    /// gateway.inject(Fault::DisconnectLost, When::Sometimes(0.1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn inject(&self, fault: Fault, when: When) {
+        self.server.inject(fault, when);
+    }
+
+    /// Lets nothing go wrong any more. A `$disconnect` or a text that was late stays late.
+    pub fn clear_faults(&self) {
+        self.server.clear_faults();
     }
 
     /// Closes every connection with 1001 and waits until the functions that run have ended, or five seconds.
@@ -457,6 +490,10 @@ impl Builder {
         let mut stages = BTreeMap::from([(stage.clone(), self.stage_variables.clone())]);
         for (name, variables) in &self.more_stages {
             stages.insert(Stage::new(name)?, variables.clone());
+        }
+        // LIM-6
+        if let Some(stage) = stages.keys().find(|stage| matches!(stage.as_str(), "ping" | "sping")) {
+            return Err(StartError::ReservedStage { stage: stage.to_string() });
         }
         Ok(Api {
             api_id: ApiId::new("local")?,

@@ -4,6 +4,8 @@
 //! passing. Each returns the effects that the outside has to carry out. Time comes in as a value and randomness from a
 //! seed, so a test can let two hours pass in no time and see the same ids twice.
 
+mod calls;
+mod faults;
 mod handshake;
 mod management;
 mod throttle;
@@ -17,12 +19,15 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Map, Value};
 
+use self::calls::Call;
+pub(super) use self::calls::CallId;
+use self::calls::Purpose;
+pub use self::faults::{Fault, When};
+use self::faults::{Faults, Late, Occasion};
 pub(super) use self::management::{Delivery, limit_exceeded};
 use self::throttle::Bucket;
 pub(super) use self::throttle::Rate;
-use super::answer::ProxyAnswer;
 use super::event::{Handshake, Origin, Parts};
-use super::function::FunctionError;
 use super::identity::IdentitySource;
 use super::selection::RouteSelection;
 use crate::event::{ApiId, ConnectionId, MessageId, Region, RequestId, RouteKey, Stage};
@@ -68,15 +73,18 @@ pub(super) struct Authorizer {
 /// The place of a function in the list of those that the outside can call.
 pub(super) type FunctionId = usize;
 
-/// One call of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct CallId(u64);
-
 /// What the outside has to do.
 #[derive(Debug)]
 pub(super) enum Effect {
     /// Call a function; its answer comes back as [`Machine::answered`].
-    Invoke { call: CallId, function: FunctionId, payload: Vec<u8>, timeout: Duration },
+    Invoke {
+        call: CallId,
+        function: FunctionId,
+        payload: Vec<u8>,
+        timeout: Duration,
+        /// Kill it after this time.
+        killed_after: Option<Duration>,
+    },
     /// Answer the upgrade with 101.
     Accept { connection: ConnectionId, subprotocol: Option<String> },
     /// Answer the upgrade with this instead.
@@ -85,6 +93,8 @@ pub(super) enum Effect {
     Send { connection: ConnectionId, text: String },
     /// Send a close frame and let the socket go.
     Close { connection: ConnectionId, code: u16, reason: &'static str },
+    /// Send nothing until told otherwise.
+    Hold { connection: ConnectionId, held: bool },
 }
 
 /// An HTTP answer that says no.
@@ -113,27 +123,11 @@ struct Pending {
     trace_id: String,
 }
 
-#[derive(Debug)]
-struct Call {
-    connection: ConnectionId,
-    request_id: RequestId,
-    started: SystemTime,
-    due: SystemTime,
-    purpose: Purpose,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Purpose {
-    Authorize,
-    Connect,
-    Message { two_way: bool },
-    Disconnect,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Call(CallId),
     Connection(ConnectionId),
+    Late(u64),
 }
 
 pub(super) struct Machine {
@@ -145,6 +139,9 @@ pub(super) struct Machine {
     due: BTreeSet<(SystemTime, Due)>,
     new_connections: Bucket,
     requests: Bucket,
+    faults: Faults,
+    late: HashMap<u64, (ConnectionId, Late)>,
+    next_late: u64,
 }
 
 impl Machine {
@@ -158,6 +155,9 @@ impl Machine {
             calls: HashMap::new(),
             next_call: 0,
             due: BTreeSet::new(),
+            faults: Faults::new(seed),
+            late: HashMap::new(),
+            next_late: 0,
         }
     }
 
@@ -181,21 +181,18 @@ impl Machine {
 
     /// A client sent a text message.
     pub(super) fn message(&mut self, now: SystemTime, id: &ConnectionId, body: &str) -> Vec<Effect> {
-        if !self.touch(now, id) {
+        if self.is_half_open(id) || !self.touch(now, id) {
             return Vec::new();
         }
         let request_id: RequestId = self.id();
         let message_id: MessageId = self.id();
         if !self.requests.take(now) {
             // LIM-5; how AWS tells the client is not known.
-            return vec![Effect::Send {
-                connection: id.clone(),
-                text: frame_text("Too Many Requests", id, &request_id),
-            }];
+            return self.say(now, id, "Too Many Requests", &request_id);
         }
         let Some((route_key, integration)) = self.select(body) else {
             // RTE-4
-            return vec![Effect::Send { connection: id.clone(), text: frame_text("Forbidden", id, &request_id) }];
+            return self.say(now, id, "Forbidden", &request_id);
         };
         let Some(connection) = self.connections.get(id) else { return Vec::new() };
         let payload = self.parts(connection, &request_id, now).message(&route_key, &message_id, body);
@@ -219,19 +216,41 @@ impl Machine {
         code: u16,
         reason: &'static str,
     ) -> Vec<Effect> {
-        self.close(now, id, code, reason)
+        match self.is_half_open(id) {
+            true => Vec::new(),
+            false => self.close(now, id, code, reason),
+        }
     }
 
     /// The socket is closed from the client's side, or lost (EVT-15).
     pub(super) fn closed(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
+        match self.is_half_open(id) {
+            true => Vec::new(),
+            false => self.remove(now, id, code, reason),
+        }
+    }
+
+    fn remove(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
         let Some(connection) = self.connections.remove(id) else { return Vec::new() };
         if let Some(due) = connection.due {
             self.due.remove(&(due, Due::Connection(id.clone())));
         }
-        let Some(integration) = self.api.routes.get(RouteKey::DISCONNECT).copied() else { return Vec::new() };
+        let fault = self.faults.strike(Occasion::Disconnect, id.as_str());
+        self.faults.forget(id);
+        let Some(Integration { function, timeout, .. }) = self.api.routes.get(RouteKey::DISCONNECT).copied() else {
+            return Vec::new();
+        };
         let request_id: RequestId = self.id();
         let payload = self.parts(&connection, &request_id, now).disconnect(code, reason);
-        self.invoke(now, id, &request_id, Purpose::Disconnect, integration.function, payload, integration.timeout)
+        match fault {
+            // DIS-1
+            Some(Fault::DisconnectLost) => Vec::new(),
+            Some(Fault::DisconnectLate(delay)) => {
+                self.later(now, delay, id, Late::Disconnect { request_id, function, payload, timeout });
+                Vec::new()
+            }
+            _ => self.invoke(now, id, &request_id, Purpose::Disconnect, function, payload, timeout),
+        }
     }
 
     /// The client left during the handshake. Until `$connect` has answered there is nothing to close: its verdict will
@@ -249,7 +268,7 @@ impl Machine {
             return Vec::new();
         }
         let mut effects = vec![Effect::Close { connection: id.clone(), code, reason }];
-        effects.extend(self.closed(now, id, code, reason));
+        effects.extend(self.remove(now, id, code, reason));
         effects
     }
 
@@ -259,47 +278,6 @@ impl Machine {
         open.iter().flat_map(|id| self.close(now, id, 1001, "Going away")).collect()
     }
 
-    /// A function answered, or failed.
-    pub(super) fn answered(
-        &mut self,
-        now: SystemTime,
-        call: CallId,
-        answer: Result<Vec<u8>, FunctionError>,
-    ) -> Vec<Effect> {
-        // An answer after the time limit is not awaited any more (MSG-4).
-        let Some(Call { connection, request_id, started, due, purpose }) = self.calls.remove(&call) else {
-            return Vec::new();
-        };
-        self.due.remove(&(due, Due::Call(call)));
-        match purpose {
-            Purpose::Authorize => self.authorized(now, &connection, started, answer),
-            Purpose::Connect => match answer.ok().and_then(|answer| ProxyAnswer::parse(&answer)) {
-                // CON-2
-                Some(answer) if (200..300).contains(&answer.status) => {
-                    self.accept(now, &connection, answer.header("sec-websocket-protocol"))
-                }
-                Some(answer) => self.refuse(&connection, answer.status, None, answer.reason()),
-                // CON-3
-                None => self.refuse(&connection, 502, None, "Internal server error"),
-            },
-            Purpose::Message { two_way } => {
-                if !self.touch(now, &connection) {
-                    return Vec::new();
-                }
-                let text = match answer.ok().and_then(|answer| ProxyAnswer::parse(&answer)) {
-                    // MSG-2
-                    Some(answer) if two_way => answer.body.filter(|body| !body.is_empty()),
-                    // MSG-1
-                    Some(_) => None,
-                    // MSG-3
-                    None => Some(frame_text("Internal server error", &connection, &request_id)),
-                };
-                text.map(|text| Effect::Send { connection, text }).into_iter().collect()
-            }
-            Purpose::Disconnect => Vec::new(),
-        }
-    }
-
     /// Time passes: calls run out of time, connections grow idle or old.
     pub(super) fn tick(&mut self, now: SystemTime) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -307,24 +285,11 @@ impl Machine {
             match self.due.pop_first() {
                 Some((_, Due::Call(call))) => effects.extend(self.timed_out(now, call)),
                 Some((_, Due::Connection(id))) => effects.extend(self.expired(now, id)),
+                Some((_, Due::Late(number))) => effects.extend(self.at_last(now, number)),
                 None => break,
             }
         }
         effects
-    }
-
-    /// MSG-4: the function runs on, but nobody waits for it.
-    fn timed_out(&mut self, now: SystemTime, call: CallId) -> Vec<Effect> {
-        let Some(Call { connection, request_id, purpose, .. }) = self.calls.remove(&call) else { return Vec::new() };
-        match purpose {
-            Purpose::Authorize => self.refuse(&connection, 500, None, "Internal server error"),
-            Purpose::Connect => self.refuse(&connection, 504, None, "Endpoint request timed out"),
-            Purpose::Message { .. } if self.touch(now, &connection) => {
-                let text = frame_text("Endpoint request timed out", &connection, &request_id);
-                vec![Effect::Send { connection, text }]
-            }
-            Purpose::Message { .. } | Purpose::Disconnect => Vec::new(),
-        }
     }
 
     /// LIM-3: ten idle minutes, or two hours.
@@ -345,24 +310,9 @@ impl Machine {
         self.due.insert((due, Due::Connection(id)));
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call of a function has this many parts")]
-    fn invoke(
-        &mut self,
-        now: SystemTime,
-        connection: &ConnectionId,
-        request_id: &RequestId,
-        purpose: Purpose,
-        function: FunctionId,
-        payload: Vec<u8>,
-        timeout: Duration,
-    ) -> Vec<Effect> {
-        let call = CallId(self.next_call);
-        self.next_call = self.next_call.wrapping_add(1);
-        let due = now.checked_add(timeout).unwrap_or(now);
-        self.due.insert((due, Due::Call(call)));
-        let (connection, request_id) = (connection.clone(), request_id.clone());
-        self.calls.insert(call, Call { connection, request_id, started: now, due, purpose });
-        vec![Effect::Invoke { call, function, payload, timeout }]
+    /// Tells a client something in the gateway's own words.
+    fn say(&mut self, now: SystemTime, id: &ConnectionId, message: &str, request_id: &RequestId) -> Vec<Effect> {
+        self.send(now, id, frame_text(message, id, request_id)).into_iter().collect()
     }
 
     /// A data frame in either direction starts the idle time anew. Whether the connection is open.

@@ -1,5 +1,6 @@
 //! Pushing into the gateway from the same process.
 
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,10 +26,10 @@ impl InProcess {
         Self { server, stage }
     }
 
-    fn call(&self, connection_id: &ConnectionId, size: usize, managed: Managed) -> Result<Answer, PushError> {
+    async fn call(&self, connection_id: &ConnectionId, size: usize, managed: Managed) -> Result<Answer, PushError> {
         let server =
             self.server.get().ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
-        let answer = server.manage(&self.stage, connection_id.as_str(), managed);
+        let Some(answer) = server.manage(&self.stage, connection_id.as_str(), managed) else { return pending().await };
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match PushError::of_answer(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {
             Some(error) => Err(error),
@@ -40,7 +41,7 @@ impl InProcess {
 #[async_trait]
 impl Push for InProcess {
     async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
-        self.call(connection_id, payload.len(), Managed::Post(payload)).map(drop)
+        self.call(connection_id, payload.len(), Managed::Post(payload)).await.map(drop)
     }
 
     async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
@@ -57,7 +58,7 @@ impl Push for InProcess {
             source_ip: Option<std::net::IpAddr>,
             user_agent: Option<String>,
         }
-        let answer = self.call(connection_id, 0, Managed::Get)?;
+        let answer = self.call(connection_id, 0, Managed::Get).await?;
         let info: Info =
             serde_json::from_str(&answer.body).map_err(|source| PushError::Unreachable { source: Box::new(source) })?;
         let time = |text: &str| text.parse().map_or(UNIX_EPOCH, |time: Timestamp| SystemTime::from(time));
@@ -66,6 +67,6 @@ impl Push for InProcess {
     }
 
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
-        self.call(connection_id, 0, Managed::Delete).map(drop)
+        self.call(connection_id, 0, Managed::Delete).await.map(drop)
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use self::outbox::{Goodbye, Outbox, Refused, Sender, outbox};
 use super::event::Handshake;
 use super::function::{Function, FunctionError};
-use super::gateway::{Api, CallId, Delivery, Effect, FunctionId, Machine, Refusal, limit_exceeded};
+use super::gateway::{Api, CallId, Delivery, Effect, Fault, FunctionId, Machine, Refusal, When, limit_exceeded};
 use crate::event::{ConnectionId, Invocation, Stage};
 use crate::push::LARGEST_PAYLOAD;
 
@@ -121,7 +121,15 @@ impl Server {
         self.address
     }
 
-    pub(super) fn manage(&self, stage: &str, id: &str, managed: Managed) -> Answer {
+    pub(super) fn inject(&self, fault: Fault, when: When) {
+        self.shared.step(|machine, _| machine.inject(fault, when));
+    }
+
+    pub(super) fn clear_faults(&self) {
+        self.shared.step(|machine, _| machine.clear_faults());
+    }
+
+    pub(super) fn manage(&self, stage: &str, id: &str, managed: Managed) -> Option<Answer> {
         self.shared.manage(stage, id, managed)
     }
 
@@ -186,13 +194,23 @@ impl Shared {
 
     /// Calls a function. One that answers without waiting does so here, before anything else happens; any other goes on in
     /// a task of its own.
-    fn invoke(self: &Arc<Self>, Call { call, function, payload, limit, alive }: Call) {
+    fn invoke(self: &Arc<Self>, Call { call, function, payload, limit, killed_after, alive }: Call) {
         let now = SystemTime::now();
         let Some(function) = self.functions.get(function).cloned() else { return };
         let request_id = format!("{:032x}", rand::random::<u128>());
         let invocation = Invocation::new(request_id, now.checked_add(limit).unwrap_or(now));
-        let running = AssertUnwindSafe(async move { function.invoke(invocation, payload).await }).catch_unwind();
-        let mut running = Box::pin(running);
+        let running = async move {
+            let running = function.invoke(invocation, payload);
+            match killed_after {
+                None => running.await,
+                Some(after) => {
+                    // Dropped, an invocation is at its end, and so is the process that runs it.
+                    let _ = timeout(after, running).await;
+                    Err(FunctionError::new("Runtime.ExitError", "the function was killed"))
+                }
+            }
+        };
+        let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
         match (&mut running).now_or_never() {
             Some(answer) => self.answered(call, answer),
             None => {
@@ -248,16 +266,18 @@ impl Shared {
         })
     }
 
-    /// MGT-1 to MGT-9.
-    fn manage(self: &Arc<Self>, stage: &str, id: &str, managed: Managed) -> Answer {
+    /// MGT-1 to MGT-9. `None` when a fault keeps the answer.
+    fn manage(self: &Arc<Self>, stage: &str, id: &str, managed: Managed) -> Option<Answer> {
         self.with_state(|state| {
             let now = SystemTime::now();
             match managed {
                 Managed::Post(payload) => (state.post(now, stage, id, &payload), Vec::new()),
-                Managed::Get => (Answer::of(state.machine.info(now, stage, id).map(|info| (200, info))), Vec::new()),
+                Managed::Get => {
+                    (Some(Answer::of(state.machine.info(now, stage, id).map(|info| (200, info)))), Vec::new())
+                }
                 Managed::Delete => match state.machine.delete(now, stage, id) {
-                    Ok(effects) => (Answer::of(Ok((204, String::new()))), effects),
-                    Err(refusal) => (Answer::of(Err(refusal)), Vec::new()),
+                    Ok(effects) => (Some(Answer::of(Ok((204, String::new())))), effects),
+                    Err(refusal) => (Some(Answer::of(Err(refusal))), Vec::new()),
                 },
             }
         })
@@ -265,26 +285,35 @@ impl Shared {
 }
 
 impl State {
-    fn post(&mut self, now: SystemTime, stage: &str, id: &str, payload: &[u8]) -> Answer {
-        let refuse = |status, error_type, body: &str| {
-            Answer::of(Err(Refusal { status, error_type: Some(error_type), body: body.to_owned() }))
-        };
+    fn post(&mut self, now: SystemTime, stage: &str, id: &str, payload: &[u8]) -> Option<Answer> {
+        let refusal =
+            |status, error_type, body: &str| Refusal { status, error_type: Some(error_type), body: body.to_owned() };
         if payload.len() > LARGEST_PAYLOAD {
             // MGT-6
-            return refuse(413, "PayloadTooLargeException", r#"{"message":"Payload too large"}"#);
+            let refusal = refusal(413, "PayloadTooLargeException", r#"{"message":"Payload too large"}"#);
+            return Some(Answer::of(Err(refusal)));
         }
-        let id = match self.machine.post(now, stage, id) {
-            Delivery::To(id) => id,
-            Delivery::Refused(refusal) => return Answer::of(Err(refusal)),
-        };
         // MGT-10
         let text = String::from_utf8_lossy(payload).into_owned();
-        match self.sockets.get(&id).map(|socket| socket.send(text)) {
-            Some(Ok(())) => Answer::of(Ok((200, String::new()))),
-            // MGT-7
-            Some(Err(Refused::Full)) => Answer::of(Err(limit_exceeded())),
-            Some(Err(Refused::Closed)) | None => refuse(410, "GoneException", ""),
-        }
+        let outcome = match self.machine.post(now, stage, id, text) {
+            Delivery::To(id, text) => match self.sockets.get(&id).map(|socket| socket.send(text)) {
+                Some(Ok(())) => Ok((200, String::new())),
+                // MGT-7
+                Some(Err(Refused::Full)) => Err(limit_exceeded()),
+                Some(Err(Refused::Closed)) | None => Err(refusal(410, "GoneException", "")),
+            },
+            Delivery::Swallowed => Ok((200, String::new())),
+            Delivery::Refused(refusal) => Err(refusal),
+            Delivery::Unanswered(delivered) => {
+                if let Some((id, text)) = delivered
+                    && let Some(socket) = self.sockets.get(&id)
+                {
+                    let _ = socket.send(text);
+                }
+                return None;
+            }
+        };
+        Some(Answer::of(outcome))
     }
 }
 
@@ -303,6 +332,7 @@ struct Call {
     function: FunctionId,
     payload: Vec<u8>,
     limit: Duration,
+    killed_after: Option<Duration>,
     alive: Option<Alive>,
 }
 
@@ -311,8 +341,9 @@ fn carry_out(state: &mut State, effects: Vec<Effect>, calls: &mut Vec<Call>) {
     let mut effects = VecDeque::from(effects);
     while let Some(effect) = effects.pop_front() {
         match effect {
-            Effect::Invoke { call, function, payload, timeout } => {
-                calls.push(Call { call, function, payload, limit: timeout, alive: state.alive.clone() });
+            Effect::Invoke { call, function, payload, timeout, killed_after } => {
+                let alive = state.alive.clone();
+                calls.push(Call { call, function, payload, limit: timeout, killed_after, alive });
             }
             Effect::Accept { connection, subprotocol } => {
                 let verdict = Verdict::Accepted { subprotocol };
@@ -337,6 +368,11 @@ fn carry_out(state: &mut State, effects: Vec<Effect>, calls: &mut Vec<Call>) {
             Effect::Close { connection, code, reason } => {
                 if let Some(socket) = state.sockets.remove(&connection) {
                     socket.close(Goodbye { code, reason });
+                }
+            }
+            Effect::Hold { connection, held } => {
+                if let Some(socket) = state.sockets.get(&connection) {
+                    socket.hold(held);
                 }
             }
         }

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import sys
+import time
 
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 
@@ -25,6 +26,8 @@ while True:
     message = json.loads(event.get("body", "{}"))
     if message.get("do") == "die":
         os._exit(3)
+    if message.get("do") == "sleep":
+        time.sleep(60)
     if message.get("do") == "fail":
         error = {"errorType": "OnPurpose", "errorMessage": "it shall fail"}
         call("POST", f"invocation/{invocation}/error", json.dumps(error))

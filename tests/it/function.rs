@@ -22,7 +22,7 @@ fn built(name: &str) -> std::path::PathBuf {
     binary
 }
 
-fn bootstrap() -> Process {
+pub fn bootstrap() -> Process {
     Process::new("bootstrap", "python3").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/functions/bootstrap.py"))
 }
 

@@ -322,6 +322,15 @@ async fn lim_1_and_2_what_a_client_may_not_send_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn lim_6_reserved_paths_are_no_stages() {
+    for stage in ["ping", "sping"] {
+        let expected = format!("the stage cannot be named {stage:?}: API Gateway reserves the paths /ping and /sping");
+        assert_eq!(Gateway::builder(stage).start().await.unwrap_err().to_string(), expected);
+        assert!(Gateway::builder("dev").stage(stage).start().await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let pusher = gateway.pusher();

@@ -19,6 +19,8 @@ mod conformance;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;
+#[cfg(all(feature = "local", feature = "sdk"))]
+mod faults;
 mod fixture;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod function;

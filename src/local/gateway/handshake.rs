@@ -8,7 +8,8 @@ use super::super::answer;
 use super::super::event::{Handshake, Origin, Parts};
 use super::super::function::FunctionError;
 use super::super::identity::IdentitySource;
-use super::{Api, Authorizer, Connection, Effect, Machine, Pending, Purpose, Refusal, frame_text};
+use super::faults::{Late, Occasion};
+use super::{Api, Authorizer, Connection, Effect, Fault, Machine, Pending, Purpose, Refusal, frame_text};
 use crate::authorizer::{Decision, RouteArn};
 use crate::event::wire::INTEGRATION_LATENCY;
 use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
@@ -85,8 +86,19 @@ impl Machine {
         self.invoke(now, id, &request_id, Purpose::Connect, integration.function, payload, integration.timeout)
     }
 
-    /// CON-5: only a subprotocol that the client offered is passed on.
+    /// The verdict is positive.
     pub(super) fn accept(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
+        match self.faults.strike(Occasion::Open, id.as_str()) {
+            Some(Fault::OpenLate(delay)) => {
+                self.later(now, delay, id, Late::Open { subprotocol: selected });
+                Vec::new()
+            }
+            _ => self.open(now, id, selected),
+        }
+    }
+
+    /// CON-5: only a subprotocol that the client offered is passed on.
+    pub(super) fn open(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
         let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
         let Some(pending) = connection.pending.take() else { return Vec::new() };
         let subprotocol =
@@ -97,7 +109,9 @@ impl Machine {
         }
         connection.last_active_at = now;
         self.schedule(id.clone());
-        vec![Effect::Accept { connection: id.clone(), subprotocol }]
+        let mut effects = vec![Effect::Accept { connection: id.clone(), subprotocol }];
+        effects.extend(self.open_with_faults(id));
+        effects
     }
 
     /// CON-8, and DIS-2: a refused connection never was, so `$disconnect` is not called.

@@ -3,29 +3,48 @@
 use std::time::SystemTime;
 
 use super::super::event::iso_time;
-use super::{Effect, Machine, Refusal};
+use super::faults::{Occasion, failure};
+use super::{Effect, Fault, Machine, Refusal};
 use crate::event::ConnectionId;
 
 /// The answer to a `POST` on `@connections`, as far as the rules know it.
 #[derive(Debug)]
 pub(crate) enum Delivery {
     /// Hand the text to the connection's socket; a full buffer is a 429.
-    To(ConnectionId),
+    To(ConnectionId, String),
+    /// As far as the caller can tell it has arrived.
+    Swallowed,
     Refused(Refusal),
+    /// A fault: hand the text over, where there is one, and never answer.
+    Unanswered(Option<(ConnectionId, String)>),
 }
 
 impl Machine {
     /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
-    pub(crate) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Delivery {
+    pub(crate) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str, text: String) -> Delivery {
         if !self.requests.take(now) {
             return Delivery::Refused(limit_exceeded());
         }
-        match self.locate(stage, raw_id) {
-            Ok(id) => {
-                self.touch(now, &id);
-                Delivery::To(id)
+        let fault = self.faults.strike(Occasion::Post, raw_id);
+        match fault {
+            Some(Fault::PostGone) => return Delivery::Refused(gone()),
+            Some(Fault::PostThrottled) => return Delivery::Refused(limit_exceeded()),
+            Some(Fault::PostFailed) => return Delivery::Refused(failure()),
+            Some(Fault::PostUnanswered) => return Delivery::Unanswered(None),
+            _ => {}
+        }
+        let id = match self.locate(stage, raw_id) {
+            Ok(id) => id,
+            Err(refusal) => return Delivery::Refused(refusal),
+        };
+        self.touch(now, &id);
+        match (self.send(now, &id, text), fault) {
+            (Some(Effect::Send { connection, text }), Some(Fault::PostAnswerLost)) => {
+                Delivery::Unanswered(Some((connection, text)))
             }
-            Err(refusal) => Delivery::Refused(refusal),
+            (_, Some(Fault::PostAnswerLost)) => Delivery::Unanswered(None),
+            (Some(Effect::Send { connection, text }), _) => Delivery::To(connection, text),
+            _ => Delivery::Swallowed,
         }
     }
 
@@ -54,7 +73,7 @@ impl Machine {
         }
         let id = self.locate(stage, raw_id)?;
         let mut effects = vec![Effect::Close { connection: id.clone(), code: 1000, reason: "" }];
-        effects.extend(self.closed(now, &id, 1000, "Connection Closed Normally"));
+        effects.extend(self.remove(now, &id, 1000, "Connection Closed Normally"));
         Ok(effects)
     }
 

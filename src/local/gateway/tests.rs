@@ -2,6 +2,7 @@
 
 mod connecting;
 mod events;
+mod faults;
 mod lifetime;
 mod messages;
 
@@ -9,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
 
+use super::super::function::FunctionError;
 use super::*;
 
 const START: SystemTime = SystemTime::UNIX_EPOCH;

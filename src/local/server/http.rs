@@ -1,6 +1,7 @@
 //! HTTP: upgrades to WebSocket, and `@connections`.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,7 +194,11 @@ async fn manage(shared: &Arc<Shared>, stage: &Stage, id: &str, request: Request<
         Method::DELETE => Managed::Delete,
         _ => return forbidden(),
     };
-    respond(shared.manage(stage.as_str(), id, managed))
+    match shared.manage(stage.as_str(), id, managed) {
+        Some(answer) => respond(answer),
+        // Until the caller has had enough, or the gateway stops.
+        None => pending().await,
+    }
 }
 
 fn forbidden() -> HttpResponse {

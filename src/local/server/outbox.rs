@@ -50,6 +50,8 @@ struct State {
     goodbye: Option<Goodbye>,
     is_closed: bool,
     is_asleep: bool,
+    /// The frames wait until told otherwise.
+    is_held: bool,
 }
 
 pub(super) fn outbox() -> (Sender, Outbox) {
@@ -83,6 +85,12 @@ impl Sender {
         Ok(())
     }
 
+    pub(super) fn hold(&self, held: bool) {
+        let mut state = self.0.state();
+        state.is_held = held;
+        self.0.wake(state);
+    }
+
     pub(super) fn close(self, goodbye: Goodbye) {
         self.0.state().goodbye = Some(goodbye);
     }
@@ -100,7 +108,8 @@ impl Outbox {
     /// What to do next. After [`Next::Sleep`] the task counts as asleep until it calls [`wake_up`](Self::wake_up).
     pub(super) fn next(&self) -> Next {
         let mut state = self.0.state();
-        if !state.frames.is_empty() {
+        let is_held = state.is_held && state.goodbye.is_none();
+        if !state.frames.is_empty() && !is_held {
             return Next::Send(std::mem::take(&mut state.frames));
         }
         match state.goodbye {

@@ -20,7 +20,7 @@ fn lim_3_ten_idle_minutes_end_a_connection() {
     test.message(at(300), r#"{"action":"join"}"#);
     test.answer(at(300), json!({"statusCode": 200}));
     assert!(test.machine.tick(at(600)).is_empty(), "a message started the time anew");
-    assert!(matches!(test.machine.post(at(700), "dev", test.id.clone().as_str()), Delivery::To(_)));
+    assert!(matches!(test.machine.post(at(700), "dev", test.id.clone().as_str(), "text".to_owned()), Delivery::To(..)));
     assert!(test.machine.tick(at(1299)).is_empty(), "and so did a push");
     let effects = test.machine.tick(at(1300));
     assert!(
@@ -88,11 +88,11 @@ fn lim_5_and_mgt_7_messages_and_callbacks_share_one_rate() {
     let id = test.id.clone();
     test.message(at(10), r#"{"action":"join"}"#);
     assert_eq!(test.call().1, 3);
-    assert!(matches!(test.machine.post(at(10), "dev", id.as_str()), Delivery::To(_)));
+    assert!(matches!(test.machine.post(at(10), "dev", id.as_str(), "text".to_owned()), Delivery::To(..)));
     assert!(test.machine.info(at(10), "dev", id.as_str()).is_ok());
     let refused = |refusal: Refusal| (refusal.status, refusal.error_type);
     let limit = (429, Some("LimitExceededException"));
-    let Delivery::Refused(refusal) = test.machine.post(at(10), "dev", id.as_str()) else { panic!() };
+    let Delivery::Refused(refusal) = test.machine.post(at(10), "dev", id.as_str(), "text".to_owned()) else { panic!() };
     assert_eq!(refused(refusal), limit);
     assert_eq!(refused(test.machine.delete(at(10), "dev", id.as_str()).unwrap_err()), limit);
     test.message(at(10), r#"{"action":"join"}"#);

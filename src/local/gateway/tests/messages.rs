@@ -8,19 +8,19 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
     let id = test.id.clone();
     let refused = |delivery: Delivery| match delivery {
         Delivery::Refused(refusal) => (refusal.status, refusal.error_type, refusal.body),
-        Delivery::To(id) => panic!("{id}"),
+        other => panic!("{other:?}"),
     };
     let gone = || (410, Some("GoneException"), String::new());
-    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str())), gone(), "not open yet");
+    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned())), gone(), "not open yet");
     test.answer(at(0), allow(json!({})));
-    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str())), gone());
+    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned())), gone());
     test.answer(at(0), json!({"statusCode": 200}));
-    assert!(matches!(test.machine.post(at(0), "dev", id.as_str()), Delivery::To(_)));
-    assert_eq!(refused(test.machine.post(at(0), "prod", id.as_str())), gone(), "another stage's");
+    assert!(matches!(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned()), Delivery::To(..)));
+    assert_eq!(refused(test.machine.post(at(0), "prod", id.as_str(), "text".to_owned())), gone(), "another stage's");
     for malformed in
         ["", "x", "L0SM9cOFvHcCIhw", "L0SM9cOFvHcCIh==", "L0SM9cOFvHcCI w=", "../../../../../=", "éééééééé"]
     {
-        let (status, error_type, body) = refused(test.machine.post(at(0), "dev", malformed));
+        let (status, error_type, body) = refused(test.machine.post(at(0), "dev", malformed, "text".to_owned()));
         assert_eq!((status, error_type), (400, Some("BadRequestException")), "{malformed}");
         assert_eq!(
             serde_json::from_str::<Value>(&body).unwrap(),
@@ -28,7 +28,7 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
         );
     }
     test.machine.closed(at(1), &id, 1000, "");
-    assert_eq!(refused(test.machine.post(at(1), "dev", id.as_str())), gone(), "closed");
+    assert_eq!(refused(test.machine.post(at(1), "dev", id.as_str(), "text".to_owned())), gone(), "closed");
 }
 
 #[test]

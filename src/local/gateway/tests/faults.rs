@@ -1,0 +1,155 @@
+//! What goes wrong on purpose.
+
+use super::*;
+
+fn post(test: &mut Test, seconds: u64) -> Delivery {
+    test.machine.post(at(seconds), "dev", test.id.clone().as_str(), "text".to_owned())
+}
+
+fn status(delivery: &Delivery) -> u16 {
+    match delivery {
+        Delivery::To(..) | Delivery::Swallowed => 200,
+        Delivery::Refused(refusal) => refusal.status,
+        Delivery::Unanswered(_) => 0,
+    }
+}
+
+#[test]
+fn mgt_3_and_7_posts_fail_as_often_as_they_shall() {
+    let mut test = Test::open();
+    for (fault, expected) in [(Fault::PostGone, 410), (Fault::PostThrottled, 429), (Fault::PostFailed, 500)] {
+        test.machine.inject(fault, When::Next(2));
+        let seen: Vec<u16> = (0..3).map(|_| status(&post(&mut test, 1))).collect();
+        assert_eq!(seen, [expected, expected, 200]);
+    }
+    test.machine.inject(Fault::PostGone, When::Next(0));
+    assert_eq!(status(&post(&mut test, 1)), 200);
+}
+
+#[test]
+fn an_answer_can_be_lost_with_and_without_the_push() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::PostUnanswered, When::Next(1));
+    test.machine.inject(Fault::PostAnswerLost, When::Next(1));
+    assert!(matches!(post(&mut test, 1), Delivery::Unanswered(None)));
+    assert!(matches!(post(&mut test, 1), Delivery::Unanswered(Some(_))));
+    assert!(matches!(post(&mut test, 1), Delivery::To(..)));
+}
+
+#[test]
+fn a_fault_of_one_connection_leaves_the_others_alone() {
+    let mut test = Test::open();
+    let other: ConnectionId = test.machine.id();
+    test.machine.inject(Fault::PostThrottled, When::On(other));
+    test.machine.inject(Fault::PostGone, When::On(test.id.clone()));
+    assert_eq!([1, 2, 3].map(|now| status(&post(&mut test, now))), [410, 410, 410]);
+    test.machine.clear_faults();
+    assert_eq!(status(&post(&mut test, 4)), 200);
+}
+
+#[test]
+fn a_seed_replays_what_happens_sometimes() {
+    let run = |seed| {
+        let mut test = Test::open();
+        test.machine.faults = Faults::new(seed);
+        test.machine.inject(Fault::PostThrottled, When::Sometimes(0.3));
+        (0..1000).map(|_| status(&post(&mut test, 1))).collect::<Vec<_>>()
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
+    let throttled = run(5).into_iter().filter(|status| *status == 429).count();
+    assert!((230..370).contains(&throttled), "{throttled} of 1000 at 0.3");
+}
+
+#[test]
+fn dis_1_a_disconnect_is_lost_or_late() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::DisconnectLost, When::Next(1));
+    assert!(test.machine.closed(at(1), &test.id.clone(), 1000, "").is_empty());
+    assert!(test.machine.tick(at(100_000)).is_empty());
+
+    let mut test = Test::open();
+    test.machine.inject(Fault::DisconnectLate(Duration::from_secs(60)), When::On(test.id.clone()));
+    assert!(test.machine.closed(at(1), &test.id.clone(), 1000, "bye").is_empty());
+    assert_eq!(status(&post(&mut test, 2)), 410, "closed it is");
+    assert!(test.machine.tick(at(60)).is_empty());
+    test.effects = test.machine.tick(at(61));
+    let (_, function, event) = test.call();
+    assert_eq!((function, &event["requestContext"]["disconnectReason"]), (2, &json!("bye")));
+    test.answer(at(61), json!({"statusCode": 200}));
+    assert!(test.machine.late.is_empty() && test.machine.due.is_empty() && test.machine.calls.is_empty());
+    assert!(test.machine.faults.active.is_empty(), "the fault went with its connection");
+}
+
+#[test]
+fn con_6_a_connection_that_opens_late_is_gone_until_then() {
+    let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+    test.machine.inject(Fault::OpenLate(Duration::from_secs(3)), When::Next(1));
+    test.answer(at(0), allow(json!({})));
+    test.answer(at(0), json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "a"}}));
+    assert!(test.effects.is_empty());
+    assert_eq!(status(&post(&mut test, 2)), 410);
+    let opened = test.machine.tick(at(3));
+    assert!(matches!(&opened[..], [Effect::Accept { subprotocol: Some(a), .. }] if a == "a"), "{opened:?}");
+    assert_eq!(status(&post(&mut test, 3)), 200);
+}
+
+#[test]
+fn lim_3_a_half_open_socket_is_noticed_when_it_was_idle_for_too_long() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::HalfOpen, When::On(test.id.clone()));
+    test.message(at(10), r#"{"action":"join"}"#);
+    assert!(test.effects.is_empty(), "nothing comes from the client");
+    assert!(test.machine.closed(at(20), &test.id.clone(), 1006, "").is_empty(), "not even its end");
+    assert!(matches!(post(&mut test, 30), Delivery::Swallowed), "and nothing reaches it");
+    assert!(test.machine.tick(at(629)).is_empty());
+    let ended = test.machine.tick(at(630));
+    assert!(matches!(&ended[..], [Effect::Close { code: 1001, .. }, Effect::Invoke { function: 2, .. }]), "{ended:?}");
+    assert!(test.machine.faults.active.is_empty());
+}
+
+#[test]
+fn a_state_that_comes_with_the_opening_stays() {
+    let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+    test.machine.inject(Fault::SlowConsumer, When::Next(1));
+    test.answer(at(0), allow(json!({})));
+    test.answer(at(0), json!({"statusCode": 200}));
+    assert!(matches!(&test.effects[..], [Effect::Accept { .. }, Effect::Hold { held: true, .. }]));
+    let cleared = test.machine.clear_faults();
+    assert!(matches!(&cleared[..], [Effect::Hold { held: false, .. }]), "{cleared:?}");
+    assert!(test.machine.clear_faults().is_empty());
+}
+
+#[test]
+fn texts_overtake_each_other_and_none_is_lost() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::TextLate(Duration::from_secs(10)), When::Sometimes(1.0));
+    let id = test.id.clone();
+    for number in 0..50 {
+        let delivery = test.machine.post(at(1), "dev", id.as_str(), number.to_string());
+        assert!(matches!(delivery, Delivery::Swallowed));
+    }
+    let arrived: Vec<u32> = (1..=11)
+        .flat_map(|second| test.machine.tick(at(second)))
+        .map(|effect| match effect {
+            Effect::Send { text, .. } => text.parse().unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let mut sorted = arrived.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    assert_ne!(sorted, arrived);
+}
+
+#[test]
+fn an_invocation_is_to_be_killed() {
+    let mut test = Test::open();
+    let after = Duration::from_millis(5);
+    test.machine.inject(Fault::FunctionKilled(after), When::Next(1));
+    for expected in [Some(after), None] {
+        test.message(at(1), r#"{"action":"ask"}"#);
+        let [Effect::Invoke { killed_after, .. }] = &test.effects[..] else { panic!("{:?}", test.effects) };
+        assert_eq!(*killed_after, expected);
+    }
+}

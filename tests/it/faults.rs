@@ -1,0 +1,157 @@
+//! Faults through real sockets and real processes. The rules of faults are tested beside them, without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lambda_websocket::event::ConnectionId;
+use lambda_websocket::local::{Client, ClientError, Fault, Function, Gateway, When};
+use lambda_websocket::push::{PushError, Sdk};
+use lambda_websocket::{Connect, Disconnect, Json, Message, Pusher, Router};
+use serde_json::json;
+
+use crate::function::bootstrap;
+
+async fn whoami(client: &mut Client) -> ConnectionId {
+    client.send_json(&json!({"action": "whoami"})).await.unwrap();
+    serde_json::from_value(client.next_json().await.unwrap()).unwrap()
+}
+
+/// A gateway with one client, and how many `$disconnect`s it has seen.
+async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
+    let disconnects = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&disconnects);
+    let router = Router::new()
+        .on("whoami", |event: Message| async move { Ok(Json(event.connection_id().clone())) })
+        .on("$disconnect", move |_: Disconnect| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        });
+    let gateway = Gateway::builder("dev").router(router).two_way("whoami").seed(3).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    let id = whoami(&mut client).await;
+    (gateway, client, id, disconnects)
+}
+
+/// The same connections, once in process and once through HTTP and the SDK.
+fn pushers(gateway: &Gateway) -> [Pusher; 2] {
+    let region = "us-east-1".parse().unwrap();
+    let sdk = Sdk::with_static_credentials(&gateway.endpoint(), &region, "any", "any");
+    [gateway.pusher(), Pusher::new(sdk)]
+}
+
+#[tokio::test]
+async fn mgt_7_a_pusher_gets_over_what_passes() {
+    let (gateway, mut client, id, _) = one().await;
+    for (number, pusher) in pushers(&gateway).into_iter().enumerate() {
+        let pusher = pusher.with_attempt_timeout(Duration::from_millis(300)).with_random(|| 0.0);
+        for fault in [Fault::PostThrottled, Fault::PostFailed, Fault::PostUnanswered] {
+            gateway.inject(fault, When::Next(2));
+            pusher.send_text(&id, format!("{number} {fault:?}")).await.unwrap();
+            assert_eq!(client.next_text().await.unwrap(), format!("{number} {fault:?}"));
+        }
+        gateway.inject(Fault::PostGone, When::Next(1));
+        assert!(matches!(pusher.send_text(&id, "x").await, Err(PushError::Gone { .. })));
+        gateway.inject(Fault::PostAnswerLost, When::Next(1));
+        pusher.send_text(&id, "twice").await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.next_text().await.unwrap(), "twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn mgt_7_a_slow_consumer_is_throttled_and_loses_nothing() {
+    let (gateway, mut client, id, _) = one().await;
+    let pusher = gateway.pusher().without_retries();
+    gateway.inject(Fault::SlowConsumer, When::On(id.clone()));
+    let mut sent = 0;
+    let refused = loop {
+        match pusher.send_text(&id, sent.to_string()).await {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 10_000, "a buffer has an end");
+    };
+    assert!(matches!(refused, PushError::Throttled { .. }), "{refused}");
+    assert_eq!(sent, 256);
+    gateway.clear_faults();
+    for number in 0..sent {
+        assert_eq!(client.next_text().await.unwrap(), number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_socket_takes_pushes_to_nowhere() {
+    let (gateway, client, id, disconnects) = one().await;
+    gateway.inject(Fault::HalfOpen, When::On(id.clone()));
+    gateway.pusher().send_text(&id, "lost").await.unwrap();
+    let mut client = client.with_patience(Duration::from_millis(100));
+    assert!(matches!(client.next_text().await, Err(ClientError::TimedOut { .. })));
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gateway.pusher().send_text(&id, "lost").await.unwrap();
+    assert_eq!(disconnects.load(Ordering::SeqCst), 0, "nobody has noticed");
+    gateway.pusher().close(&id).await.unwrap();
+    gateway.shutdown().await;
+    assert_eq!(disconnects.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn dis_1_a_lost_disconnect_is_never_called() {
+    let (gateway, client, _, disconnects) = one().await;
+    gateway.inject(Fault::DisconnectLost, When::Next(1));
+    client.close(1000, "").await.unwrap();
+    let client = gateway.connect("").await.unwrap();
+    client.close(1000, "").await.unwrap();
+    gateway.shutdown().await;
+    assert_eq!(disconnects.load(Ordering::SeqCst), 1, "of two");
+}
+
+#[tokio::test]
+async fn con_6_who_pushes_before_a_connection_is_open_finds_it_gone() {
+    let (told, mut connected) = tokio::sync::mpsc::unbounded_channel();
+    let router = Router::new().on("$connect", move |event: Connect| {
+        let _ = told.send(event.connection_id().clone());
+        async { Ok(()) }
+    });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    gateway.inject(Fault::OpenLate(Duration::from_millis(300)), When::Next(1));
+    let pusher = gateway.pusher();
+    let early = async {
+        let id = connected.recv().await.unwrap();
+        (pusher.send_text(&id, "early").await, id)
+    };
+    let (client, (early, id)) = tokio::join!(gateway.connect(""), early);
+    assert!(matches!(early, Err(PushError::Gone { .. })));
+    pusher.send_text(&id, "in time").await.unwrap();
+    assert_eq!(client.unwrap().next_text().await.unwrap(), "in time");
+}
+
+#[tokio::test]
+async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
+    let (gateway, mut client, id, _) = one().await;
+    gateway.inject(Fault::FunctionKilled(Duration::ZERO), When::Next(1));
+    client.send_json(&json!({"action": "whoami"})).await.unwrap();
+    assert_eq!(client.next_json().await.unwrap()["message"], "Internal server error");
+    assert_eq!(whoami(&mut client).await, id);
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_at_work_is_started_again() {
+    let gateway = Gateway::builder("dev")
+        .function(["$default"], Function::process(bootstrap()))
+        .two_way("$default")
+        .start()
+        .await
+        .unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    client.send_json(&json!({})).await.unwrap();
+    let first = client.next_json().await.unwrap()["pid"].clone();
+    gateway.inject(Fault::FunctionKilled(Duration::from_millis(200)), When::Next(1));
+    client.send_json(&json!({"do": "sleep"})).await.unwrap();
+    assert_eq!(client.next_json().await.unwrap()["message"], "Internal server error");
+    client.send_json(&json!({})).await.unwrap();
+    let second = client.next_json().await.unwrap()["pid"].clone();
+    assert!(second.is_u64() && second != first, "{first} {second}");
+}
