@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fmt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::event::Invocation;
 
@@ -40,8 +40,15 @@ impl fmt::Debug for NotInLambda {
     }
 }
 
+/// As long as API Gateway waits for a function.
+const LONGEST_WAIT: Duration = Duration::from_secs(29);
+
 /// The invocation that a function's context describes.
+///
+/// `cargo lambda watch` gives deadlines in 1970. No invocation starts after its deadline, so such a one is not believed.
 pub(crate) fn invocation(context: lambda_runtime::Context) -> Invocation {
-    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).unwrap_or(UNIX_EPOCH);
+    let now = SystemTime::now();
+    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).filter(|deadline| *deadline > now);
+    let deadline = deadline.or_else(|| now.checked_add(LONGEST_WAIT)).unwrap_or(now);
     Invocation::new(context.request_id, deadline)
 }

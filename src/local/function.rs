@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 use tower_service::Service;
 
 use self::endpoint::Endpoint;
@@ -89,6 +90,9 @@ impl Function {
     /// A function of this name behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, or
     /// another emulator, as `http://<host>:<port>`.
     ///
+    /// AWS's emulator names its function `function`, and crashes when it is called while it is busy: call it
+    /// [one at a time](Self::one_at_a_time).
+    ///
     /// # Errors
     ///
     /// [`InvalidInvokeEndpoint`] when the text is not such an address.
@@ -105,6 +109,21 @@ impl Function {
         Self::new(move |invocation, payload| {
             let pool = Arc::clone(&pool);
             async move { pool.invoke(invocation, payload).await }
+        })
+    }
+
+    /// The same function, called only when the call before has ended.
+    ///
+    /// Calls wait for their turn in the order in which they came.
+    #[must_use]
+    pub fn one_at_a_time(self) -> Self {
+        let turn = Arc::new(Mutex::new(()));
+        Self::new(move |invocation, payload| {
+            let (function, turn) = (self.clone(), Arc::clone(&turn));
+            async move {
+                let _turn = turn.lock().await;
+                function.invoke(invocation, payload).await
+            }
         })
     }
 

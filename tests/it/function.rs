@@ -1,5 +1,7 @@
 //! The three ways in which the local gateway calls a function.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lambda_websocket::local::{Client, Function, Gateway, Process};
@@ -12,7 +14,7 @@ use crate::local::{KEY, example};
 const INVOCATIONS: &str = "/2015-03-31/functions/chat/invocations";
 
 /// An example of the crate, which lies beside the folder of the test binary.
-fn built(name: &str) -> std::path::PathBuf {
+pub fn built(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
     assert!(
@@ -30,7 +32,7 @@ async fn behind(function: Function) -> Gateway {
     Gateway::builder("dev").function(["$default"], function).two_way("$default").start().await.unwrap()
 }
 
-async fn ask(client: &mut Client, message: Value) -> Value {
+pub async fn ask(client: &mut Client, message: Value) -> Value {
     client.send_json(&message).await.unwrap();
     client.next_json().await.unwrap()
 }
@@ -65,14 +67,38 @@ async fn aut_7_an_authorizer_at_an_invoke_endpoint_says_unauthorized() {
     let emulator = MockServer::start().await;
     let failure = json!({"errorType": "Error", "errorMessage": "Unauthorized"});
     let failure = ResponseTemplate::new(200).set_body_json(failure);
-    // AWS's runtime interface emulator leaves the header out.
-    for answer in [failure.clone().insert_header("X-Amz-Function-Error", "Handled"), failure] {
+    // AWS's runtime interface emulator leaves the header out; so does `cargo lambda watch`, which answers with 500.
+    let failure_500 =
+        ResponseTemplate::new(500).set_body_json(json!({"errorType": "E", "errorMessage": "Unauthorized"}));
+    for answer in [failure.clone().insert_header("X-Amz-Function-Error", "Handled"), failure, failure_500] {
         emulator.reset().await;
         Mock::given(path(INVOCATIONS)).respond_with(answer).mount(&emulator).await;
         let function = Function::endpoint(&format!("{}/", emulator.uri()), "chat").unwrap();
         let none: [&str; 0] = [];
         let gateway = Gateway::builder("dev").authorizer_function(function, none).start().await.unwrap();
         assert_eq!(gateway.connect("").await.unwrap_err().status(), Some(401));
+    }
+}
+
+#[tokio::test]
+async fn one_at_a_time_is_one_at_a_time() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let function = Function::new(move |_, _| {
+        let running = Arc::clone(&running);
+        async move {
+            let others = running.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(json!({"statusCode": 200, "body": others.to_string()}).to_string().into_bytes())
+        }
+    });
+    let gateway = behind(function.one_at_a_time()).await;
+    let mut client = gateway.connect("").await.unwrap();
+    for _ in 0..20 {
+        client.send_json(&json!({})).await.unwrap();
+    }
+    for _ in 0..20 {
+        assert_eq!(client.next_json().await.unwrap(), 0, "others ran at the same time");
     }
 }
 

@@ -16,6 +16,8 @@ mod aws_lambda_events;
 #[cfg(not(feature = "runtime"))]
 mod compile_fail;
 mod conformance;
+#[cfg(all(feature = "local", feature = "sdk"))]
+mod emulators;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;

@@ -1,17 +1,21 @@
-"""Talks to a running `local` example: peers.py URL-WITH-TOKEN WSCAT."""
+"""Talks to a running `local` example: peers.py URL-WITH-TOKEN TOOLS, where TOOLS has `venv` and `node_modules`."""
 
 import asyncio
 import http.client as http_client
 import json
+import os
+import socket as sockets
 import subprocess
 import sys
+import time
 from urllib.parse import urlsplit
 
 import boto3
 import websockets
 
-url, wscat = sys.argv[1:]
+url, tools = sys.argv[1:]
 plain = url.split("?")[0]
+endpoint = plain.replace("ws://", "http://", 1)
 hello = '{"action":"pushtowebsocket","message":"hello"}'
 checks = 0
 
@@ -45,7 +49,7 @@ async def closed(send, **options):
 async def push_from_outside():
     manage = boto3.client(
         "apigatewaymanagementapi",
-        endpoint_url=plain.replace("ws://", "http://", 1),
+        endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="any",
         aws_secret_access_key="any",
@@ -117,12 +121,143 @@ async def main():
     check("websockets: message over 128 KB", await closed(lambda socket: socket.send(fragments)), 1009)
     check("websockets: binary frame", await closed(lambda socket: socket.send(b"x")), 1003)
     await push_from_outside()
+    await other_clients_of_aws()
+
+
+async def connected():
+    """A client, and the id of its connection."""
+    socket = await websockets.connect(url, user_agent_header="peer/1")
+    await socket.send("{}")
+    return socket, json.loads(await socket.recv())["connectionId"]
+
+
+def aws(*arguments):
+    """Runs the aws command line: its exit code, and what it said."""
+    ran = subprocess.run(
+        [f"{tools}/venv/bin/aws", "apigatewaymanagementapi", *arguments, "--endpoint-url", endpoint],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": "any",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+async def other_clients_of_aws():
+    socket, connection = await connected()
+    code, said = await asyncio.to_thread(aws, "post-to-connection", "--connection-id", connection, "--data", "aGVsbG8=")
+    # Version 1 of the command line sends the text as it is, version 2 what it means in base64.
+    check("aws: post-to-connection", (code, said, await socket.recv() in ("aGVsbG8=", "hello")), (0, "", True))
+    code, said = await asyncio.to_thread(aws, "get-connection", "--connection-id", connection)
+    check("aws: get-connection", (code, '"peer/1"' in said and "127.0.0.1" in said), (0, True))
+    code, said = await asyncio.to_thread(aws, "delete-connection", "--connection-id", connection)
+    await socket.wait_closed()
+    check("aws: delete-connection", (code, said, socket.close_code), (0, "", 1000))
+    code, said = await asyncio.to_thread(aws, "get-connection", "--connection-id", connection)
+    check("aws: a closed connection", (code != 0, "GoneException" in said or "410" in said), (True, True))
+
+    socket, connection = await connected()
+    script = os.path.abspath("tests/peers/push.mjs")
+    node = ["node", script, endpoint, connection]
+    ran = await asyncio.to_thread(subprocess.run, node, cwd=tools, capture_output=True, text=True, timeout=30)
+    if ran.returncode != 0:
+        sys.exit(f"push.mjs: {ran.stderr}")
+    check("JavaScript: the text", await socket.recv(), "é from JavaScript")
+    expected = [[200, None], [200, "peer/1"], [204, None], [410, "GoneException"]]
+    check("JavaScript: post, get, delete, post", json.loads(ran.stdout), expected)
+
+
+def upgraded():
+    """A raw socket on which the handshake is done."""
+    parts = urlsplit(url)
+    socket = sockets.create_connection((parts.hostname, parts.port), timeout=10)
+    socket.sendall(
+        f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += socket.recv(1)
+    check("raw socket: handshake", head.split(b"\r\n")[0], b"HTTP/1.1 101 Switching Protocols")
+    return socket
+
+
+def frame(opcode, payload, final=True, masked=True):
+    """A frame as a client writes it, or as none may."""
+    size = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
+    head = bytes([opcode | (0x80 if final else 0)]) + bytes([size[0] | (0x80 if masked else 0)]) + size[1:]
+    return head + (b"\0\0\0\0" if masked else b"") + payload
+
+
+def received(socket):
+    """The opcode and the payload of the next frame; None at the end."""
+    def exactly(count):
+        data = b""
+        while len(data) < count:
+            more = socket.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    try:
+        head = exactly(2)
+        size = head[1] & 0x7F
+        if size >= 126:
+            size = int.from_bytes(exactly(2 if size == 126 else 8), "big")
+        return head[0] & 0x0F, exactly(size)
+    except (EOFError, ConnectionResetError):
+        return None
+
+
+def code(answer):
+    return answer and answer[0] == 8 and int.from_bytes(answer[1][:2], "big")
+
+
+def raw_sockets():
+    socket = upgraded()
+    fragments = [frame(1, hello[:9].encode(), final=False), frame(9, b"?"), frame(0, hello[9:].encode())]
+    socket.sendall(b"".join(fragments))
+    check("raw socket: a ping between fragments", received(socket), (10, b"?"))
+    check("raw socket: a fragmented message", received(socket), (1, b'{"echoed":"hello"}'))
+    # It has said all that it will, and still listens: a close frame comes, or the end.
+    socket.sendall(frame(1, hello.encode()))
+    check("raw socket: an answer", received(socket), (1, b'{"echoed":"hello"}'))
+    socket.shutdown(sockets.SHUT_WR)
+    answer = received(socket)
+    check("raw socket: half closed ends", answer is None or code(answer) in (1001, 1006), True)
+
+    for what, bad, expected in [
+        ("an unmasked frame", frame(1, b"{}", masked=False), 1002),
+        ("a reserved opcode", frame(3, b""), 1002),
+        ("a continuation of nothing", frame(0, b"x"), 1002),
+        ("a fragmented ping", frame(9, b"", final=False), 1002),
+        ("invalid UTF-8", frame(1, b"\xff\xfe"), 1007),
+    ]:
+        socket = upgraded()
+        socket.sendall(bad)
+        check(f"raw socket: {what}", code(received(socket)), expected)
+
+    # A client that never reads delays nobody else.
+    deaf = upgraded()
+    deaf.sendall(frame(1, json.dumps({"action": "pushtowebsocket", "message": "x" * 30_000}).encode()) * 300)
+    other = upgraded()
+    start = time.monotonic()
+    other.sendall(frame(1, hello.encode()))
+    check("raw socket: beside one that never reads", received(other), (1, b'{"echoed":"hello"}'))
+    check("raw socket: and at once", time.monotonic() - start < 5, True)
 
 
 def talk(*arguments):
     # Its standard input stays open: at its end wscat would leave before anything can come.
     with subprocess.Popen(
-        [wscat, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [f"{tools}/node_modules/.bin/wscat", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
             process.wait(timeout=20)
@@ -133,6 +268,7 @@ def talk(*arguments):
 
 asyncio.run(main())
 plain_http()
+raw_sockets()
 said = talk("--connect", url, "--execute", hello, "--wait", "1", "--no-color")
 check("wscat: push to the caller", said.strip().splitlines()[-1:], ['{"echoed":"hello"}'])
 for name, target, status in [("no token", plain, 401), ("bad token", plain + "?Auth=bad", 403)]:

@@ -1,0 +1,125 @@
+//! The example functions under Lambda emulators that are not ours. `tests/peers/functions` installs those and runs this.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lambda_websocket::local::{Builder, Function, Gateway};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::function::{ask, built};
+use crate::local::{KEY, example};
+
+const FUNCTIONS: [&str; 4] = ["authorizer", "on_connect", "on_disconnect", "push_to_websocket"];
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // `cargo lambda watch` ends its children when it is asked to end, not when it is killed.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn tool(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/peers/functions"))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the functions find in their environment, which is that of a shell rather than of `cargo test`.
+fn with_environment(command: &mut Command, gateway: &Builder) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR") {
+        command.env_remove(name);
+    }
+    command
+        .env("JWT_KEY", String::from_utf8(KEY.to_vec()).unwrap())
+        .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", gateway.endpoint().unwrap().to_string())
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "any")
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .stdin(Stdio::null());
+}
+
+async fn until_it_listens(port: u16) {
+    for _ in 0..600 {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("nothing listens on port {port}");
+}
+
+/// The four functions, each at its Invoke endpoint: who may connect, and that a push comes back.
+async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
+    let gateway = gateway
+        .authorizer_function(at("authorizer"), ["route.request.querystring.Auth"])
+        .function(["$connect"], at("on_connect"))
+        .function(["$disconnect"], at("on_disconnect"))
+        .function(["pushtowebsocket"], at("push_to_websocket"))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(gateway.connect("").await.unwrap_err().status(), Some(401));
+    assert_eq!(gateway.connect("?Auth=").await.unwrap_err().status(), Some(401));
+    assert_eq!(gateway.connect("?Auth=bad").await.unwrap_err().status(), Some(403));
+    let token = example::token(KEY, Duration::from_secs(60)).unwrap();
+    let twice = format!("?Auth={token}&Auth={token}");
+    assert_eq!(gateway.connect(&twice).await.unwrap_err().status(), Some(401), "the function says so");
+    let mut client = gateway.connect(&format!("?Auth={token}")).await.unwrap().with_patience(Duration::from_secs(20));
+    for message in ["hello", "again"] {
+        let answer = ask(&mut client, json!({"action": "pushtowebsocket", "message": message})).await;
+        assert_eq!(answer, json!({"echoed": message}));
+    }
+    client.close(1000, "bye").await.unwrap();
+    gateway.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "needs cargo-lambda: run tests/peers/functions"]
+async fn the_four_functions_run_under_cargo_lambda_watch() {
+    let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
+    let port = free_port();
+    let mut watch = Command::new(tool("CARGO_LAMBDA"));
+    watch.args(["lambda", "watch", "--ignore-changes", "-A", "127.0.0.1", "-P", &port.to_string()]);
+    watch.current_dir(tool("FUNCTIONS"));
+    with_environment(&mut watch, &gateway);
+    let _watch = Running(watch.spawn().unwrap());
+    until_it_listens(port).await;
+    drive(gateway, |name| Function::endpoint(&format!("http://127.0.0.1:{port}"), name).unwrap()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs AWS's runtime interface emulator: run tests/peers/functions"]
+async fn the_four_functions_run_under_the_runtime_interface_emulator() {
+    let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
+    let mut running = Vec::new();
+    for name in FUNCTIONS {
+        let (port, api) = (free_port(), free_port());
+        let mut emulator = Command::new(tool("LAMBDA_RIE"));
+        emulator
+            .args(["--runtime-interface-emulator-address", &format!("127.0.0.1:{port}")])
+            .args(["--runtime-api-address", &format!("127.0.0.1:{api}")])
+            .arg(built(name))
+            .env("AWS_LAMBDA_FUNCTION_NAME", name)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
+        with_environment(&mut emulator, &gateway);
+        running.push((name, port, Running(emulator.spawn().unwrap())));
+        until_it_listens(port).await;
+    }
+    drive(gateway, |name| {
+        let port = running.iter().find(|(running, ..)| *running == name).unwrap().1;
+        // It serves one function, and this is its name.
+        Function::endpoint(&format!("http://127.0.0.1:{port}"), "function").unwrap().one_at_a_time()
+    })
+    .await;
+}
