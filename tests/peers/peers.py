@@ -1,6 +1,7 @@
 """Talks to a running `local` example: peers.py URL-WITH-TOKEN TOOLS, where TOOLS has `venv` and `node_modules`."""
 
 import asyncio
+import contextlib
 import http.client as http_client
 import json
 import os
@@ -246,7 +247,10 @@ def raw_sockets():
 
     # A client that never reads delays nobody else.
     deaf = upgraded()
-    deaf.sendall(frame(1, json.dumps({"action": "pushtowebsocket", "message": "x" * 30_000}).encode()) * 300)
+    deaf.settimeout(2)
+    # It is not read from any more either, once it takes nothing.
+    with contextlib.suppress(TimeoutError):
+        deaf.sendall(frame(1, json.dumps({"action": "pushtowebsocket", "message": "x" * 30_000}).encode()) * 300)
     other = upgraded()
     start = time.monotonic()
     other.sendall(frame(1, hello.encode()))
