@@ -35,6 +35,7 @@ while True:
     body = json.dumps(
         {
             "pid": os.getpid(),
+            "number": message.get("number"),
             "deadline": int(answer.getheader("lambda-runtime-deadline-ms")),
             "trace": answer.getheader("lambda-runtime-trace-id"),
             "name": os.environ["AWS_LAMBDA_FUNCTION_NAME"],

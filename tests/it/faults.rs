@@ -155,3 +155,43 @@ async fn a_process_that_is_killed_at_work_is_started_again() {
     let second = client.next_json().await.unwrap()["pid"].clone();
     assert!(second.is_u64() && second != first, "{first} {second}");
 }
+
+#[tokio::test]
+async fn msg_3_every_message_has_one_answer_though_functions_are_killed() {
+    const CLIENTS: usize = 8;
+    const EACH: u64 = 60;
+    let function = Function::process(bootstrap().instances(3));
+    let gateway =
+        Gateway::builder("dev").function(["$default"], function).two_way("$default").seed(11).start().await.unwrap();
+    gateway.inject(Fault::FunctionKilled(Duration::from_micros(300)), When::Sometimes(0.1));
+    let gateway = Arc::new(gateway);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move {
+                let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
+                let (mut answered, mut killed) = (0, 0);
+                while answered < EACH {
+                    client.send_json(&json!({"number": answered})).await.unwrap();
+                    let answer = client.next_json().await.unwrap();
+                    match answer.get("message") {
+                        Some(message) => {
+                            assert_eq!(message, "Internal server error");
+                            killed += 1;
+                        }
+                        None => {
+                            assert_eq!(answer["number"], answered, "the answer to this message, and once");
+                            answered += 1;
+                        }
+                    }
+                }
+                killed
+            })
+        })
+        .collect();
+    let mut killed = 0;
+    for client in clients {
+        killed += client.await.unwrap();
+    }
+    assert!(killed > 10, "{killed} were killed");
+}
