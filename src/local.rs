@@ -68,7 +68,7 @@ use self::identity::IdentitySource;
 pub use self::identity::InvalidIdentitySource;
 use self::pusher::InProcess;
 pub use self::selection::{InvalidRouteSelection, RouteSelection};
-use self::server::Server;
+use self::server::{Keys, Server};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
 use crate::event::{ApiId, InvalidId, Region, RouteKey, Stage};
@@ -103,6 +103,7 @@ pub struct Builder {
     integration_timeout: Duration,
     connections: Option<Rate>,
     requests: Option<Rate>,
+    keys: Option<Keys>,
     seed: Option<u64>,
 }
 
@@ -183,6 +184,7 @@ impl Gateway {
             integration_timeout: Api::INTEGRATION_TIMEOUT,
             connections: None,
             requests: None,
+            keys: None,
             seed: None,
         }
     }
@@ -395,6 +397,16 @@ impl Builder {
         self
     }
 
+    /// Takes calls of `@connections` only when they are signed with these keys, as AWS would.
+    ///
+    /// The local gateway takes any signature, and none, unless it is told to. A [`pusher`](Self::pusher) of its own does not
+    /// sign.
+    #[must_use]
+    pub fn check_signatures(mut self, access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
+        self.keys = Some(Keys::new(access_key_id.into(), secret_access_key.into()));
+        self
+    }
+
     /// Makes the ids of connections, messages and requests the same every time.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -459,7 +471,7 @@ impl Builder {
         };
         let listener = self.listener.take().ok_or_else(no_listener)?;
         let seed = self.seed.unwrap_or_else(rand::random);
-        let server = Server::start(listener, api, self.functions, seed)
+        let server = Server::start(listener, api, self.functions, self.keys, seed)
             .map_err(|source| StartError::Listen { address: self.stage.clone(), source })?;
         // The pushers made so far now have somewhere to push to.
         let _ = self.server.set(server.clone());

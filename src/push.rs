@@ -3,44 +3,48 @@
 //! A [`Pusher`] serialises, checks the size, and retries what can be retried until a deadline. Below it a [`Push`] makes
 //! single attempts: [`Sdk`] over AWS's own client, a [`Recorder`] in your unit tests, or one of yours.
 
+#[cfg(feature = "direct")]
+mod direct;
 mod endpoint;
 mod error;
+mod fanout;
+mod info;
+mod payload;
 mod recorder;
+mod retry;
 #[cfg(feature = "sdk")]
 mod sdk;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::BackoffBuilder as _;
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
+#[cfg(feature = "direct")]
+pub use self::direct::{Direct, NotConfigured, UntrustedRoot};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::PushError;
+pub use self::fanout::{Broadcast, Failure, Report};
+pub use self::info::ConnectionInfo;
+pub use self::payload::{LARGEST_PAYLOAD, Payload};
 pub use self::recorder::{Pushed, Recorder};
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;
-use crate::event::{ConnectionId, current_deadline};
-
-/// The largest payload of one push, in bytes.
-///
-/// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
-pub const LARGEST_PAYLOAD: usize = 131_072;
+use crate::event::ConnectionId;
 
 /// One way to reach connections: each call is a single attempt.
 #[async_trait]
 pub trait Push: Send + Sync + fmt::Debug {
-    /// Sends a payload as one text frame. It has at most [`LARGEST_PAYLOAD`] bytes.
+    /// Sends a payload as one text frame.
     ///
     /// # Errors
     ///
     /// [`PushError`] by meaning.
-    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError>;
+    async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError>;
 
     /// Asks about a connection.
     ///
@@ -55,34 +59,14 @@ pub trait Push: Send + Sync + fmt::Debug {
     ///
     /// [`PushError`] by meaning.
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError>;
-}
 
-/// What API Gateway knows about an open connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectionInfo {
-    /// When it was opened.
-    pub connected_at: SystemTime,
-    /// When a message last went in either direction.
-    pub last_active_at: SystemTime,
-    /// The client's address, where it is known.
-    pub source_ip: Option<IpAddr>,
-    /// What the client sent as `User-Agent`.
-    pub user_agent: Option<String>,
-}
-
-impl ConnectionInfo {
-    /// What is known about a connection that was opened and last active at these times.
-    pub fn new(connected_at: SystemTime, last_active_at: SystemTime) -> Self {
-        Self { connected_at, last_active_at, source_ip: None, user_agent: None }
-    }
-
-    /// Adds who the client is.
-    #[must_use]
-    pub fn with_client(mut self, source_ip: Option<IpAddr>, user_agent: Option<String>) -> Self {
-        self.source_ip = source_ip;
-        self.user_agent = user_agent;
-        self
+    /// Gets ready, so that the first push need not. Unless a transport has its own way, there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`] by meaning.
+    async fn warm_up(&self) -> Result<(), PushError> {
+        Ok(())
     }
 }
 
@@ -128,14 +112,13 @@ pub struct Pusher {
     timeout: Option<Duration>,
     attempt_timeout: Duration,
     most_attempts: usize,
+    concurrency: usize,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// As many as a small function has CPU for, when an answer takes some 15 ms.
+const CONCURRENCY: usize = 64;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-const MARGIN: Duration = Duration::from_millis(200);
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 impl Pusher {
     /// A pusher over this transport.
@@ -145,6 +128,7 @@ impl Pusher {
             timeout: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
             most_attempts: usize::MAX,
+            concurrency: CONCURRENCY,
             random: Arc::new(fastrand::f64),
         }
     }
@@ -183,6 +167,13 @@ impl Pusher {
         self
     }
 
+    /// Lets a broadcast have at most this many pushes under way at a time; it is 64 unless set, and at least 1.
+    #[must_use]
+    pub fn with_concurrency(mut self, pushes: usize) -> Self {
+        self.concurrency = pushes.max(1);
+        self
+    }
+
     /// Takes the randomness of the delays between attempts from a function that returns numbers from 0 to 1.
     ///
     /// For tests. The clock is tokio's, which a test can pause.
@@ -199,8 +190,7 @@ impl Pusher {
     /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise the error of the last
     /// attempt.
     pub async fn send<T: Serialize + ?Sized>(&self, connection_id: &ConnectionId, value: &T) -> Result<(), PushError> {
-        let payload = serde_json::to_vec(value).map_err(|source| PushError::NotJson { source })?;
-        self.send_bytes(connection_id, payload).await
+        self.send_payload(connection_id, &Payload::json(value)?).await
     }
 
     /// Sends a text.
@@ -218,11 +208,32 @@ impl Pusher {
     ///
     /// [`PushError::TooLarge`] before anything is sent; otherwise the error of the last attempt.
     pub async fn send_bytes(&self, connection_id: &ConnectionId, payload: impl Into<Bytes>) -> Result<(), PushError> {
-        let payload = payload.into();
-        if payload.len() > LARGEST_PAYLOAD {
-            return Err(PushError::TooLarge { size: payload.len() });
-        }
-        self.retry(|| self.transport.post(connection_id, payload.clone())).await
+        self.send_payload(connection_id, &Payload::new(payload)?).await
+    }
+
+    /// Sends a payload, which was made before.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt.
+    pub async fn send_payload(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        self.retry(self.span(), |_| {}, || self.transport.post(connection_id, payload)).await
+    }
+
+    /// Connects and gets credentials ahead of the first push, which then need not wait for either.
+    ///
+    /// Worth a call before the function's first invocation. It is a single attempt. With [`Direct`] it is one request
+    /// that no API counts; the other transports have nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// Why the endpoint cannot be reached; a later push tries anew.
+    pub async fn warm_up(&self) -> Result<(), PushError> {
+        let start = Instant::now();
+        let limit = self.span().left().min(self.attempt_timeout);
+        timeout(limit, self.transport.warm_up())
+            .await
+            .unwrap_or_else(|_| Err(PushError::TimedOut { after: start.elapsed() }))
     }
 
     /// Asks API Gateway about a connection.
@@ -231,7 +242,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-        self.retry(|| self.transport.info(connection_id)).await
+        self.retry(self.span(), |_| {}, || self.transport.info(connection_id)).await
     }
 
     /// Closes a connection: its client gets the close code 1000.
@@ -240,51 +251,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
-        self.retry(|| self.transport.close(connection_id)).await
-    }
-
-    async fn retry<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, PushError>
-    where
-        F: Future<Output = Result<T, PushError>>,
-    {
-        let start = Instant::now();
-        let budget = self.budget(SystemTime::now());
-        let left = || budget.saturating_sub(start.elapsed());
-        let mut delays = backon::ExponentialBuilder::new()
-            .with_min_delay(FIRST_DELAY)
-            .with_max_delay(LONGEST_DELAY)
-            .without_max_times()
-            .build();
-        let mut attempts: usize = 0;
-        loop {
-            if left().is_zero() {
-                return Err(PushError::TimedOut { after: start.elapsed() });
-            }
-            attempts = attempts.saturating_add(1);
-            let error = match timeout(left().min(self.attempt_timeout), attempt()).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(_) => PushError::TimedOut { after: start.elapsed() },
-            };
-            let delay = delays.next().unwrap_or(LONGEST_DELAY).mul_f64((self.random)().clamp(0.0, 1.0));
-            if !error.is_retryable() || attempts >= self.most_attempts || delay >= left() {
-                return Err(error);
-            }
-            tracing::debug!(%error, ?delay, "the push is tried again");
-            sleep(delay).await;
-        }
-    }
-
-    /// How long a call that starts now may take.
-    fn budget(&self, now: SystemTime) -> Duration {
-        let invocation =
-            current_deadline().map(|deadline| deadline.duration_since(now).unwrap_or_default().saturating_sub(MARGIN));
-        match (self.timeout, invocation) {
-            (Some(timeout), Some(invocation)) => timeout.min(invocation),
-            (Some(timeout), None) => timeout,
-            (None, Some(invocation)) => invocation,
-            (None, None) => TIMEOUT,
-        }
+        self.retry(self.span(), |_| {}, || self.transport.close(connection_id)).await
     }
 }
 

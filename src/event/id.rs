@@ -144,8 +144,11 @@ identifier! {
     /// Names one open connection: 1 to 128 visible ASCII characters, otherwise opaque.
     ///
     /// API Gateway makes 16 characters such as `L0SM9cOFvHcCIhw=`. They contain `=`, `-` and `_`, so an id is
-    /// percent-encoded wherever it becomes part of a URL.
-    ConnectionId, "connection id", "1 to 128 visible ASCII characters", is_opaque
+    /// percent-encoded wherever it becomes part of a URL. There `.` and `..` would mean another path, so they are none.
+    ConnectionId,
+    "connection id",
+    "1 to 128 visible ASCII characters, not `.` or `..`",
+    |text| is_opaque(text) && !matches!(text, "." | "..")
 }
 
 identifier! {

@@ -24,7 +24,7 @@ pub(super) use self::calls::CallId;
 use self::calls::Purpose;
 pub use self::faults::{Fault, When};
 use self::faults::{Faults, Late, Occasion};
-pub(super) use self::management::{Delivery, limit_exceeded};
+pub(super) use self::management::{Delivery, gone, limit_exceeded};
 use self::throttle::Bucket;
 pub(super) use self::throttle::Rate;
 use super::event::{Handshake, Origin, Parts};

@@ -2,17 +2,13 @@
 
 use std::future::pending;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::StatusCode;
-use jiff::Timestamp;
-use serde::Deserialize;
 
 use super::server::{Answer, Managed, Server};
 use crate::event::ConnectionId;
-use crate::push::{ConnectionInfo, Push, PushError};
+use crate::push::{ConnectionInfo, Payload, Push, PushError};
 
 /// The `@connections` API, called as a function.
 #[derive(Debug)]
@@ -40,30 +36,14 @@ impl InProcess {
 
 #[async_trait]
 impl Push for InProcess {
-    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
-        self.call(connection_id, payload.len(), Managed::Post(payload)).await.map(drop)
+    async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        self.call(connection_id, payload.bytes().len(), Managed::Post(payload.bytes().clone())).await.map(drop)
     }
 
     async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Info {
-            connected_at: String,
-            last_active_at: String,
-            identity: Identity,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Identity {
-            source_ip: Option<std::net::IpAddr>,
-            user_agent: Option<String>,
-        }
         let answer = self.call(connection_id, 0, Managed::Get).await?;
-        let info: Info =
-            serde_json::from_str(&answer.body).map_err(|source| PushError::Unreachable { source: Box::new(source) })?;
-        let time = |text: &str| text.parse().map_or(UNIX_EPOCH, |time: Timestamp| SystemTime::from(time));
-        Ok(ConnectionInfo::new(time(&info.connected_at), time(&info.last_active_at))
-            .with_client(info.identity.source_ip, info.identity.user_agent))
+        ConnectionInfo::from_json(answer.body.as_bytes())
+            .map_err(|source| PushError::Unreachable { source: Box::new(source) })
     }
 
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {

@@ -3,6 +3,7 @@
 mod head;
 mod http;
 mod outbox;
+mod signature;
 mod socket;
 
 use std::any::Any;
@@ -21,9 +22,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use self::outbox::{Goodbye, Outbox, Refused, Sender, outbox};
+pub(super) use self::signature::Keys;
 use super::event::Handshake;
 use super::function::{Function, FunctionError};
-use super::gateway::{Api, CallId, Delivery, Effect, Fault, FunctionId, Machine, Refusal, When, limit_exceeded};
+use super::gateway::{Api, CallId, Delivery, Effect, Fault, FunctionId, Machine, Refusal, When, gone, limit_exceeded};
 use crate::event::{ConnectionId, Invocation, Stage};
 use crate::push::LARGEST_PAYLOAD;
 
@@ -49,6 +51,7 @@ enum Phase {
 struct Shared {
     state: Mutex<State>,
     functions: Vec<Function>,
+    keys: Option<Keys>,
     /// Something is due earlier than the clock knows.
     earlier: Notify,
 }
@@ -96,6 +99,7 @@ impl Server {
         listener: std::net::TcpListener,
         api: Api,
         functions: Vec<Function>,
+        keys: Option<Keys>,
         seed: u64,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
@@ -108,7 +112,7 @@ impl Server {
             wakes_at: SystemTime::UNIX_EPOCH,
             alive: Some(alive),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), functions, earlier: Notify::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), functions, keys, earlier: Notify::new() });
         let (phase, watched) = watch::channel(Phase::Open);
         let ended = Arc::new(tokio::sync::Mutex::new(ended));
         let server = Self { shared: Arc::clone(&shared), address, phase: Arc::new(phase), ended };
@@ -286,12 +290,8 @@ impl Shared {
 
 impl State {
     fn post(&mut self, now: SystemTime, stage: &str, id: &str, payload: &[u8]) -> Option<Answer> {
-        let refusal =
-            |status, error_type, body: &str| Refusal { status, error_type: Some(error_type), body: body.to_owned() };
         if payload.len() > LARGEST_PAYLOAD {
-            // MGT-6
-            let refusal = refusal(413, "PayloadTooLargeException", r#"{"message":"Payload too large"}"#);
-            return Some(Answer::of(Err(refusal)));
+            return Some(Answer::of(Err(too_large())));
         }
         // MGT-10
         let text = String::from_utf8_lossy(payload).into_owned();
@@ -300,7 +300,7 @@ impl State {
                 Some(Ok(())) => Ok((200, String::new())),
                 // MGT-7
                 Some(Err(Refused::Full)) => Err(limit_exceeded()),
-                Some(Err(Refused::Closed)) | None => Err(refusal(410, "GoneException", "")),
+                Some(Err(Refused::Closed)) | None => Err(gone()),
             },
             Delivery::Swallowed => Ok((200, String::new())),
             Delivery::Refused(refusal) => Err(refusal),
@@ -315,6 +315,12 @@ impl State {
         };
         Some(Answer::of(outcome))
     }
+}
+
+/// MGT-6
+fn too_large() -> Refusal {
+    let body = r#"{"message":"Payload too large"}"#.to_owned();
+    Refusal { status: 413, error_type: Some("PayloadTooLargeException"), body }
 }
 
 impl Answer {

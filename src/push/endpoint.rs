@@ -168,6 +168,13 @@ impl Endpoint {
         &self.url
     }
 
+    /// Signs for this region: that of a custom domain, whose address does not name one.
+    #[must_use]
+    pub fn with_region(mut self, region: Region) -> Self {
+        self.region = Some(region);
+        self
+    }
+
     /// The region, where the address or the environment names one. Signatures are made for it.
     pub fn region(&self) -> Option<&Region> {
         self.region.as_ref()

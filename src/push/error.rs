@@ -81,6 +81,15 @@ pub enum PushError {
         /// Why not.
         source: Source,
     },
+    /// The endpoint's certificate is not trusted, so nothing was sent.
+    #[error("the endpoint's certificate is not trusted")]
+    Untrusted {
+        /// Why not.
+        source: Source,
+    },
+    /// A broadcast was interrupted before the answer came; the payload may have arrived.
+    #[error("interrupted before the answer came")]
+    Interrupted,
     /// The value cannot be made JSON.
     #[error("the payload cannot be made JSON")]
     NotJson {
@@ -146,6 +155,8 @@ impl PushError {
             | Self::Forbidden { .. }
             | Self::BadRequest { .. }
             | Self::Credentials { .. }
+            | Self::Untrusted { .. }
+            | Self::Interrupted
             | Self::NotJson { .. }
             | Self::Unexpected { .. } => false,
         }

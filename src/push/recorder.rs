@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{ConnectionInfo, Push, PushError};
+use super::{ConnectionInfo, Payload, Push, PushError};
 use crate::event::ConnectionId;
 
 /// Keeps what is pushed instead of sending it, and fails when it is told to.
@@ -120,9 +120,9 @@ impl Recorder {
 
 #[async_trait]
 impl Push for Recorder {
-    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
-        let mut state = self.attempt(connection_id, payload.len())?;
-        state.pushes.push(Pushed { connection_id: connection_id.clone(), payload });
+    async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        let mut state = self.attempt(connection_id, payload.bytes().len())?;
+        state.pushes.push(Pushed { connection_id: connection_id.clone(), payload: payload.bytes().clone() });
         Ok(())
     }
 

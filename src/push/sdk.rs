@@ -15,10 +15,9 @@ use aws_sdk_apigatewaymanagement::{Client, config};
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{Blob, DateTime};
-use bytes::Bytes;
 use http::StatusCode;
 
-use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Push, PushError};
+use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
 use crate::event::{ConnectionId, Region};
 
 /// The transport over the AWS SDK's client.
@@ -90,9 +89,13 @@ fn http_client() -> SharedHttpClient {
 
 #[async_trait]
 impl Push for Sdk {
-    async fn post(&self, connection_id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
-        let size = payload.len();
-        let request = self.client.post_to_connection().connection_id(connection_id.as_str()).data(Blob::new(payload));
+    async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        let size = payload.bytes().len();
+        let request = self
+            .client
+            .post_to_connection()
+            .connection_id(connection_id.as_str())
+            .data(Blob::new(payload.bytes().clone()));
         match request.send().await {
             Ok(_) => Ok(()),
             Err(error) => Err(meaning(connection_id, size, error)),

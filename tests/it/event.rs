@@ -179,7 +179,7 @@ fn a_member_of_another_type_is_named() {
             "/requestContext/connectionId",
             json!("with space"),
             "the event's `requestContext.connectionId` is not valid: connection id \"with space\" is not valid: \
-             expected 1 to 128 visible ASCII characters",
+             expected 1 to 128 visible ASCII characters, not `.` or `..`",
         ),
         (
             "/requestContext/identity/sourceIp",

@@ -12,7 +12,7 @@ fn evt_12_every_id_of_the_gateway_is_legal() {
 fn what_is_not_an_identifier_is_refused_with_a_reason() {
     assert_eq!(
         ConnectionId::new("").unwrap_err().to_string(),
-        "connection id \"\" is not valid: expected 1 to 128 visible ASCII characters"
+        "connection id \"\" is not valid: expected 1 to 128 visible ASCII characters, not `.` or `..`"
     );
     assert_eq!(
         Stage::new("dev/prod").unwrap_err().to_string(),

@@ -36,6 +36,8 @@ mod push;
 mod route;
 #[cfg(feature = "runtime")]
 mod runtime;
-#[cfg(feature = "sdk")]
-mod sdk;
 mod secrets;
+#[cfg(all(feature = "local", feature = "sdk", feature = "direct"))]
+mod signature;
+#[cfg(any(feature = "sdk", feature = "direct"))]
+mod transport;

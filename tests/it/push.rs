@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use lambda_websocket::Pusher;
 use lambda_websocket::event::ConnectionId;
-use lambda_websocket::push::{ConnectionInfo, LARGEST_PAYLOAD, Push, PushError, Recorder};
+use lambda_websocket::push::{ConnectionInfo, LARGEST_PAYLOAD, Payload, Push, PushError, Recorder};
 use lambda_websocket::route::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
@@ -75,7 +74,7 @@ async fn delays_grow_with_full_jitter_until_two_seconds() {
 
     #[async_trait::async_trait]
     impl Push for Throttling {
-        async fn post(&self, connection_id: &ConnectionId, _: Bytes) -> Result<(), PushError> {
+        async fn post(&self, connection_id: &ConnectionId, _: &Payload) -> Result<(), PushError> {
             self.0.lock().unwrap().push(Instant::now());
             Err(PushError::Throttled { connection_id: connection_id.clone() })
         }
@@ -125,7 +124,7 @@ struct Silent(Arc<AtomicUsize>);
 
 #[async_trait::async_trait]
 impl Push for Silent {
-    async fn post(&self, _: &ConnectionId, _: Bytes) -> Result<(), PushError> {
+    async fn post(&self, _: &ConnectionId, _: &Payload) -> Result<(), PushError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         std::future::pending().await
     }

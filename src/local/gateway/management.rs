@@ -102,6 +102,6 @@ pub(crate) fn limit_exceeded() -> Refusal {
 }
 
 /// MGT-3: 410 with the error's type and an empty body.
-fn gone() -> Refusal {
+pub(crate) fn gone() -> Refusal {
     Refusal { status: 410, error_type: Some("GoneException"), body: String::new() }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
 use super::head::{Head, Tap};
-use super::{Answer, Managed, Phase, Shared, Verdict, socket, until};
+use super::{Answer, Managed, Phase, Shared, Verdict, socket, too_large, until};
 use crate::event::Stage;
 use crate::push::LARGEST_PAYLOAD;
 
@@ -177,19 +177,21 @@ fn handshake(request: &Request<Incoming>, client: &Client) -> Handshake {
 }
 
 async fn manage(shared: &Arc<Shared>, stage: &Stage, id: &str, request: Request<Incoming>) -> HttpResponse {
-    let managed = match *request.method() {
-        Method::POST => {
-            let body = Limited::new(request.into_body(), LARGEST_PAYLOAD.saturating_add(1));
-            match timeout(BODY_TIMEOUT, body.collect()).await {
-                Ok(Ok(body)) => Managed::Post(body.to_bytes()),
-                // One byte more than the largest payload: too large, whatever else follows.
-                Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                    Managed::Post(Bytes::from(vec![0; LARGEST_PAYLOAD.saturating_add(1)]))
-                }
-                Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#),
-                Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, r#"{"message":"Request Timeout"}"#),
-            }
-        }
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, LARGEST_PAYLOAD.saturating_add(1));
+    let body = match timeout(BODY_TIMEOUT, body.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return respond(Answer::of(Err(too_large()))),
+        Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#),
+        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, r#"{"message":"Request Timeout"}"#),
+    };
+    if let Some(keys) = &shared.keys
+        && let Err(refusal) = keys.check(&head, &body, SystemTime::now())
+    {
+        return respond(Answer::of(Err(refusal)));
+    }
+    let managed = match head.method {
+        Method::POST => Managed::Post(body),
         Method::GET => Managed::Get,
         Method::DELETE => Managed::Delete,
         _ => return forbidden(),

@@ -1,14 +1,16 @@
-//! The transport over the AWS SDK, against answers as API Gateway gives them.
+//! What every transport does, against answers as API Gateway gives them. It is a module of each, which says how one is made.
 
 use std::error::Error as _;
 use std::net::TcpListener;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lambda_websocket::Pusher;
-use lambda_websocket::event::{ConnectionId, Region};
-use lambda_websocket::push::{Endpoint, PushError, Sdk};
+use lambda_websocket::event::ConnectionId;
+use lambda_websocket::push::PushError;
 use wiremock::matchers::{body_string, header_regex, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::at;
 
 const ID: &str = "L0SM9-OF_HcCIhw=";
 const PATH: &str = "/dev/@connections/L0SM9-OF_HcCIhw%3D";
@@ -17,16 +19,11 @@ fn id() -> ConnectionId {
     ConnectionId::new(ID).unwrap()
 }
 
-fn sdk(url: &str) -> Sdk {
-    let endpoint: Endpoint = url.parse().unwrap();
-    Sdk::with_static_credentials(&endpoint, &Region::new("eu-central-1").unwrap(), "AKIDEXAMPLE", "secret")
-}
-
 /// The endpoint, and a pusher that does not retry, so that each answer is seen.
 async fn server(answer: ResponseTemplate) -> (MockServer, Pusher) {
     let server = MockServer::start().await;
     Mock::given(path(PATH)).respond_with(answer).mount(&server).await;
-    let pusher = Pusher::new(sdk(&format!("{}/dev", server.uri())));
+    let pusher = at(&format!("{}/dev", server.uri()));
     (server, pusher.without_retries())
 }
 
@@ -49,7 +46,7 @@ async fn mgt_1_and_8_a_push_is_a_signed_post_to_the_encoded_id() {
         .expect(1)
         .mount(&server)
         .await;
-    Pusher::new(sdk(&format!("{}/dev", server.uri()))).send_text(&id(), "hello").await.unwrap();
+    at(&format!("{}/dev", server.uri())).send_text(&id(), "hello").await.unwrap();
 }
 
 #[tokio::test]
@@ -68,7 +65,7 @@ async fn mgt_2_info_is_read() {
 async fn mgt_9_close_is_a_delete() {
     let server = MockServer::start().await;
     Mock::given(method("DELETE")).respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
-    Pusher::new(sdk(&format!("{}/dev", server.uri()))).close(&id()).await.unwrap();
+    at(&format!("{}/dev", server.uri())).close(&id()).await.unwrap();
 }
 
 #[tokio::test]
@@ -110,7 +107,7 @@ async fn mgt_3_to_7_every_status_has_its_meaning() {
 }
 
 #[tokio::test]
-async fn the_sdk_itself_does_not_retry() {
+async fn a_transport_itself_does_not_retry() {
     let (server, pusher) = server(ResponseTemplate::new(503)).await;
     let error = pusher.send_text(&id(), "hello").await.unwrap_err();
     assert!(matches!(error, PushError::Unavailable { .. }), "{error:?}");
@@ -122,7 +119,7 @@ async fn more_than_a_hundred_retries_are_possible() {
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(429)).up_to_n_times(150).mount(&server).await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
-    let pusher = Pusher::new(sdk(&format!("{}/dev", server.uri()))).with_random(|| 0.0);
+    let pusher = at(&format!("{}/dev", server.uri())).with_random(|| 0.0);
     pusher.with_timeout(Duration::from_secs(60)).send_text(&id(), "hello").await.unwrap();
     assert_eq!(server.received_requests().await.unwrap().len(), 151);
 }
@@ -130,7 +127,7 @@ async fn more_than_a_hundred_retries_are_possible() {
 #[tokio::test]
 async fn a_refused_connection_is_unreachable() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let pusher = Pusher::new(sdk(&format!("http://{free}/dev"))).without_retries();
+    let pusher = at(&format!("http://{free}/dev")).without_retries();
     let error = pusher.send_text(&id(), "hello").await.unwrap_err();
     assert!(matches!(error, PushError::Unreachable { .. }), "{error:?}");
     assert_eq!(error.to_string(), "the endpoint cannot be reached");
@@ -146,7 +143,7 @@ async fn a_connection_that_breaks_off_is_unreachable() {
             drop(stream);
         }
     });
-    let pusher = Pusher::new(sdk(&format!("http://{address}/dev"))).without_retries();
+    let pusher = at(&format!("http://{address}/dev")).without_retries();
     assert!(matches!(pusher.send_text(&id(), "hello").await, Err(PushError::Unreachable { .. })));
 }
 
@@ -157,21 +154,8 @@ async fn an_answer_that_never_comes_times_out() {
     assert!(matches!(pusher.send_text(&id(), "hello").await, Err(PushError::TimedOut { .. })));
 }
 
-#[tokio::test]
-async fn without_a_region_there_is_nothing_to_sign_for() {
-    // Only where the environment of the test run names none, either.
-    let endpoint: Endpoint = "https://ws.example.com/chat".parse().unwrap();
-    match Sdk::new(&endpoint).await {
-        Err(error) => assert_eq!(
-            error.to_string(),
-            "no region to sign for: the endpoint https://ws.example.com/chat does not name one, so set AWS_REGION"
-        ),
-        Ok(_) => assert!(["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var_os(name).is_some())),
-    }
-}
-
 #[test]
 fn nothing_of_the_credentials_is_shown() {
-    let shown = format!("{:?}", Pusher::new(sdk("https://ws.example.com/chat")));
+    let shown = format!("{:?}", at("https://ws.example.com/chat"));
     assert!(shown.contains("ws.example.com") && !shown.contains("secret") && !shown.contains("AKID"), "{shown}");
 }

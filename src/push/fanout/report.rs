@@ -1,0 +1,75 @@
+//! What became of a broadcast.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::super::PushError;
+use crate::event::ConnectionId;
+
+/// What became of every connection that a broadcast was for.
+///
+/// `delivered`, `gone`, `failed` and `not_tried` add up to [`ids`](Self::ids), always.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many connections the payload was delivered to.
+    pub delivered: usize,
+    /// Connections that are closed, or not open yet.
+    pub gone: Vec<ConnectionId>,
+    /// Connections that were tried in vain.
+    pub failed: Vec<Failure>,
+    /// Connections for which there was no time.
+    pub not_tried: Vec<ConnectionId>,
+    /// Whether the source of the connections came to its end. It did not when the time was up while it waited for more, or
+    /// when the broadcast was interrupted.
+    pub is_complete: bool,
+    /// How many attempts were made beside the first of each connection.
+    pub retries: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// A connection that was tried in vain.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Which.
+    pub connection_id: ConnectionId,
+    /// The error of the last attempt. After [`PushError::TimedOut`] and [`PushError::Interrupted`] the payload may have
+    /// arrived all the same.
+    pub error: PushError,
+}
+
+impl Report {
+    /// How many connections the source named.
+    pub fn ids(&self) -> usize {
+        [self.gone.len(), self.failed.len(), self.not_tried.len()]
+            .iter()
+            .fold(self.delivered, |sum, more| sum.saturating_add(*more))
+    }
+
+    /// Whether every connection either has the payload or is gone.
+    pub fn is_success(&self) -> bool {
+        self.is_complete && self.failed.is_empty() && self.not_tried.is_empty()
+    }
+
+    /// The connections that failed so, as in `report.failed_with(|error| matches!(error, PushError::Throttled { .. }))`.
+    pub fn failed_with(&self, is_kind: impl Fn(&PushError) -> bool) -> impl Iterator<Item = &ConnectionId> {
+        self.failed.iter().filter(move |failure| is_kind(&failure.error)).map(|failure| &failure.connection_id)
+    }
+}
+
+/// One line for a log, without ids.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delivered, gone, failed, not_tried, retries, elapsed, .. } = self;
+        let (gone, failed, not_tried) = (gone.len(), failed.len(), not_tried.len());
+        let milliseconds = elapsed.as_millis();
+        write!(
+            f,
+            "{} connections: {delivered} delivered, {gone} gone, {failed} failed, {not_tried} not tried; {retries} retries, \
+             {milliseconds} ms",
+            self.ids()
+        )
+    }
+}

@@ -1,0 +1,70 @@
+//! What is sent to one connection or to many.
+
+use std::fmt;
+#[cfg(feature = "direct")]
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::PushError;
+
+/// The largest payload of one push, in bytes.
+///
+/// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
+pub const LARGEST_PAYLOAD: usize = 131_072;
+
+/// The bytes of a push: at most [`LARGEST_PAYLOAD`], and UTF-8, since they arrive as a text frame.
+///
+/// What signs requests hashes a payload once, however many connections it goes to.
+pub struct Payload {
+    bytes: Bytes,
+    #[cfg(feature = "direct")]
+    sha256: OnceLock<String>,
+}
+
+impl Payload {
+    /// A payload of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::TooLarge`].
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self, PushError> {
+        let bytes = bytes.into();
+        if bytes.len() > LARGEST_PAYLOAD {
+            return Err(PushError::TooLarge { size: bytes.len() });
+        }
+        Ok(Self {
+            bytes,
+            #[cfg(feature = "direct")]
+            sha256: OnceLock::new(),
+        })
+    }
+
+    /// A payload of this value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::NotJson`] and [`PushError::TooLarge`].
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PushError> {
+        Self::new(serde_json::to_vec(value).map_err(|source| PushError::NotJson { source })?)
+    }
+
+    /// The bytes. A clone of them is cheap.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    #[cfg(feature = "direct")]
+    pub(super) fn sha256(&self) -> &str {
+        use sha2::Digest as _;
+        self.sha256.get_or_init(|| hex::encode(sha2::Sha256::digest(&self.bytes)))
+    }
+}
+
+/// Leaves out the bytes, which are a client's.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload").field("size", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
