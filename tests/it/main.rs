@@ -21,6 +21,8 @@ mod emulators;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;
+#[cfg(feature = "push")]
+mod fanout;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod faults;
 mod fixture;
@@ -39,5 +41,10 @@ mod runtime;
 mod secrets;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct"))]
 mod signature;
+#[cfg(feature = "push")]
+#[path = "../support/stub.rs"]
+mod stub;
+#[cfg(all(feature = "sdk", feature = "direct"))]
+mod tls;
 #[cfg(any(feature = "sdk", feature = "direct"))]
 mod transport;

@@ -6,6 +6,7 @@ use lambda_websocket::push::Direct;
 use super::*;
 
 #[path = "suite.rs"]
+#[allow(clippy::duplicate_mod, reason = "every transport has the suite")]
 mod suite;
 
 fn at(url: &str) -> Pusher {

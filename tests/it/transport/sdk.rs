@@ -5,6 +5,7 @@ use lambda_websocket::push::Sdk;
 use super::*;
 
 #[path = "suite.rs"]
+#[allow(clippy::duplicate_mod, reason = "every transport has the suite")]
 mod suite;
 
 fn at(url: &str) -> Pusher {
