@@ -2,7 +2,7 @@
 //!
 //! - **Routes**: implement [`Route`] for each message of your protocol; a [`Router`] dispatches to it with a typed body.
 //! - **Authorizers**: return an IAM policy and a context that is checked to be flat; see [`authorizer`].
-//! - **Pushes**: send to a connection from anywhere that knows its id; see [`push`].
+//! - **Pushes**: send to one connection or to a hundred thousand, from anywhere that knows their ids; see [`push`].
 //! - **A local gateway**: run the same functions in a test or on a laptop; see [`local`].
 //!
 //! It is not a WebSocket server, not a framework for HTTP or REST APIs, and it deploys nothing.
@@ -57,7 +57,8 @@
 //! |---|---|---|---|
 //! | `runtime` | yes | [`run`], [`authorizer::run`], tower services | `lambda_runtime`, tokio |
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
-//! | `push` | with `sdk`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
+//! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
 //! | `local` | | [`local::Gateway`] | hyper, tokio-tungstenite |
 //! | `aws_lambda_events` | | conversions from and to the types of that crate | `aws_lambda_events` |
 //!

@@ -1,7 +1,13 @@
-//! Sending to a connection from anywhere that knows its id.
+//! Sending to connections from anywhere that knows their ids.
 //!
-//! A [`Pusher`] serialises, checks the size, and retries what can be retried until a deadline. Below it a [`Push`] makes
-//! single attempts: [`Sdk`] over AWS's own client, a [`Recorder`] in your unit tests, or one of yours.
+//! A [`Pusher`] serialises, checks the size, and retries what can be retried until a deadline; to many connections it
+//! [broadcasts](Pusher::broadcast) and reports what became of each. Below it a [`Push`] makes single attempts: [`Sdk`] over
+//! AWS's own client, [`Direct`] without it, a [`Recorder`] in your unit tests, or one of yours.
+//!
+//! | transport | right when |
+//! |---|---|
+//! | [`Sdk`] | the function uses the AWS SDK anyway, needs its credential sources, or pushes now and then |
+//! | [`Direct`] | it broadcasts, has little memory and thus little CPU, or shall start quickly and be small |
 
 #[cfg(feature = "direct")]
 mod direct;

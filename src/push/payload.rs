@@ -57,9 +57,18 @@ impl Payload {
 
     #[cfg(feature = "direct")]
     pub(super) fn sha256(&self) -> &str {
-        use sha2::Digest as _;
-        self.sha256.get_or_init(|| hex::encode(sha2::Sha256::digest(&self.bytes)))
+        self.sha256.get_or_init(|| sha256_hex(&self.bytes))
     }
+}
+
+/// Lower-case hexadecimal, as signatures want it.
+#[cfg(feature = "direct")]
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let mut text = [0; 64];
+    // The lengths fit, and hexadecimal is text, so that nothing is lost here.
+    let _ = hex::encode_to_slice(sha2::Sha256::digest(bytes), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Leaves out the bytes, which are a client's.

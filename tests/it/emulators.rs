@@ -1,4 +1,4 @@
-//! The example functions under Lambda emulators that are not ours. `tests/peers/functions` installs those and runs this.
+//! The example functions under Lambda emulators that are not ours, and signatures that moto checks. `tests/peers/emulators` installs those and runs this.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +27,7 @@ impl Drop for Running {
 }
 
 fn tool(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/peers/functions"))
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/peers/emulators"))
 }
 
 fn free_port() -> u16 {
@@ -84,7 +84,7 @@ async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo-lambda: run tests/peers/functions"]
+#[ignore = "needs cargo-lambda: run tests/peers/emulators"]
 async fn the_four_functions_run_under_cargo_lambda_watch() {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
     let port = free_port();
@@ -98,7 +98,7 @@ async fn the_four_functions_run_under_cargo_lambda_watch() {
 }
 
 #[tokio::test]
-#[ignore = "needs AWS's runtime interface emulator: run tests/peers/functions"]
+#[ignore = "needs AWS's runtime interface emulator: run tests/peers/emulators"]
 async fn the_four_functions_run_under_the_runtime_interface_emulator() {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
     let mut running = Vec::new();
@@ -122,4 +122,43 @@ async fn the_four_functions_run_under_the_runtime_interface_emulator() {
         Function::endpoint(&format!("http://127.0.0.1:{port}"), "function").unwrap().one_at_a_time()
     })
     .await;
+}
+
+#[cfg(feature = "direct")]
+#[tokio::test]
+#[ignore = "needs moto: run tests/peers/emulators"]
+async fn mgt_8_botocore_makes_the_same_signatures() {
+    use std::io::{BufRead as _, BufReader};
+
+    use aws_credential_types::Credentials;
+    use lambda_websocket::Pusher;
+    use lambda_websocket::event::{ConnectionId, Region};
+    use lambda_websocket::push::{Direct, Endpoint, PushError, Sdk};
+
+    let mut moto = Command::new(tool("PYTHON"));
+    moto.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/moto.py"))
+        .args([tool("MOTO_SERVER"), free_port().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut moto = Running(moto.spawn().unwrap());
+    let mut ready = String::new();
+    BufReader::new(moto.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let [id, secret, endpoint] = ready.split_whitespace().collect::<Vec<_>>()[..] else { panic!("moto: {ready:?}") };
+    let region = Region::new("us-east-1").unwrap();
+    let endpoint = endpoint.parse::<Endpoint>().unwrap().with_region(region.clone());
+    let transports = |secret: &str| {
+        let credentials = Credentials::new(id, secret, None, None, "test");
+        let sdk = Sdk::with_static_credentials(&endpoint, &region, id, secret);
+        [Pusher::new(Direct::new(&endpoint, credentials).unwrap()), Pusher::new(sdk)]
+    };
+    for text in ["AAAAAAAAAAAAAAA=", "L0SM9-OF_HcCIhw="] {
+        let connection = ConnectionId::new(text).unwrap();
+        for pusher in transports(secret) {
+            pusher.send_text(&connection, "signed").await.unwrap();
+        }
+        for pusher in transports("wrong") {
+            let error = pusher.send_text(&connection, "signed").await.unwrap_err();
+            assert!(matches!(error, PushError::Forbidden { .. }), "{error}");
+        }
+    }
 }

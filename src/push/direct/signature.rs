@@ -6,7 +6,6 @@
 //!
 //! See [how requests are signed](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +13,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use http::HeaderValue;
+use http::header::InvalidHeaderValue;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest as _, Sha256};
 
 use crate::event::Region;
 use crate::push::PushError;
+use crate::push::payload::sha256_hex;
 
 const SERVICE: &str = "execute-api";
 /// What a signed path keeps as it is.
@@ -62,7 +62,7 @@ struct Kept {
     scope: String,
     key: Vec<u8>,
     credentials: Credentials,
-    token: Option<HeaderValue>,
+    token: Option<(HeaderValue, String)>,
 }
 
 impl Signer {
@@ -73,7 +73,7 @@ impl Signer {
     /// Signs for this time.
     pub(super) async fn sign(&self, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, PushError> {
         let kept = self.kept(now).await?;
-        kept.sign(&self.host, request, now).map_err(|source| PushError::Credentials { source })
+        kept.sign(&self.host, request, now).map_err(|source| PushError::Credentials { source: Box::new(source) })
     }
 
     /// Asks for credentials anew the next time: those that were kept have been refused.
@@ -115,9 +115,9 @@ impl Kept {
         let token = match credentials.session_token() {
             None => None,
             Some(token) => {
-                let mut token = HeaderValue::from_str(token).map_err(|error| unusable(Box::new(error)))?;
-                token.set_sensitive(true);
-                Some(token)
+                let mut header = HeaderValue::from_str(token).map_err(|error| unusable(Box::new(error)))?;
+                header.set_sensitive(true);
+                Some((header, token.to_owned()))
             }
         };
         Ok(Self {
@@ -137,45 +137,44 @@ impl Kept {
         }
     }
 
-    fn sign(
-        &self,
-        host: &str,
-        request: &Unsigned<'_>,
-        now: SystemTime,
-    ) -> Result<Signed, Box<dyn std::error::Error + Send + Sync>> {
+    /// Text is put together by hand: `format!` would take as long as the hashes.
+    fn sign(&self, host: &str, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, InvalidHeaderValue> {
         let Self { date, scope, key, credentials, token, .. } = self;
         let second = seconds(now).checked_rem(DAY).unwrap_or_default();
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let time = format!("{date}T{hour:02}{minute:02}{second:02}Z");
+        let time = format!("{date}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60);
 
-        let mut text = String::with_capacity(512);
-        write!(text, "{}\n{}\n\nhost:{host}\n", request.method, utf8_percent_encode(request.path, PATH))?;
-        let signed_headers = match token {
-            None => {
-                write!(text, "x-amz-date:{time}\n\n")?;
-                "host;x-amz-date"
-            }
-            Some(token) => {
-                write!(text, "x-amz-date:{time}\nx-amz-security-token:{}\n\n", token.to_str()?)?;
+        let mut text = String::with_capacity(1024);
+        push_all(&mut text, &[request.method, "\n"]);
+        text.extend(utf8_percent_encode(request.path, PATH));
+        push_all(&mut text, &["\n\nhost:", host, "\nx-amz-date:", &time]);
+        let signed_headers = match &token {
+            None => "host;x-amz-date",
+            Some((_, token)) => {
+                push_all(&mut text, &["\nx-amz-security-token:", token]);
                 "host;x-amz-date;x-amz-security-token"
             }
         };
-        write!(text, "{signed_headers}\n{}", request.payload_sha256)?;
-        let digest = hex::encode(Sha256::digest(&text));
+        push_all(&mut text, &["\n\n", signed_headers, "\n", request.payload_sha256]);
+        let digest = sha256_hex(text.as_bytes());
 
         text.clear();
-        write!(text, "AWS4-HMAC-SHA256\n{time}\n{scope}\n{digest}")?;
+        push_all(&mut text, &["AWS4-HMAC-SHA256\n", &time, "\n", scope, "\n", &digest]);
         let signature = calculate_signature(key, text.as_bytes());
 
         text.clear();
         let id = credentials.access_key_id();
-        write!(
-            text,
-            "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={signed_headers}, Signature={signature}"
-        )?;
-        let mut authorization = HeaderValue::try_from(text)?;
+        push_all(&mut text, &["AWS4-HMAC-SHA256 Credential=", id, "/", scope]);
+        push_all(&mut text, &[", SignedHeaders=", signed_headers, ", Signature=", &signature]);
+        let mut authorization = HeaderValue::from_str(&text)?;
         authorization.set_sensitive(true);
-        Ok(Signed { authorization, date: HeaderValue::try_from(time)?, token: token.clone() })
+        let token = token.as_ref().map(|(header, _)| header.clone());
+        Ok(Signed { authorization, date: HeaderValue::try_from(time)?, token })
+    }
+}
+
+fn push_all(text: &mut String, parts: &[&str]) {
+    for part in parts {
+        text.push_str(part);
     }
 }
 

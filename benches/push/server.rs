@@ -1,0 +1,73 @@
+//! The stub in another process.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use super::stub::{Behaviour, Stub};
+
+pub struct Server {
+    child: Child,
+    output: std::cell::RefCell<BufReader<ChildStdout>>,
+    pub address: String,
+}
+
+impl Server {
+    pub fn start(behaviour: Behaviour) -> Self {
+        let Behaviour { latency, gone, throttled, stalled, seed, forgets, .. } = behaviour;
+        let numbers = [latency.as_millis() as f64, gone, throttled, stalled, seed as f64, f64::from(u8::from(forgets))];
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg("--stub")
+            .args(numbers.map(|number| number.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut address = String::new();
+        output.read_line(&mut address).unwrap();
+        Self { child, output: output.into(), address: address.trim().to_owned() }
+    }
+
+    /// How many connections the stub delivered to, and how many it found gone.
+    pub fn answered(&self) -> (usize, usize) {
+        writeln!(self.child.stdin.as_ref().unwrap()).unwrap();
+        let mut line = String::new();
+        self.output.borrow_mut().read_line(&mut line).unwrap();
+        let (delivered, gone) = line.trim().split_once(' ').unwrap();
+        (delivered.parse().unwrap(), gone.parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The stub, until its standard input ends; a line is answered with what [`Server::answered`] wants.
+pub async fn serve(arguments: &[String]) {
+    let number = |at: usize| arguments[at].parse::<f64>().unwrap();
+    let behaviour = Behaviour {
+        latency: Duration::from_secs_f64(number(0) / 1000.0),
+        gone: number(1),
+        throttled: number(2),
+        stalled: number(3),
+        seed: number(4) as u64,
+        forgets: number(5) > 0.0,
+        ..Behaviour::default()
+    };
+    let stub = Stub::start(behaviour, None).await;
+    println!("{}", stub.address);
+    let log = stub.log;
+    tokio::task::spawn_blocking(move || {
+        for _ in std::io::stdin().lines() {
+            let log = log.lock().unwrap();
+            let ended = |status| log.values().filter(|answers| answers.contains(&status)).count();
+            println!("{} {}", ended(200), ended(410));
+        }
+    })
+    .await
+    .unwrap();
+}
