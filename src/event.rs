@@ -25,7 +25,7 @@ pub use self::body::{Body, InvalidBody};
 pub use self::context::RequestContext;
 use self::context::identifier;
 pub use self::headers::{Headers, Query};
-pub use self::id::{ApiId, ConnectionId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
+pub use self::id::{ApiId, ConnectionId, CorrelationId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
 pub use self::invocation::Invocation;
 #[cfg(feature = "push")]
 pub(crate) use self::invocation::current_deadline;

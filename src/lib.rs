@@ -85,6 +85,8 @@ pub mod event;
 pub mod local;
 #[cfg(feature = "push")]
 pub mod push;
+#[cfg(feature = "reply")]
+pub mod reply;
 pub mod route;
 #[cfg(feature = "runtime")]
 mod runtime;

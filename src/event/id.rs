@@ -157,6 +157,11 @@ identifier! {
 }
 
 identifier! {
+    /// Says which answer belongs to which question: 1 to 128 visible ASCII characters, chosen by whoever asks.
+    CorrelationId, "correlation id", "1 to 128 visible ASCII characters", is_opaque
+}
+
+identifier! {
     /// Names one request to the gateway, as its access logs do: 1 to 128 visible ASCII characters.
     RequestId, "request id", "1 to 128 visible ASCII characters", is_opaque
 }

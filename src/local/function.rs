@@ -6,12 +6,13 @@ mod process;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use self::endpoint::Endpoint;
@@ -125,6 +126,39 @@ impl Function {
                 function.invoke(invocation, payload).await
             }
         })
+    }
+
+    /// Calls the function as Lambda would, with an event of any kind: for a worker behind a queue, which no gateway calls.
+    ///
+    /// It is given this time, and runs on when that is over.
+    ///
+    /// # Errors
+    ///
+    /// [`FunctionError`] when the function fails, or takes longer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lambda_websocket::local::Function;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), lambda_websocket::local::FunctionError> {
+    /// let echo = Function::new(|_, event| async { Ok(event) });
+    /// assert_eq!(echo.call(b"{}".to_vec(), Duration::from_secs(5)).await?, b"{}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn call(&self, event: Vec<u8>, time: Duration) -> Result<Vec<u8>, FunctionError> {
+        let now = SystemTime::now();
+        let request_id = format!("{:032x}", rand::random::<u128>());
+        let running = self.invoke(Invocation::new(request_id, now.checked_add(time).unwrap_or(now)), event);
+        let running = tokio::spawn(running);
+        match timeout(time, running).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(FunctionError::new("Panic", "the function panicked")),
+            Err(_) => Err(FunctionError::new("Sandbox.Timedout", "the function took too long")),
+        }
     }
 
     pub(super) fn invoke(&self, invocation: Invocation, payload: Vec<u8>) -> BoxFuture<Result<Vec<u8>, FunctionError>> {

@@ -43,6 +43,7 @@ fn modules_know_only_those_below_them() {
         ("authorizer", &["event", "runtime"]),
         ("route", &["event", "runtime"]),
         ("push", &["event"]),
+        ("reply", &["event", "push", "runtime"]),
         ("runtime", &["event"]),
         ("local", &["Pusher", "authorizer", "event", "push", "route"]),
     ]);

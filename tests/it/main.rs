@@ -35,6 +35,8 @@ mod logs;
 mod policy;
 #[cfg(feature = "push")]
 mod push;
+#[cfg(feature = "reply")]
+mod reply;
 mod route;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -48,3 +50,5 @@ mod stub;
 mod tls;
 #[cfg(any(feature = "sdk", feature = "direct"))]
 mod transport;
+#[cfg(feature = "worker")]
+mod worker;

@@ -1,0 +1,47 @@
+//! How does the result of a slow job get to the client that asked? By a function behind the queue, which pushes it there.
+//!
+//! It takes the jobs that [enqueue](enqueue.rs) puts into the queue. The client gets
+//! `{"correlationId":"…","progress":{"added":3,"of":6}}` now and then, and `{"correlationId":"…","result":21}` at last.
+//!
+//! Needs `REPLY_KEY` in its environment, what a function needs to push, and an event source mapping with
+//! `ReportBatchItemFailures`.
+
+use std::env;
+use std::error::Error;
+
+use lambda_websocket::Pusher;
+use lambda_websocket::reply::{Keys, Task, Worker};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Deserialize)]
+pub struct Sum {
+    pub numbers: Vec<u64>,
+}
+
+#[derive(Serialize)]
+struct Added {
+    added: usize,
+    of: usize,
+}
+
+/// The job: it tells how far it is after every hundred numbers.
+async fn sum(task: Task<Sum>) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    let numbers = &task.job.numbers;
+    let mut sum = 0_u64;
+    let mut added: usize = 0;
+    for hundred in numbers.chunks(100) {
+        sum = hundred.iter().try_fold(sum, |sum, number| sum.checked_add(*number)).ok_or("the sum is too large")?;
+        added = added.saturating_add(hundred.len());
+        task.progress(&Added { added, of: numbers.len() }).await?;
+    }
+    Ok(sum)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    tracing_subscriber::fmt().without_time().with_ansi(false).init();
+    let keys =
+        Keys::new("example", env::var("REPLY_KEY").map_err(|_| "set REPLY_KEY to a secret of 32 bytes or more")?)?;
+    let worker = Worker::new(Pusher::from_env().await?, keys, sum);
+    worker.on_undecodable(|message| tracing::error!(%message, "this is no job")).run().await
+}

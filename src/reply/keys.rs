@@ -1,0 +1,127 @@
+//! The secrets that seal addresses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+/// As long as the hash, below which a secret is the weakest part.
+const SHORTEST_SECRET: usize = 32;
+
+/// Secrets by their names: one seals, all of them open.
+///
+/// To change the secret: give every function that opens addresses the [new one too](Self::with_old); then let it seal; when
+/// the last address of the old one has expired, [retire](Self::with_retired) that.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::reply::Keys;
+///
+/// # let (secret, last_years) = ([7; 32], [6; 32]);
+/// let keys = Keys::new("2026", secret)?.with_old("2025", last_years)?.with_retired("2024");
+/// # Ok::<(), lambda_websocket::reply::WeakSecret>(())
+/// ```
+#[derive(Clone)]
+pub struct Keys {
+    current: String,
+    secrets: BTreeMap<String, Option<Hmac<Sha256>>>,
+}
+
+/// The secret cannot protect anything, or its name cannot be part of an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeakSecret {
+    /// It is too short.
+    #[error("the secret of the key {key_id:?} has {size} bytes: it needs at least 32, made at random")]
+    TooShort {
+        /// The key's name.
+        key_id: String,
+        /// How many bytes the secret has.
+        size: usize,
+    },
+    /// The key's name is not one.
+    #[error("{key_id:?} is not the name of a key: expected 1 to 32 letters, digits, `_` or `-`")]
+    KeyId {
+        /// The name.
+        key_id: String,
+    },
+}
+
+/// What is known about the name of a key.
+pub(super) enum Known<'a> {
+    Key(&'a Hmac<Sha256>),
+    Retired,
+    Unknown,
+}
+
+impl Keys {
+    /// Seals and opens with this secret.
+    ///
+    /// # Errors
+    ///
+    /// [`WeakSecret`].
+    pub fn new(key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, WeakSecret> {
+        let key_id = key_id.into();
+        Self { current: key_id.clone(), secrets: BTreeMap::new() }.with_old(key_id, secret)
+    }
+
+    /// Opens what this secret has sealed, too.
+    ///
+    /// # Errors
+    ///
+    /// [`WeakSecret`].
+    pub fn with_old(mut self, key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, WeakSecret> {
+        let (key_id, secret) = (key_id.into(), secret.as_ref());
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if key_id.is_empty() || key_id.len() > 32 || !key_id.bytes().all(is_name) {
+            return Err(WeakSecret::KeyId { key_id });
+        }
+        match Hmac::new_from_slice(secret) {
+            Ok(key) if secret.len() >= SHORTEST_SECRET => {
+                self.secrets.insert(key_id, Some(key));
+                Ok(self)
+            }
+            _ => Err(WeakSecret::TooShort { key_id, size: secret.len() }),
+        }
+    }
+
+    /// Refuses what this key has sealed, by its name.
+    #[must_use]
+    pub fn with_retired(mut self, key_id: impl Into<String>) -> Self {
+        let key_id = key_id.into();
+        if key_id != self.current {
+            self.secrets.insert(key_id, None);
+        }
+        self
+    }
+
+    pub(super) fn current(&self) -> &str {
+        &self.current
+    }
+
+    pub(super) fn find(&self, key_id: &str) -> Known<'_> {
+        match self.secrets.get(key_id) {
+            Some(Some(key)) => Known::Key(key),
+            Some(None) => Known::Retired,
+            None => Known::Unknown,
+        }
+    }
+
+    /// The current key's code for a text.
+    pub(super) fn code(&self, text: &str) -> Vec<u8> {
+        match self.find(&self.current) {
+            Known::Key(key) => key.clone().chain_update(text).finalize().into_bytes().to_vec(),
+            // The current key is always there.
+            Known::Retired | Known::Unknown => Vec::new(),
+        }
+    }
+}
+
+/// Shows names alone.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("current", &self.current).finish_non_exhaustive()
+    }
+}

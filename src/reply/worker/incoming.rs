@@ -1,0 +1,108 @@
+//! The events that bring jobs, and what they wrap them in.
+
+use aws_lambda_events::sns::SnsEvent;
+use aws_lambda_events::sqs::SqsEvent;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::Value;
+
+use super::NotDone;
+use crate::reply::{Job, SealedAddress};
+
+/// The attribute of a message that has the address, where the body is the job alone.
+const REPLY_TO: &str = "replyTo";
+
+/// An event as messages.
+pub(super) struct Incoming {
+    /// Whether its source takes single messages back.
+    pub(super) is_sqs: bool,
+    pub(super) messages: Vec<Delivered>,
+}
+
+/// One message.
+pub(super) struct Delivered {
+    pub(super) message_id: String,
+    /// The group of a FIFO queue.
+    pub(super) group: Option<String>,
+    reply_to: Option<String>,
+    body: String,
+}
+
+impl Incoming {
+    pub(super) fn read(event: Value) -> Result<Self, NotDone> {
+        let source = event.pointer("/Records/0").and_then(|record| {
+            let source = record.get("eventSource").or_else(|| record.get("EventSource"))?;
+            source.as_str().map(str::to_owned)
+        });
+        let unreadable = |source| NotDone::Event { source: Some(source) };
+        match source.as_deref() {
+            Some("aws:sqs") => {
+                let event: SqsEvent = serde_json::from_value(event).map_err(unreadable)?;
+                let messages = event.records.into_iter().map(|mut record| Delivered {
+                    message_id: record.message_id.unwrap_or_default(),
+                    group: record.attributes.remove("MessageGroupId"),
+                    reply_to: record.message_attributes.remove(REPLY_TO).and_then(|attribute| attribute.string_value),
+                    body: record.body.unwrap_or_default(),
+                });
+                Ok(Self { is_sqs: true, messages: messages.collect() })
+            }
+            Some("aws:sns") => {
+                let event: SnsEvent = serde_json::from_value(event).map_err(unreadable)?;
+                let messages = event.records.into_iter().map(|mut record| Delivered {
+                    message_id: record.sns.message_id,
+                    group: None,
+                    reply_to: record.sns.message_attributes.remove(REPLY_TO).map(|attribute| attribute.value),
+                    body: record.sns.message,
+                });
+                Ok(Self { is_sqs: false, messages: messages.collect() })
+            }
+            None if event.get("detail-type").is_some() => {
+                let message_id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+                // It is unwrapped as it is when it comes through SQS.
+                let message = Delivered { message_id, group: None, reply_to: None, body: event.to_string() };
+                Ok(Self { is_sqs: false, messages: vec![message] })
+            }
+            _ => Err(NotDone::Event { source: None }),
+        }
+    }
+}
+
+/// What SNS puts around a message that goes through SQS.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Notification {
+    message: String,
+    #[serde(default)]
+    message_attributes: std::collections::BTreeMap<String, Attribute>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attribute {
+    value: String,
+}
+
+impl Delivered {
+    /// The job, and where its result goes.
+    pub(super) fn job<T: DeserializeOwned>(self) -> Result<(SealedAddress, T), serde_json::Error> {
+        let Self { reply_to, body, .. } = self;
+        if let Some(reply_to) = reply_to {
+            return Ok((reply_to.into(), serde_json::from_str(&body)?));
+        }
+        // An object with these members is a wrapper, since a `Job` has neither.
+        let value: Value = serde_json::from_str(&body)?;
+        if value.get("Type").and_then(Value::as_str) == Some("Notification") {
+            let Notification { message, mut message_attributes } = serde_json::from_value(value)?;
+            let reply_to = message_attributes.remove(REPLY_TO).map(|attribute| attribute.value);
+            return Self { message_id: String::new(), group: None, reply_to, body: message }.job();
+        }
+        let value = match value {
+            Value::Object(mut members) if members.contains_key("detail-type") => {
+                members.remove("detail").ok_or_else(|| serde_json::Error::custom("the event has no `detail`"))?
+            }
+            other => other,
+        };
+        let Job { reply_to, job } = serde_json::from_value(value)?;
+        Ok((reply_to, job))
+    }
+}
