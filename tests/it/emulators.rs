@@ -14,7 +14,7 @@ use crate::local::{KEY, example};
 const FUNCTIONS: [&str; 4] = ["authorizer", "on_connect", "on_disconnect", "push_to_websocket"];
 
 /// A program that ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -26,11 +26,11 @@ impl Drop for Running {
     }
 }
 
-fn tool(variable: &str) -> String {
+pub fn tool(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/peers/emulators"))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -48,7 +48,7 @@ fn with_environment(command: &mut Command, gateway: &Builder) {
         .stdin(Stdio::null());
 }
 
-async fn until_it_listens(port: u16) {
+pub async fn until_it_listens(port: u16) {
     for _ in 0..600 {
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             return;

@@ -35,6 +35,8 @@ mod logs;
 mod policy;
 #[cfg(feature = "push")]
 mod push;
+#[cfg(all(feature = "local", feature = "sdk", feature = "worker"))]
+mod queue;
 #[cfg(feature = "reply")]
 mod reply;
 mod route;

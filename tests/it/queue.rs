@@ -1,0 +1,224 @@
+//! From the queue back to exactly that client, with an SQS that is not ours and the examples as processes.
+//! `tests/peers/emulators` installs moto and runs this.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_sdk_sqs::Client as Sqs;
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_http_client::tls;
+use lambda_websocket::local::{Client, ClientError, Fault, Function, Gateway, Process, When};
+use serde_json::{Value, json};
+
+use crate::emulators::{Running, free_port, tool, until_it_listens};
+use crate::function::built;
+
+const REPLY_KEY: &str = "a key for tests, which has 32 bytes at least";
+const CLIENTS: usize = 50;
+const QUESTIONS: u64 = 20;
+/// Of the clients, those that leave before they are answered.
+const LEAVE: usize = 10;
+
+fn sqs(endpoint: &str) -> Sqs {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("any", "any", None, None, "test"))
+        .endpoint_url(endpoint);
+    Sqs::from_conf(config.build())
+}
+
+/// What Lambda's event source mapping does: takes a batch, calls the function, and deletes what has not failed.
+async fn poll(sqs: &Sqs, queue: &str, worker: &Function, deliveries: &AtomicUsize) {
+    let Ok(taken) = sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(1).send().await
+    else {
+        return;
+    };
+    let messages = taken.messages();
+    if messages.is_empty() {
+        return;
+    }
+    let count = deliveries.fetch_add(messages.len(), Ordering::SeqCst);
+    let records: Vec<Value> = messages
+        .iter()
+        .map(|message| {
+            json!({"messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(),
+                "attributes": {}, "messageAttributes": {}, "eventSource": "aws:sqs", "awsRegion": "us-east-1",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:jobs"})
+        })
+        .collect();
+    let event = json!({"Records": records}).to_string().into_bytes();
+    // A worker that dies, or has no time, gives everything back.
+    let Ok(answer) = worker.call(event, Duration::from_secs(20)).await else { return };
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let failed: Vec<&str> = answer["batchItemFailures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|failure| failure["itemIdentifier"].as_str().unwrap())
+        .collect();
+    for (index, message) in messages.iter().enumerate() {
+        // Every so often a message is delivered a second time, though it is done.
+        let comes_twice = (count + index) % 17 == 0;
+        if !comes_twice && !failed.contains(&message.message_id().unwrap()) {
+            let handle = message.receipt_handle().unwrap();
+            let _ = sqs.delete_message().queue_url(queue).receipt_handle(handle).send().await;
+        }
+    }
+}
+
+/// What one client has got.
+#[derive(Default)]
+struct Got {
+    /// By the correlation id that the acknowledgement gave.
+    results: BTreeMap<String, Vec<u64>>,
+    progress: usize,
+    expected: BTreeMap<String, u64>,
+}
+
+/// Asks, and takes in what comes meanwhile, until each question is acknowledged.
+async fn ask(client: &mut Client, number: u64) -> Result<Got, ClientError> {
+    let mut got = Got::default();
+    for question in 0..QUESTIONS {
+        let sum = number * 1000 + question;
+        client.send_json(&json!({"action": "sum", "numbers": [sum, 1, 2]})).await?;
+        loop {
+            let frame = client.next_json().await?;
+            if !take(&mut got, &frame) {
+                got.expected.insert(frame["correlationId"].as_str().unwrap().to_owned(), sum + 3);
+                break;
+            }
+        }
+    }
+    Ok(got)
+}
+
+/// Takes a progress or a result; `false` when the frame is neither.
+fn take(got: &mut Got, frame: &Value) -> bool {
+    let id = frame["correlationId"].as_str().unwrap_or_else(|| panic!("{frame}")).to_owned();
+    if let Some(result) = frame.get("result") {
+        got.results.entry(id).or_default().push(result.as_u64().unwrap());
+        return true;
+    }
+    if frame.get("progress").is_some() {
+        got.progress += 1;
+        return true;
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: run tests/peers/emulators"]
+async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
+    let port = free_port();
+    let mut moto = Command::new(tool("MOTO_SERVER"));
+    moto.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let _moto = Running(moto.spawn().unwrap());
+    until_it_listens(port).await;
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let sqs = sqs(&endpoint);
+    let queue = sqs.create_queue().queue_name("jobs").attributes("VisibilityTimeout".into(), "3").send().await.unwrap();
+    let queue = queue.queue_url().unwrap().to_owned();
+
+    let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
+    let environment = |process: Process| {
+        process
+            .env("AWS_ENDPOINT_URL_SQS", &endpoint)
+            .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", gateway.endpoint().unwrap().to_string())
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "any")
+            .env("AWS_SECRET_ACCESS_KEY", "any")
+            .env("QUEUE_URL", &queue)
+            .env("REPLY_KEY", REPLY_KEY)
+    };
+    let enqueue = Function::process(environment(Process::new("enqueue", built("enqueue")).instances(2)));
+    let worker = environment(Process::new("worker", built("worker")).instances(2));
+    let gateway = gateway.function(["sum"], enqueue).two_way("sum").seed(5).start().await.unwrap();
+
+    // Workers, and somebody who kills them: each is a pool of processes that ends with its last call.
+    let (is_over, deliveries, kills) =
+        (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicUsize::new(0)));
+    let pollers: Vec<_> = (0..2)
+        .map(|number| {
+            let (sqs, queue, worker) = (sqs.clone(), queue.clone(), worker.clone());
+            let (is_over, deliveries, kills) =
+                (Arc::clone(&is_over), Arc::<AtomicUsize>::clone(&deliveries), Arc::clone(&kills));
+            tokio::spawn(async move {
+                let mut function = Function::process(worker.clone());
+                let mut batches = 0;
+                while !is_over.load(Ordering::SeqCst) {
+                    batches += 1;
+                    if batches % 13 == 7 + number && kills.load(Ordering::SeqCst) < 6 {
+                        // Half-way through a batch its process goes.
+                        let dying = function.clone();
+                        let half =
+                            tokio::time::timeout(Duration::from_millis(15), poll(&sqs, &queue, &dying, &deliveries));
+                        let _ = half.await;
+                        kills.fetch_add(1, Ordering::SeqCst);
+                        function = Function::process(worker.clone());
+                        continue;
+                    }
+                    poll(&sqs, &queue, &function, &deliveries).await;
+                }
+            })
+        })
+        .collect();
+
+    let gateway = Arc::new(gateway);
+    gateway.inject(Fault::PostThrottled, When::Sometimes(0.02));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move {
+                let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(60));
+                let mut got = ask(&mut client, number as u64).await.unwrap();
+                if number < LEAVE {
+                    drop(client);
+                    return None;
+                }
+                let start = Instant::now();
+                while got.results.len() < got.expected.len() && start.elapsed() < Duration::from_secs(120) {
+                    let frame = client.next_json().await.unwrap();
+                    assert!(take(&mut got, &frame), "{frame}");
+                }
+                // What would come twice would come soon.
+                let mut client = client.with_patience(Duration::from_secs(8));
+                while let Ok(frame) = client.next_json().await {
+                    assert!(take(&mut got, &frame), "{frame}");
+                }
+                Some(got)
+            })
+        })
+        .collect();
+    let (mut answered, mut twice, mut progress) = (0, 0, 0);
+    for client in clients {
+        let Some(got) = client.await.unwrap() else { continue };
+        for (id, expected) in &got.expected {
+            let results = got.results.get(id).unwrap_or_else(|| panic!("{id} is lost"));
+            assert!(results.iter().all(|result| result == expected), "{id}: {results:?} instead of {expected}");
+            answered += 1;
+            twice += results.len() - 1;
+        }
+        assert_eq!(got.results.len(), got.expected.len(), "a result that was another's");
+        progress += got.progress;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for poller in pollers {
+        poller.await.unwrap();
+    }
+    let (deliveries, kills) = (deliveries.load(Ordering::SeqCst), kills.load(Ordering::SeqCst));
+    println!(
+        "{answered} answered, {twice} of them twice, {progress} progresses, {deliveries} deliveries, {kills} workers killed"
+    );
+    assert_eq!(answered, (CLIENTS - LEAVE) * QUESTIONS as usize);
+    assert!(kills >= 3 && deliveries > CLIENTS * QUESTIONS as usize);
+    let left = sqs.receive_message().queue_url(&queue).wait_time_seconds(5).send().await.unwrap();
+    println!("{} messages left in the queue", left.messages().len());
+}
