@@ -4,13 +4,14 @@
 //! `{"correlationId":"…","progress":{"added":3,"of":6}}` now and then, and `{"correlationId":"…","result":21}` at last.
 //!
 //! Needs `REPLY_KEY` in its environment, what a function needs to push, and an event source mapping with
-//! `ReportBatchItemFailures`.
+//! `ReportBatchItemFailures`. With `ANSWERS_TABLE` it answers each question once, though queues may deliver it several times.
 
 use std::env;
 use std::error::Error;
+use std::time::Duration;
 
 use lambda_websocket::Pusher;
-use lambda_websocket::reply::{Keys, Task, Worker};
+use lambda_websocket::reply::{DynamoDb, Keys, Task, Worker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize)]
@@ -42,6 +43,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
     let keys =
         Keys::new("example", env::var("REPLY_KEY").map_err(|_| "set REPLY_KEY to a secret of 32 bytes or more")?)?;
-    let worker = Worker::new(Pusher::from_env().await?, keys, sum);
+    let mut worker = Worker::new(Pusher::from_env().await?, keys, sum);
+    if let Ok(table) = env::var("ANSWERS_TABLE") {
+        // As long as the function may run.
+        let lease = env::var("ANSWERS_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+        worker = worker.once(DynamoDb::new(table).await.with_lease(Duration::from_secs(lease)));
+    }
     worker.on_undecodable(|message| tracing::error!(%message, "this is no job")).run().await
 }

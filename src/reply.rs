@@ -36,6 +36,8 @@ use std::time::{Duration, SystemTime};
 pub use self::job::{Acknowledged, Job};
 pub use self::keys::{Keys, WeakSecret};
 pub use self::sealed::{InvalidAddress, SealedAddress};
+#[cfg(feature = "dynamodb")]
+pub use self::worker::DynamoDb;
 #[cfg(feature = "worker")]
 pub use self::worker::{Claim, InMemory, NotDone, Once, Task, Unanswered, Undecodable, Worker};
 use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext};

@@ -4,10 +4,12 @@ mod endpoint;
 mod process;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt as _;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -130,7 +132,7 @@ impl Function {
 
     /// Calls the function as Lambda would, with an event of any kind: for a worker behind a queue, which no gateway calls.
     ///
-    /// It is given this time, and runs on when that is over.
+    /// It is given this time, and ended when that is over or when the call is dropped: a [process](Self::process) is killed.
     ///
     /// # Errors
     ///
@@ -153,8 +155,7 @@ impl Function {
         let now = SystemTime::now();
         let request_id = format!("{:032x}", rand::random::<u128>());
         let running = self.invoke(Invocation::new(request_id, now.checked_add(time).unwrap_or(now)), event);
-        let running = tokio::spawn(running);
-        match timeout(time, running).await {
+        match timeout(time, AssertUnwindSafe(running).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(FunctionError::new("Panic", "the function panicked")),
             Err(_) => Err(FunctionError::new("Sandbox.Timedout", "the function took too long")),

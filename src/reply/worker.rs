@@ -1,5 +1,7 @@
 //! A Lambda function that takes jobs from a queue and answers those who asked.
 
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod incoming;
 mod once;
 mod task;
@@ -23,6 +25,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tower_service::Service;
 
+#[cfg(feature = "dynamodb")]
+pub use self::dynamodb::DynamoDb;
 use self::incoming::{Delivered, Incoming};
 pub use self::once::{Claim, InMemory, Once};
 pub use self::task::Task;

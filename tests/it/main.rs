@@ -35,7 +35,7 @@ mod logs;
 mod policy;
 #[cfg(feature = "push")]
 mod push;
-#[cfg(all(feature = "local", feature = "sdk", feature = "worker"))]
+#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb"))]
 mod queue;
 #[cfg(feature = "reply")]
 mod reply;
