@@ -3,6 +3,7 @@
 //! - **Routes**: implement [`Route`] for each message of your protocol; a [`Router`] dispatches to it with a typed body.
 //! - **Authorizers**: return an IAM policy and a context that is checked to be flat; see [`authorizer`].
 //! - **Pushes**: send to one connection or to a hundred thousand, from anywhere that knows their ids; see [`push`].
+//! - **Answers from a queue**: slow work is done elsewhere, and its result reaches exactly the client that asked; see [`reply`].
 //! - **A local gateway**: run the same functions in a test or on a laptop; see [`local`].
 //!
 //! It is not a WebSocket server, not a framework for HTTP or REST APIs, and it deploys nothing.
@@ -49,6 +50,7 @@
 //! | [`route`] | which code answers which event, and with what |
 //! | [`authorizer`] | who may connect, and what the routes learn about them |
 //! | [`push`] | sending to connections, closing them, asking about them |
+//! | [`reply`] | answering later, from a queue back to exactly the client that asked |
 //! | [`local`] | the gateway for tests and laptops |
 //!
 //! # Features
@@ -59,6 +61,9 @@
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
+//! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
+//! | `dynamodb` | | [`reply::DynamoDb`] | `worker`, the AWS SDK's client of DynamoDB |
 //! | `local` | | [`local::Gateway`] | hyper, tokio-tungstenite |
 //! | `aws_lambda_events` | | conversions from and to the types of that crate | `aws_lambda_events` |
 //!
@@ -77,7 +82,10 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Links to what a feature adds can only be followed where the feature is on.
-#![cfg_attr(not(all(feature = "local", feature = "sdk", feature = "runtime")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 pub mod authorizer;
 pub mod event;
@@ -99,6 +107,6 @@ pub use self::route::service::run;
 pub use self::route::{Json, Response, Result, Route, Router};
 
 /// The README's programs, compiled.
-#[cfg(all(doctest, feature = "local", feature = "sdk"))]
+#[cfg(all(doctest, feature = "local", feature = "sdk", feature = "worker"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
