@@ -6,7 +6,7 @@ mod incoming;
 mod once;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
@@ -37,6 +38,8 @@ use crate::runtime::{check_environment, invocation};
 
 /// What is left of the invocation to say which jobs are not done.
 const MARGIN: Duration = Duration::from_millis(500);
+/// What of it may go into giving up the claims of jobs that are not finished.
+const RELEASE: Duration = Duration::from_millis(250);
 const CONCURRENCY: usize = 10;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -110,17 +113,17 @@ pub struct Unanswered<R> {
     pub result: R,
 }
 
-/// A message that is no job for this worker.
+/// A message that is no job for this worker. It quotes nothing of the message, so it may be logged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Undecodable {
     /// It is not the JSON of the job.
-    #[error("the message {message_id} is not a job")]
+    #[error("the message {message_id} is not a job: expected {expected}")]
     NotAJob {
         /// The message.
         message_id: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// What was expected.
+        expected: &'static str,
     },
     /// Its address is not to be used.
     #[error("the message {message_id} says nowhere to answer to")]
@@ -138,10 +141,7 @@ pub enum Undecodable {
 pub enum NotDone {
     /// The event comes from neither SQS nor SNS nor EventBridge.
     #[error("the event is of another kind: expected one of SQS, SNS or EventBridge")]
-    Event {
-        /// What is wrong with it, where it was one of them.
-        source: Option<serde_json::Error>,
-    },
+    Event,
     /// A job is not done, and its source does not know partial failures.
     #[error("a job is not done: {reason}")]
     Job {
@@ -149,6 +149,9 @@ pub enum NotDone {
         reason: String,
     },
 }
+
+/// The questions that jobs under way have claimed.
+type Claims = Mutex<BTreeSet<CorrelationId>>;
 
 /// What became of one message.
 enum Outcome {
@@ -246,9 +249,10 @@ where
         let open = messages.iter().enumerate().map(|(index, message)| (index, (message.message_id.clone(), late())));
         let open: Mutex<BTreeMap<usize, (String, String)>> = Mutex::new(open.collect());
         let lock = || open.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = Claims::default();
         let work = stream::iter(in_groups(messages)).for_each_concurrent(self.shared.concurrency, |group| async {
             for (index, message) in group {
-                match self.shared.work_on(message).await {
+                match self.shared.work_on(message, &claims).await {
                     Outcome::Done => drop(lock().remove(&index)),
                     // What follows in the group waits for it.
                     Outcome::Again(reason) => {
@@ -262,7 +266,10 @@ where
             }
         });
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN);
-        let _ = timeout(left, within_deadline(deadline, work)).await;
+        if timeout(left, within_deadline(deadline, work)).await.is_err() {
+            // Others need not wait until the claims end by themselves.
+            let _ = timeout(RELEASE, self.shared.release(claims)).await;
+        }
         let open = std::mem::take(&mut *lock());
         match open.into_values().collect::<Vec<_>>() {
             open if is_sqs => {
@@ -302,11 +309,15 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
     R: Serialize + Send + Sync + 'static,
 {
-    async fn work_on(&self, message: Delivered) -> Outcome {
+    async fn work_on(&self, message: Delivered, claims: &Claims) -> Outcome {
         let message_id = message.message_id.clone();
         let (sealed, job) = match message.job::<T>() {
             Ok(job) => job,
-            Err(source) => return self.refuse(Undecodable::NotAJob { message_id, source }),
+            Err(error) => {
+                // The error itself quotes what it found.
+                let expected = if error.is_data() { "what the worker takes, with its address" } else { "JSON" };
+                return self.refuse(Undecodable::NotAJob { message_id, expected });
+            }
         };
         let now = SystemTime::now();
         let opened = match &self.keys {
@@ -318,7 +329,7 @@ where
             Err(source) => return self.refuse(Undecodable::Address { message_id, source }),
         };
         // A panic of a hook or of the guard is the job's, too.
-        let work = AssertUnwindSafe(self.answer(address, job)).catch_unwind().await;
+        let work = AssertUnwindSafe(self.answer(address, job, claims)).catch_unwind().await;
         work.unwrap_or_else(|_| Outcome::Again("the job panicked".to_owned()))
     }
 
@@ -333,7 +344,7 @@ where
         }
     }
 
-    async fn answer(&self, address: Arc<ReplyAddress>, job: T) -> Outcome {
+    async fn answer(&self, address: Arc<ReplyAddress>, job: T, claims: &Claims) -> Outcome {
         let id = address.correlation_id();
         let claim = match &self.once {
             None => Ok(Claim::First),
@@ -345,6 +356,8 @@ where
             Ok(Claim::Elsewhere) => return Outcome::Again("another worker is at it".to_owned()),
             Err(error) => return Outcome::Again(chain(&*error)),
         }
+        let lock = || claims.lock().unwrap_or_else(PoisonError::into_inner);
+        lock().insert(id.clone());
         let outcome = AssertUnwindSafe(self.run_and_push(&address, job)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| Outcome::Again("the job panicked".to_owned()));
         if let Some(once) = &self.once {
@@ -357,7 +370,17 @@ where
                 tracing::warn!(correlation_id = %id, error = %chain(&*error), "the outcome could not be noted");
             }
         }
+        lock().remove(id);
         outcome
+    }
+
+    async fn release(&self, claims: Claims) {
+        let Some(once) = &self.once else { return };
+        let claims = claims.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let releases = claims.iter().map(|id| once.release(id));
+        for error in join_all(releases).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(error = %chain(&*error), "a claim could not be given up");
+        }
     }
 
     async fn run_and_push(&self, address: &Arc<ReplyAddress>, job: T) -> Outcome {

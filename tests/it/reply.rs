@@ -133,6 +133,8 @@ fn addresses() -> impl Strategy<Value = ReplyAddress> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_sealed_is_opened(address in addresses(), secret in any::<[u8; 40]>()) {
         let keys = Keys::new("k", secret).unwrap();

@@ -79,6 +79,10 @@ fn worker(recorder: &Recorder) -> (Worker<String, String>, Arc<Mutex<Vec<String>
     (worker, begun)
 }
 
+fn worker_with_guard(recorder: &Recorder, once: InMemory) -> Worker<String, String> {
+    worker(recorder).0.once(once)
+}
+
 /// The messages that come again.
 async fn again(worker: &Worker<String, String>, event: Value, deadline: SystemTime) -> Vec<String> {
     let response = worker.handle(event, deadline).await.unwrap().unwrap();
@@ -172,7 +176,7 @@ async fn a_result_without_a_client_goes_to_the_hook() {
     assert_eq!(
         unreadable,
         [
-            "the message m1 is not a job",
+            "the message m1 is not a job: expected what the worker takes, with its address",
             "the message m2 says nowhere to answer to",
             "the message m3 says nowhere to answer to"
         ]
@@ -211,6 +215,15 @@ async fn a_question_is_answered_once_though_it_comes_twice() {
         assert!(again(&worker, event(), soon()).await.is_empty());
     }
     assert_eq!((runs.load(Ordering::SeqCst), recorder.pushes().len()), (2, 1));
+
+    // Whose time was up gives its claim up.
+    let stalled = worker_with_guard(&recorder, once.clone());
+    let deadline = SystemTime::now() + Duration::from_secs(2);
+    let mut event = sqs(&[("", "ok"), ("", "stall")], false);
+    event["Records"].as_array_mut().unwrap().remove(0);
+    assert_eq!(again(&stalled, event, deadline).await, ["m1"]);
+    let id = CorrelationId::new("q1").unwrap();
+    assert_eq!(once.claim(&id).await.unwrap(), Claim::First);
 
     // Who died with a claim does not keep it.
     let id = CorrelationId::new("q9").unwrap();
@@ -310,4 +323,22 @@ async fn without_signatures_any_address_is_taken() {
     let worker = worker(&recorder).0.without_signatures();
     assert!(again(&worker, sqs(&[("", "forged"), ("", "ok")], false), soon()).await.is_empty());
     assert_eq!(recorder.pushes().len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_quoted() {
+    let (worker, _) = worker(&Recorder::new());
+    let shown = Arc::new(Mutex::new(String::new()));
+    let show = Arc::clone(&shown);
+    let worker = worker.on_undecodable(move |undecodable| {
+        show.lock().unwrap().push_str(&format!("{undecodable} {undecodable:?}"));
+    });
+    for text in ["s3cret", r#"{"replyTo":"s3cret","job":"s3cret"}"#, r#"{"replyTo":7,"job":["s3cret"]}"#, r#""s3cret""#]
+    {
+        let mut event = sqs(&[("", "ok")], false);
+        event["Records"][0]["body"] = json!(text);
+        assert_eq!(again(&worker, event, soon()).await, ["m0"]);
+    }
+    let shown = shown.lock().unwrap();
+    assert!(shown.contains("expected JSON") && !shown.contains("s3cret"), "{shown}");
 }

@@ -34,7 +34,7 @@ impl Incoming {
             let source = record.get("eventSource").or_else(|| record.get("EventSource"))?;
             source.as_str().map(str::to_owned)
         });
-        let unreadable = |source| NotDone::Event { source: Some(source) };
+        let unreadable = |_| NotDone::Event;
         match source.as_deref() {
             Some("aws:sqs") => {
                 let event: SqsEvent = serde_json::from_value(event).map_err(unreadable)?;
@@ -62,7 +62,7 @@ impl Incoming {
                 let message = Delivered { message_id, group: None, reply_to: None, body: event.to_string() };
                 Ok(Self { is_sqs: false, messages: vec![message] })
             }
-            _ => Err(NotDone::Event { source: None }),
+            _ => Err(NotDone::Event),
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::event::CorrelationId;
 
 /// Remembers which questions have been answered, since queues deliver a message at least once.
 ///
-/// A claim ends by itself after a while, so that the question of a worker that died is not lost. If it died after it had
+/// A claim ends by itself after a while, so that the question of a worker that died is not lost. That lease is to be as long as
+/// the function may run: until it ends a message that comes again is put off, which counts as an attempt of the queue. If it died after it had
 /// pushed the answer and before it could [say so](Self::answered), the client gets the answer once more: of losing an answer and
 /// repeating it, this chooses to repeat it.
 #[async_trait]
