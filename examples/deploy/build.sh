@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds the example functions for AWS, small: build.sh [arm64|x86-64]. The archives lie in target/lambda.
+# Needs `cargo lambda` (https://www.cargo-lambda.info), which also knows how to build for the other architecture.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+architecture=${1:-arm64}
+case $architecture in
+    arm64 | x86-64) ;;
+    *)
+        echo "build.sh: $architecture is no architecture of Lambda: expected arm64 or x86-64" >&2
+        exit 2
+        ;;
+esac
+
+# A function is loaded at every cold start: small counts. Unwinding stays, since a panic must be reported to Lambda.
+export CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_STRIP=true
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=s
+
+mkdir -p target/lambda
+for function in authorizer on_connect on_disconnect; do
+    cargo lambda build --release "--$architecture" --output-format zip --no-default-features --features runtime --example "$function"
+done
+cargo lambda build --release "--$architecture" --output-format zip --example push_to_websocket
+cargo lambda build --release "--$architecture" --output-format zip --features dynamodb --example enqueue --example worker
+for function in authorizer on_connect on_disconnect push_to_websocket enqueue worker; do
+    cp "target/lambda/$function/bootstrap.zip" "target/lambda/$function.zip"
+done
+ls -l target/lambda/*.zip

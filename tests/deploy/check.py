@@ -1,0 +1,158 @@
+"""Compares the templates with each other and with the examples' code: check.py TEMPLATES EXAMPLES.
+
+Both templates are brought into one form: which function answers which route and how, who may call a function, and what a
+function may do. SAM's is the one that AWS's own translator makes of it.
+"""
+
+import json
+import os
+import re
+import sys
+
+os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+
+from cfnlint.decode import cfn_yaml
+from samtranslator.translator.transform import transform
+
+templates, examples = sys.argv[1:]
+failures = checks = 0
+
+
+def check(what, found, expected):
+    global checks, failures
+    if found == expected:
+        checks += 1
+        print(f"ok  {what}")
+    else:
+        failures += 1
+        print(f"FAILED  {what}:\n    found    {found}\n    expected {expected}")
+
+
+def plain(node):
+    """The template without the marks that cfn-lint adds to it."""
+    return json.loads(json.dumps(node, default=str))
+
+
+def load(name):
+    return plain(cfn_yaml.load(os.path.join(templates, name)))
+
+
+def from_sam(template):
+    class NoManagedPolicies:
+        def load(self):
+            return {}
+
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            # `sam package` uploads the archive.
+            resource["Properties"]["CodeUri"] = "s3://code/" + os.path.basename(resource["Properties"]["CodeUri"])
+    return plain(transform(template, {"StageName": "dev"}, NoManagedPolicies()))
+
+
+def of_type(resources, kind):
+    return {name: it.get("Properties", {}) for name, it in resources.items() if it["Type"] == f"AWS::{kind}"}
+
+
+def functions_in(node, functions):
+    """The functions that a part of a template names."""
+    return sorted(name for name in functions if re.search(rf'\b{name}\b', json.dumps(node)))
+
+
+def text_of(node):
+    """An ARN as it reads, with the two ways of naming API and stage made one."""
+    while isinstance(node, dict):
+        node = next(iter(node.values()))
+    text = node[0] if isinstance(node, list) else node
+    for name in ("${Api.ApiId}", "${ApiId}", "${__ApiId__}"):
+        text = text.replace(name, "${Api}")
+    return text.replace("${__StageName__}", "${StageName}")
+
+
+def normal(template):
+    resources = template["Resources"]
+    functions = of_type(resources, "Lambda::Function")
+    integrations = of_type(resources, "ApiGatewayV2::Integration")
+    authorizers = of_type(resources, "ApiGatewayV2::Authorizer")
+    two_way = [json.dumps(it["RouteId"]) for it in of_type(resources, "ApiGatewayV2::RouteResponse").values()]
+    routes = {}
+    for name, route in of_type(resources, "ApiGatewayV2::Route").items():
+        [integration] = [it for id, it in integrations.items() if re.search(rf'\b{id}\b', json.dumps(route["Target"]))]
+        assert integration["IntegrationType"] == "AWS_PROXY", name
+        authorizer = None
+        if route.get("AuthorizationType") == "CUSTOM":
+            [authorizer] = [it for id, it in authorizers.items() if id in json.dumps(route["AuthorizerId"])]
+            authorizer = {
+                "type": authorizer["AuthorizerType"],
+                "sources": authorizer["IdentitySource"],
+                "functions": functions_in(authorizer["AuthorizerUri"], functions),
+            }
+        routes[route["RouteKey"]] = {
+            "functions": functions_in(integration["IntegrationUri"], functions),
+            "authorizer": authorizer,
+            "two_way": json.dumps({"Ref": name}) in two_way,
+        }
+    permissions = set()
+    for permission in of_type(resources, "Lambda::Permission").values():
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        source = text_of(permission["SourceArn"]).split("${Api}/", 1)[1]
+        # An authorizer is named by its resource, which is another one in each template.
+        source = re.sub(r"authorizers/.*", "authorizers/*", source)
+        permissions.update((function, source) for function in functions_in(permission["FunctionName"], functions))
+    pushing = set()
+    for policy in of_type(resources, "IAM::RolePolicy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            pushing.add((statement["Effect"], statement["Action"], text_of(statement["Resource"])))
+    for role in of_type(resources, "IAM::Role").values():
+        for policy in role.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if "execute-api" in json.dumps(statement):
+                    pushing.add((statement["Effect"], statement["Action"], text_of(statement["Resource"])))
+    environments = {
+        name: sorted(function.get("Environment", {}).get("Variables", {})) for name, function in functions.items()
+    }
+    apis = of_type(resources, "ApiGatewayV2::Api")
+    return {
+        "selection": [api["RouteSelectionExpression"] for api in apis.values()],
+        "routes": routes,
+        "permissions": permissions,
+        "pushing": pushing,
+        "environments": environments,
+    }
+
+
+def keys_in_code(names):
+    """The route keys of these examples, as their `Route`s say."""
+    found = []
+    for name in names:
+        with open(os.path.join(examples, f"{name}.rs"), encoding="utf-8") as source:
+            found += re.findall(r"const KEY: &'static str = \"([^\"]+)\";", source.read())
+    return sorted(found)
+
+
+plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))
+for part in ("selection", "routes", "permissions", "pushing", "environments"):
+    check(f"template.yaml and sam.yaml have the same {part}", sam[part], plain_one[part])
+keys = keys_in_code(["on_connect", "on_disconnect", "push_to_websocket"])
+check("template.yaml has the routes of the code", sorted(plain_one["routes"]), keys)
+check("sam.yaml has the routes of the code", sorted(sam["routes"]), keys)
+check("queue.yaml has the routes of the code", sorted(queue["routes"]), keys_in_code(["enqueue"]))
+check("queue.yaml: the route that acknowledges is two-way", queue["routes"]["sum"]["two_way"], True)
+check("template.yaml and queue.yaml allow the same pushes", queue["pushing"], plain_one["pushing"])
+
+for name, template in (("template.yaml", plain_one), ("queue.yaml", queue)):
+    called = {(function, f"${{StageName}}/{key}") for key, route in template["routes"].items() for function in route["functions"]}
+    asked = {(f, "authorizers/*") for route in template["routes"].values() if route["authorizer"] for f in route["authorizer"]["functions"]}
+    check(f"{name}: each route and authorizer may be called, and nothing else", template["permissions"], called | asked)
+deployed = load("template.yaml")["Resources"]
+routes = sorted(name for name, it in deployed.items() if it["Type"] == "AWS::ApiGatewayV2::Route")
+check("template.yaml: the deployment waits for every route", sorted(deployed["Deployment"]["DependsOn"]), routes)
+allowed = [(effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in plain_one["pushing"]]
+check("a push is all that is allowed on connections", allowed, [("Allow", "execute-api:ManageConnections", ["POST", "@connections", "*"])])
+read = {name: set(re.findall(r'env::var\("([A-Z_]+)"\)', open(os.path.join(examples, f"{name}.rs"), encoding="utf-8").read()))
+        for name in ("authorizer", "enqueue", "worker")}
+check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]), read["authorizer"])
+check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
+check("the worker finds what it reads", set(queue["environments"]["WorkerFunction"]),
+      read["worker"] - {"ANSWERS_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
+print(f"{checks} passed, {failures} failed")
+sys.exit(1 if failures else 0)
