@@ -27,7 +27,9 @@ impl<T> Job<T> {
 
 /// Tells the client that its question has been taken, and how it will know the answer: `{"correlationId": "…"}`.
 ///
-/// As the reply of a two-way route it is `Json<Acknowledged>`; on a one-way route it is pushed.
+/// As the reply of a two-way route it is `Json<Acknowledged>`; on a one-way route it is pushed. The answer of a quick worker may
+/// overtake it, so a client either keeps answers that it does not know yet, or numbers its questions itself, with
+/// [`ReplyAddress::with_correlation_id`].
 ///
 /// # Examples
 ///

@@ -99,7 +99,7 @@ def normal(template):
         source = re.sub(r"authorizers/.*", "authorizers/*", source)
         permissions.update((function, source) for function in functions_in(permission["FunctionName"], functions))
     pushing = set()
-    for policy in of_type(resources, "IAM::RolePolicy").values():
+    for policy in of_type(resources, "IAM::Policy").values():
         for statement in policy["PolicyDocument"]["Statement"]:
             pushing.add((statement["Effect"], statement["Action"], text_of(statement["Resource"])))
     for role in of_type(resources, "IAM::Role").values():
