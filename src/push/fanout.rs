@@ -3,7 +3,7 @@
 mod pace;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use crate::event::ConnectionId;
 /// So many connections are seen to before other tasks have their turn.
 const SHIFT: usize = 256;
 
-type Recipient = (ConnectionId, Result<Arc<Payload>, PushError>);
+type Content = Result<Arc<Payload>, PushError>;
+type Recipient = (ConnectionId, Content);
 type Push = Pin<Box<dyn Future<Output = (ConnectionId, Result<(), PushError>)> + Send>>;
 
 impl Pusher {
@@ -112,8 +113,11 @@ impl Pusher {
 pub struct Broadcast<'a> {
     pusher: Pusher,
     source: Pin<Box<dyn Stream<Item = Recipient> + Send + 'a>>,
-    /// A connection that has to wait until an earlier payload for it is through.
-    held: Option<Recipient>,
+    /// Payloads that wait until an earlier one for their connection is through; at most as many as may be under way.
+    held: HashMap<ConnectionId, VecDeque<Content>>,
+    held_count: usize,
+    /// Those of them whose turn has come. Their connections stay busy.
+    released: VecDeque<Recipient>,
     under_way: FuturesUnordered<Push>,
     /// The connections of those.
     busy: HashSet<ConnectionId>,
@@ -137,7 +141,9 @@ impl<'a> Broadcast<'a> {
     fn new(pusher: &Pusher, source: impl Stream<Item = Recipient> + Send + 'a) -> Self {
         Self {
             source: Box::pin(source),
-            held: None,
+            held: HashMap::new(),
+            held_count: 0,
+            released: VecDeque::new(),
             under_way: FuturesUnordered::new(),
             busy: HashSet::new(),
             pace: Pace::new(pusher.concurrency),
@@ -170,10 +176,10 @@ impl<'a> Broadcast<'a> {
     /// ```
     pub fn interrupt(mut self) -> Report {
         self.under_way.clear();
+        self.drop_held();
         for connection_id in self.busy.drain() {
             self.report.failed.push(Failure { connection_id, error: PushError::Interrupted });
         }
-        self.report.not_tried.extend(self.held.take().map(|(id, _)| id));
         self.finish()
     }
 
@@ -210,7 +216,7 @@ impl<'a> Broadcast<'a> {
         while collected < SHIFT
             && let Poll::Ready(Some((id, outcome))) = self.under_way.poll_next_unpin(cx)
         {
-            self.busy.remove(&id);
+            self.free(&id);
             self.record(id, outcome);
             collected = collected.saturating_add(1);
         }
@@ -222,25 +228,50 @@ impl<'a> Broadcast<'a> {
         collected
     }
 
+    /// A connection's push is through: its next payload has its turn.
+    fn free(&mut self, id: &ConnectionId) {
+        let Some(waiting) = self.held.get_mut(id) else {
+            self.busy.remove(id);
+            return;
+        };
+        if let Some(content) = waiting.pop_front() {
+            self.held_count = self.held_count.saturating_sub(1);
+            self.released.push_back((id.clone(), content));
+        }
+        if waiting.is_empty() {
+            self.held.remove(id);
+        }
+    }
+
     /// The next connection, when there is one that may be pushed to now.
     fn next(&mut self, cx: &mut Context<'_>) -> Option<Recipient> {
-        let recipient = match self.held.take() {
-            Some(held) => held,
-            None if self.is_exhausted => return None,
-            None => match self.source.as_mut().poll_next(cx) {
-                Poll::Ready(Some(recipient)) => recipient,
-                Poll::Ready(None) => {
-                    self.is_exhausted = true;
-                    return None;
-                }
-                Poll::Pending => return None,
-            },
-        };
-        if self.busy.contains(&recipient.0) {
-            self.held = Some(recipient);
-            return None;
+        if let Some(released) = self.released.pop_front() {
+            return Some(released);
         }
-        Some(recipient)
+        while !self.is_exhausted && self.held_count < self.pusher.concurrency {
+            match self.source.as_mut().poll_next(cx) {
+                Poll::Ready(Some((id, content))) if self.busy.contains(&id) => {
+                    self.held.entry(id).or_default().push_back(content);
+                    self.held_count = self.held_count.saturating_add(1);
+                }
+                Poll::Ready(Some(recipient)) => return Some(recipient),
+                Poll::Ready(None) => self.is_exhausted = true,
+                Poll::Pending => break,
+            }
+        }
+        None
+    }
+
+    /// What waits for its turn will not have it.
+    fn drop_held(&mut self) {
+        for (id, _) in self.released.drain(..) {
+            self.busy.remove(&id);
+            self.report.not_tried.push(id);
+        }
+        for (id, waiting) in self.held.drain() {
+            self.report.not_tried.extend(waiting.iter().map(|_| id.clone()));
+        }
+        self.held_count = 0;
     }
 
     /// Starts pushes as far as there is room.
@@ -256,7 +287,11 @@ impl<'a> Broadcast<'a> {
                     self.busy.insert(id.clone());
                     self.under_way.push(push(self.pusher.clone(), span, id, payload, Arc::clone(&self.signs)));
                 }
-                Err(error) => self.report.failed.push(Failure { connection_id: id, error }),
+                Err(error) => {
+                    // Nothing is under way for it, unless it waited for its turn.
+                    self.free(&id);
+                    self.report.failed.push(Failure { connection_id: id, error });
+                }
             }
         }
         started
@@ -265,8 +300,7 @@ impl<'a> Broadcast<'a> {
     /// The time is up: what the source has ready has not been tried.
     fn give_up(&mut self, cx: &mut Context<'_>) -> usize {
         let mut given_up: usize = 0;
-        let held = self.held.take();
-        self.report.not_tried.extend(held.map(|(id, _)| id));
+        self.drop_held();
         while given_up < SHIFT && !self.is_exhausted {
             match self.source.as_mut().poll_next(cx) {
                 Poll::Ready(Some((id, _))) => self.report.not_tried.push(id),
@@ -311,7 +345,8 @@ impl Future for Broadcast<'_> {
                 false => this.start(cx, span),
             };
             // Late, the source may have more, which nobody waits for.
-            let is_through = this.is_exhausted && this.held.is_none() || this.is_late && taken == 0;
+            let is_through = this.is_exhausted && this.held.is_empty() && this.released.is_empty();
+            let is_through = is_through || this.is_late && taken == 0;
             if is_through && this.under_way.is_empty() {
                 return Poll::Ready(this.finish());
             }

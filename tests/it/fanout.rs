@@ -234,6 +234,44 @@ async fn payloads_for_the_same_connection_arrive_in_order() {
     }
 }
 
+/// Never answers for connection 0.
+#[derive(Debug, Clone)]
+struct Deaf(Recorder);
+
+#[async_trait::async_trait]
+impl Push for Deaf {
+    async fn post(&self, id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        if *id == connection_id(0) {
+            std::future::pending::<()>().await;
+        }
+        self.0.post(id, payload).await
+    }
+    async fn info(&self, id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        self.0.info(id).await
+    }
+    async fn close(&self, id: &ConnectionId) -> Result<(), PushError> {
+        self.0.close(id).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_does_not_keep_others_waiting() {
+    let recorder = Recorder::new();
+    let pusher = Pusher::new(Deaf(recorder.clone())).with_concurrency(10).with_timeout(Duration::from_secs(3));
+    let messages = [0, 0, 0].into_iter().chain(1..500).map(|number| (connection_id(number), number));
+    let mut broadcast = pusher.broadcast_with(stream::iter(messages));
+    tokio::select! {
+        _ = &mut broadcast => panic!("connection 0 has not answered"),
+        () = sleep(Duration::from_secs(1)) => assert_eq!(recorder.pushes().len(), 499),
+    }
+    let report = broadcast.await;
+    assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (499, 1, 2), "{report}");
+    // As many wait as may be under way, and no more: what comes after them has to wait, too.
+    let messages = [0; 50].into_iter().chain(1..500).map(|number| (connection_id(number), number));
+    let report = pusher.broadcast_with(stream::iter(messages)).await;
+    assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (0, 1, 548), "{report}");
+}
+
 #[tokio::test]
 async fn a_long_broadcast_lets_others_have_their_turn() {
     let pusher = Pusher::new(Recorder::new());
