@@ -23,6 +23,9 @@ fn what_is_not_an_identifier_is_refused_with_a_reason() {
         "route key \"$custom\" is not valid: expected `$connect`, `$disconnect`, `$default`, or 1 to 128 bytes that do \
          not start with `$`"
     );
+    for path in [".", ".."] {
+        assert!(ConnectionId::new(path).is_err(), "{path} would mean another path");
+    }
     let long = ApiId::new("x".repeat(10_000)).unwrap_err().to_string();
     assert!(long.len() < 300, "a long text does not flood the log: {long}");
     assert!(Region::new("eu-central-1").is_ok());
@@ -42,7 +45,7 @@ fn lim_6_limits_of_stages_and_route_keys() {
 
 proptest! {
     #[test]
-    fn text_and_serde_agree(text in "[!-~]{1,128}") {
+    fn text_and_serde_agree(text in "[!-~]{1,128}".prop_filter("these mean another path", |text| text != "." && text != "..")) {
         let id = ConnectionId::new(&text).unwrap();
         prop_assert_eq!(id.to_string(), &*text);
         let json = serde_json::to_string(&id).unwrap();
