@@ -66,6 +66,8 @@ type OnUndecodable = dyn Fn(&Undecodable) + Send + Sync;
 /// `ReportBatchItemFailures`. In a FIFO queue the messages after a failed one of the same group come again too. From SNS and
 /// EventBridge a failed job fails the invocation.
 ///
+/// Clones share everything, so a worker is set up before it is cloned: its methods that set it up panic afterwards.
+///
 /// See [partial batch responses](https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting).
 ///
 /// # Examples
@@ -159,6 +161,12 @@ enum Outcome {
     Again(String),
 }
 
+impl Outcome {
+    fn panicked() -> Self {
+        Self::Again("the job panicked".to_owned())
+    }
+}
+
 impl<T, R> Worker<T, R>
 where
     T: DeserializeOwned + Send + Sync + 'static,
@@ -215,10 +223,12 @@ where
         self.change(|shared| shared.undecodable = Some(Box::new(hook)))
     }
 
-    /// A worker is set up before it is cloned.
+    /// What is set up after the worker was cloned would hold for one of them: it is a mistake of the program.
+    #[track_caller]
     fn change(mut self, change: impl FnOnce(&mut Shared<T, R>)) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            change(shared);
+        match Arc::get_mut(&mut self.shared) {
+            Some(shared) => change(shared),
+            None => panic!("a worker is set up before it is cloned"),
         }
         self
     }
@@ -252,7 +262,9 @@ where
         let claims = Claims::default();
         let work = stream::iter(in_groups(messages)).for_each_concurrent(self.shared.concurrency, |group| async {
             for (index, message) in group {
-                match self.shared.work_on(message, &claims).await {
+                // A panic of a hook or of the guard is the message's alone, too.
+                let work = AssertUnwindSafe(self.shared.work_on(message, &claims)).catch_unwind().await;
+                match work.unwrap_or_else(|_| Outcome::panicked()) {
                     Outcome::Done => drop(lock().remove(&index)),
                     // What follows in the group waits for it.
                     Outcome::Again(reason) => {
@@ -328,9 +340,7 @@ where
             Ok(address) => Arc::new(address),
             Err(source) => return self.refuse(Undecodable::Address { message_id, source }),
         };
-        // A panic of a hook or of the guard is the job's, too.
-        let work = AssertUnwindSafe(self.answer(address, job, claims)).catch_unwind().await;
-        work.unwrap_or_else(|_| Outcome::Again("the job panicked".to_owned()))
+        self.answer(address, job, claims).await
     }
 
     fn refuse(&self, undecodable: Undecodable) -> Outcome {
@@ -359,7 +369,7 @@ where
         let lock = || claims.lock().unwrap_or_else(PoisonError::into_inner);
         lock().insert(id.clone());
         let outcome = AssertUnwindSafe(self.run_and_push(&address, job)).catch_unwind().await;
-        let outcome = outcome.unwrap_or_else(|_| Outcome::Again("the job panicked".to_owned()));
+        let outcome = outcome.unwrap_or_else(|_| Outcome::panicked());
         if let Some(once) = &self.once {
             let noted = match &outcome {
                 Outcome::Done => once.answered(id).await,

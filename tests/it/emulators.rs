@@ -20,7 +20,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         // `cargo lambda watch` ends its children when it is asked to end, not when it is killed.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..100 {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -342,3 +342,19 @@ async fn what_cannot_be_read_is_not_quoted() {
     let shown = shown.lock().unwrap();
     assert!(shown.contains("expected JSON") && !shown.contains("s3cret"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_hook_that_panics_takes_only_its_message_with_it() {
+    let recorder = Recorder::new();
+    let worker = worker(&recorder).0.on_undecodable(|_| panic!("on purpose"));
+    assert_eq!(again(&worker, sqs(&[("", "ok"), ("", "undecodable"), ("", "ok")], false), soon()).await, ["m1"]);
+    assert_eq!(recorder.pushes().len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "a worker is set up before it is cloned")]
+fn what_is_set_up_too_late_is_not_passed_over() {
+    let (worker, _) = worker(&Recorder::new());
+    let _clone = worker.clone();
+    let _ = worker.without_signatures();
+}

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -72,6 +73,8 @@ pub(super) async fn keep_running(process: Arc<Process>, instance: Instance, mut 
 
 /// Runs the process until it ends.
 async fn run_once(process: &Process, instance: &Instance) -> FunctionError {
+    // Whoever was to be killed may have died by itself.
+    let _ = instance.killed.notified().now_or_never();
     let exit = |text: String| FunctionError::new("Runtime.ExitError", text);
     let listening = async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
