@@ -26,8 +26,10 @@ pub use self::context::RequestContext;
 use self::context::identifier;
 pub use self::headers::{Headers, Query};
 pub use self::id::{ApiId, ConnectionId, CorrelationId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
+#[cfg(feature = "registry")]
+pub(crate) use self::id::{identifier, within};
 pub use self::invocation::Invocation;
-#[cfg(feature = "push")]
+#[cfg(any(feature = "push", feature = "dynamodb"))]
 pub(crate) use self::invocation::current_deadline;
 #[cfg(feature = "runtime")]
 pub(crate) use self::invocation::within_deadline;

@@ -88,13 +88,21 @@
 )]
 
 pub mod authorizer;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 pub mod event;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "push")]
 pub mod push;
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "reply")]
 pub mod reply;
+#[cfg(any(feature = "push", feature = "dynamodb"))]
+mod retry;
 pub mod route;
 #[cfg(feature = "runtime")]
 mod runtime;

@@ -17,7 +17,6 @@ mod fanout;
 mod info;
 mod payload;
 mod recorder;
-mod retry;
 #[cfg(feature = "sdk")]
 mod sdk;
 
@@ -41,6 +40,7 @@ pub use self::recorder::{Pushed, Recorder};
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;
 use crate::event::ConnectionId;
+use crate::retry::{Attempts, Passing, Span};
 
 /// One way to reach connections: each call is a single attempt.
 #[async_trait]
@@ -226,6 +226,25 @@ impl Pusher {
         self.retry(self.span(), |_| {}, || self.transport.post(connection_id, payload)).await
     }
 
+    /// How long a call that starts now may last.
+    fn span(&self) -> Span {
+        Span::new(self.timeout)
+    }
+
+    /// Makes attempts; `failed` sees the error of every attempt that is followed by another.
+    async fn retry<T, F>(
+        &self,
+        span: Span,
+        failed: impl Fn(&PushError),
+        attempt: impl Fn() -> F,
+    ) -> Result<T, PushError>
+    where
+        F: Future<Output = Result<T, PushError>>,
+    {
+        let attempts = Attempts { timeout: self.attempt_timeout, most: self.most_attempts, random: &*self.random };
+        attempts.run(span, failed, attempt).await
+    }
+
     /// Connects and gets credentials ahead of the first push, which then need not wait for either.
     ///
     /// Worth a call before the function's first invocation. It is a single attempt. With [`Direct`] it is one request
@@ -258,6 +277,16 @@ impl Pusher {
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
         self.retry(self.span(), |_| {}, || self.transport.close(connection_id)).await
+    }
+}
+
+impl Passing for PushError {
+    fn may_pass(&self) -> bool {
+        self.is_retryable()
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        Self::TimedOut { after }
     }
 }
 

@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime};
 pub use self::job::{Acknowledged, Job};
 pub use self::keys::{Keys, WeakSecret};
 pub use self::sealed::{InvalidAddress, SealedAddress};
-#[cfg(feature = "dynamodb")]
+#[cfg(all(feature = "worker", feature = "dynamodb"))]
 pub use self::worker::DynamoDb;
 #[cfg(feature = "worker")]
 pub use self::worker::{Claim, InMemory, NotDone, Once, Task, Unanswered, Undecodable, Worker};

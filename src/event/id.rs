@@ -2,13 +2,6 @@
 //!
 //! API Gateway's own ids are short enough to be kept without an allocation.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use smol_str::SmolStr;
-
 /// The text is not a legal identifier of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {found:?} is not valid: expected {expected}")]
@@ -19,7 +12,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(kind: &'static str, expected: &'static str, found: &str) -> Self {
+    pub(crate) fn new(kind: &'static str, expected: &'static str, found: &str) -> Self {
         // An offending text of any length must not flood a log.
         const SHOWN: usize = 80;
         let mut shown: String = found.chars().take(SHOWN).collect();
@@ -39,21 +32,21 @@ macro_rules! identifier {
     ($(#[$meta:meta])* $name:ident, $kind:literal, $expected:literal, $is_valid:expr) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(SmolStr);
+        pub struct $name(::smol_str::SmolStr);
 
         impl $name {
             /// Checks the text and keeps it.
             ///
             /// # Errors
             ///
-            /// [`InvalidId`] when the text is not a legal identifier of this kind.
-            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+            /// [`InvalidId`](crate::event::InvalidId) when the text is not a legal identifier of this kind.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, $crate::event::InvalidId> {
                 let text = text.as_ref();
                 let is_valid: fn(&str) -> bool = $is_valid;
                 if is_valid(text) {
-                    Ok(Self(SmolStr::new(text)))
+                    Ok(Self(::smol_str::SmolStr::new(text)))
                 } else {
-                    Err(InvalidId::new($kind, $expected, text))
+                    Err($crate::event::InvalidId::new($kind, $expected, text))
                 }
             }
 
@@ -63,14 +56,14 @@ macro_rules! identifier {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({:?})"), self.as_str())
             }
         }
@@ -93,46 +86,49 @@ macro_rules! identifier {
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidId;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::event::InvalidId;
 
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+            fn from_str(text: &str) -> Result<Self, $crate::event::InvalidId> {
                 Self::new(text)
             }
         }
 
         impl TryFrom<&str> for $name {
-            type Error = InvalidId;
+            type Error = $crate::event::InvalidId;
 
-            fn try_from(text: &str) -> Result<Self, InvalidId> {
+            fn try_from(text: &str) -> Result<Self, $crate::event::InvalidId> {
                 Self::new(text)
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
+            type Error = $crate::event::InvalidId;
 
-            fn try_from(text: String) -> Result<Self, InvalidId> {
+            fn try_from(text: String) -> Result<Self, $crate::event::InvalidId> {
                 Self::new(text)
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl ::serde::Serialize for $name {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<str>::deserialize(deserializer)?;
-                Self::new(text).map_err(de::Error::custom)
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <::std::borrow::Cow<'_, str> as ::serde::Deserialize>::deserialize(deserializer)?;
+                Self::new(text).map_err(::serde::de::Error::custom)
             }
         }
     };
 }
 
-fn within(text: &str, longest: usize, legal: fn(u8) -> bool) -> bool {
+#[cfg(feature = "registry")]
+pub(crate) use identifier;
+
+pub(crate) fn within(text: &str, longest: usize, legal: fn(u8) -> bool) -> bool {
     !text.is_empty() && text.len() <= longest && text.bytes().all(legal)
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn within_deadline<F: Future>(deadline: SystemTime, future: F) -> imp
 }
 
 /// The deadline of the invocation on whose behalf this task runs.
-#[cfg(feature = "push")]
+#[cfg(any(feature = "push", feature = "dynamodb"))]
 pub(crate) fn current_deadline() -> Option<SystemTime> {
     #[cfg(feature = "runtime")]
     return DEADLINE.try_with(|deadline| *deadline).ok();

@@ -16,9 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::pace::Pace;
 pub use self::report::{Failure, Report};
-use super::retry::Span;
 use super::{Payload, PushError, Pusher};
 use crate::event::ConnectionId;
+use crate::retry::Span;
 
 /// So many connections are seen to before other tasks have their turn.
 const SHIFT: usize = 256;

@@ -63,6 +63,35 @@ pub async fn until_it_listens(port: u16) {
     panic!("nothing listens on port {port}");
 }
 
+/// A service that runs at this address until the test ends.
+pub struct Service {
+    pub url: String,
+    _process: Running,
+}
+
+async fn service(mut command: Command, port: u16) -> Service {
+    let process = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until_it_listens(port).await;
+    Service { url: format!("http://127.0.0.1:{port}"), _process: process }
+}
+
+/// AWS's own DynamoDB Local.
+pub async fn dynamodb_local() -> Service {
+    let port = free_port();
+    let mut local = Command::new("java");
+    local.args(["-jar", "DynamoDBLocal.jar", "-inMemory", "-disableTelemetry", "-port", &port.to_string()]);
+    local.current_dir(tool("DYNAMODB_LOCAL"));
+    service(local, port).await
+}
+
+/// An emulator of AWS that is not ours.
+pub async fn ministack() -> Service {
+    let port = free_port();
+    let mut ministack = Command::new(tool("MINISTACK"));
+    ministack.env("GATEWAY_PORT", port.to_string()).current_dir(std::env::temp_dir());
+    service(ministack, port).await
+}
+
 /// The four functions, each at its Invoke endpoint: who may connect, and that a push comes back.
 async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
     let gateway = gateway

@@ -35,8 +35,10 @@ mod logs;
 mod policy;
 #[cfg(feature = "push")]
 mod push;
-#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb"))]
+#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "worker"))]
 mod queue;
+#[cfg(feature = "conformance")]
+mod registry;
 #[cfg(feature = "reply")]
 mod reply;
 mod route;
@@ -48,6 +50,8 @@ mod signature;
 #[cfg(feature = "push")]
 #[path = "../support/stub.rs"]
 mod stub;
+#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "conformance"))]
+mod table;
 #[cfg(all(feature = "sdk", feature = "direct"))]
 mod tls;
 #[cfg(any(feature = "sdk", feature = "direct"))]

@@ -15,7 +15,7 @@ use lambda_websocket::local::{Client, ClientError, Fault, Function, Gateway, Pro
 use lambda_websocket::reply::{Claim, DynamoDb, Once as _};
 use serde_json::{Value, json};
 
-use crate::emulators::{Running, free_port, tool, until_it_listens};
+use crate::emulators::{Running, dynamodb_local, free_port, tool, until_it_listens};
 use crate::function::built;
 
 const REPLY_KEY: &str = "a key for tests, which has 32 bytes at least";
@@ -239,13 +239,8 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
 async fn a_table_tells_whose_question_it_is() {
     // Of AWS itself, since moto lets two win that write at once.
-    let port = free_port();
-    let mut local = Command::new("java");
-    local.args(["-jar", "DynamoDBLocal.jar", "-inMemory", "-disableTelemetry", "-port", &port.to_string()]);
-    local.current_dir(tool("DYNAMODB_LOCAL")).stdout(Stdio::null()).stderr(Stdio::null());
-    let _local = Running(local.spawn().unwrap());
-    until_it_listens(port).await;
-    let guard = || DynamoDb::emulated("answers", format!("http://127.0.0.1:{port}"));
+    let local = dynamodb_local().await;
+    let guard = || DynamoDb::emulated("answers", &local.url);
     let lease = Duration::from_secs(2);
     let (one, other) = (guard().await.with_lease(lease), guard().await.with_lease(lease));
     let id = CorrelationId::new("question").unwrap();

@@ -1,24 +1,16 @@
 //! Answering once, where workers run in many places: in a table of DynamoDB.
 
-use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValuesOnConditionCheckFailure,
-    ScalarAttributeType, TimeToLiveSpecification,
-};
-use aws_smithy_http_client::tls;
+use aws_sdk_dynamodb::types::{AttributeValue, BillingMode, KeyType, ReturnValuesOnConditionCheckFailure};
 
 use super::{Claim, Once};
+use crate::dynamodb::{self, BoxError, Retries};
 use crate::event::CorrelationId;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 const LEASE: Duration = Duration::from_secs(15 * 60);
 const MEMORY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -57,19 +49,17 @@ pub struct DynamoDb {
 impl DynamoDb {
     /// A guard over this table, with what the environment says of credentials, region and endpoint.
     pub async fn new(table: impl Into<String>) -> Self {
-        Self::over(table, &loader().load().await)
+        Self::over(table, dynamodb::client(Retries::Sdk).await)
     }
 
     /// A guard over a table of an emulator at this URL, which takes any credentials.
     pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
-        let credentials = aws_credential_types::Credentials::new("any", "any", None, None, "emulated");
-        let loader = loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials);
-        Self::over(table, &loader.load().await)
+        Self::over(table, dynamodb::emulated(url, Retries::Sdk).await)
     }
 
-    fn over(table: impl Into<String>, shared: &SdkConfig) -> Self {
+    fn over(table: impl Into<String>, client: Client) -> Self {
         let owner = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        Self { client: Client::new(shared), table: table.into(), owner, lease: LEASE, memory: MEMORY }
+        Self { client, table: table.into(), owner, lease: LEASE, memory: MEMORY }
     }
 
     /// Lets claims end after this time, instead of 15 minutes, which is the longest that an invocation may last.
@@ -91,34 +81,17 @@ impl DynamoDb {
     /// # Errors
     ///
     /// When DynamoDB refuses.
-    pub async fn create_table(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let attribute =
-            AttributeDefinition::builder().attribute_name(KEY).attribute_type(ScalarAttributeType::S).build()?;
-        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash).build()?;
+    pub async fn create_table(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let create = self.client.create_table().table_name(&self.table);
         let create =
-            self.client.create_table().table_name(&self.table).attribute_definitions(attribute).key_schema(key);
+            create.attribute_definitions(dynamodb::text_attribute(KEY)?).key_schema(dynamodb::key(KEY, KeyType::Hash)?);
         match create.billing_mode(BillingMode::PayPerRequest).send().await {
             Ok(_) => {}
             Err(error) if error.code() == Some("ResourceInUseException") => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let expiry = TimeToLiveSpecification::builder().attribute_name(EXPIRES).enabled(true).build()?;
-        self.client.update_time_to_live().table_name(&self.table).time_to_live_specification(expiry).send().await?;
-        Ok(())
+        dynamodb::let_expire(&self.client, &self.table, EXPIRES).await
     }
-}
-
-/// The SDK's own attempts are bounded, since it does not bound them itself.
-fn loader() -> ConfigLoader {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(5))
-        .operation_timeout(Duration::from_secs(15))
-        .build();
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts)
 }
 
 /// Seconds since 1970, this long from now.

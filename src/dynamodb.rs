@@ -1,0 +1,75 @@
+//! DynamoDB's client, as everything here that keeps something in a table uses it.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, KeySchemaElement, KeyType, ScalarAttributeType, TimeToLiveSpecification,
+};
+use aws_sdk_dynamodb::{Client, config};
+use aws_smithy_http_client::tls;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who tries again what failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Retries {
+    /// The SDK: three attempts.
+    #[cfg(feature = "worker")]
+    Sdk,
+    /// The caller.
+    Caller,
+}
+
+/// A client with what the environment says of credentials, region and endpoint.
+pub(crate) async fn client(retries: Retries) -> Client {
+    build(loader(), retries).await
+}
+
+/// A client of an emulator at this URL, which takes any credentials.
+pub(crate) async fn emulated(url: impl Into<String>, retries: Retries) -> Client {
+    let credentials = aws_credential_types::Credentials::new("any", "any", None, None, "emulated");
+    build(loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials), retries).await
+}
+
+async fn build(loader: ConfigLoader, retries: Retries) -> Client {
+    let shared = loader.load().await;
+    let config = config::Builder::from(&shared);
+    Client::from_conf(match retries {
+        #[cfg(feature = "worker")]
+        Retries::Sdk => config.build(),
+        Retries::Caller => config.retry_config(RetryConfig::disabled()).build(),
+    })
+}
+
+/// The SDK's own attempts are bounded, since it does not bound them itself.
+fn loader() -> ConfigLoader {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(15))
+        .build();
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts)
+}
+
+/// A text that is a key or a part of one.
+pub(crate) fn text_attribute(name: &str) -> Result<AttributeDefinition, BoxError> {
+    Ok(AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()?)
+}
+
+/// The part of a key that is hashed or sorted by.
+pub(crate) fn key(name: &str, key_type: KeyType) -> Result<KeySchemaElement, BoxError> {
+    Ok(KeySchemaElement::builder().attribute_name(name).key_type(key_type).build()?)
+}
+
+/// Lets DynamoDB remove items when the time in this attribute has come.
+pub(crate) async fn let_expire(client: &Client, table: &str, attribute: &str) -> Result<(), BoxError> {
+    let expiry = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build()?;
+    client.update_time_to_live().table_name(table).time_to_live_specification(expiry).send().await?;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! What every registry must do, as checks for one of yours.
+//!
+//! # Examples
+//!
+//! ```
+//! use lambda_websocket::registry::Memory;
+//! use lambda_websocket::registry::conformance::{self, Clock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let clock = Clock::new();
+//! let registry = Memory::with_clock({
+//!     let clock = clock.clone();
+//!     move || clock.now()
+//! });
+//! conformance::run(&registry, &clock, 500).await;
+//! # }
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arithmetic_side_effects,
+    reason = "a check that panics has failed, which is all it can do"
+)]
+
+mod groups;
+mod lifetime;
+mod lists;
+mod races;
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::{Audience, Connection, ConnectionKey, Group, Namespace, Pages, Principal, ReadOptions, Registry};
+use crate::event::{ApiId, ConnectionId, Stage};
+
+/// A clock that stands still until it is advanced. Clones show the same time.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Mutex<SystemTime>>);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock {
+    /// A clock that shows the time at which it was made, to the second.
+    pub fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self(Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(now))))
+    }
+
+    /// What it shows.
+    pub fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets it show a later time.
+    pub fn advance(&self, time: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = now.checked_add(time).unwrap_or(*now);
+    }
+}
+
+type Check = for<'a> fn(&'a World<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// The checks that [`run`] makes, by name.
+const CHECKS: [(&str, Check); 24] = [
+    ("what_is_inserted_is_found", |world| Box::pin(lifetime::what_is_inserted_is_found(world))),
+    ("inserting_twice_changes_nothing", |world| Box::pin(lifetime::inserting_twice_changes_nothing(world))),
+    ("what_is_unknown_is_no_error", |world| Box::pin(lifetime::what_is_unknown_is_no_error(world))),
+    ("what_is_removed_is_gone", |world| Box::pin(lifetime::what_is_removed_is_gone(world))),
+    ("what_was_removed_does_not_come_back", |world| Box::pin(lifetime::what_was_removed_does_not_come_back(world))),
+    ("namespaces_are_apart", |world| Box::pin(lifetime::namespaces_are_apart(world))),
+    ("what_has_expired_is_gone", |world| Box::pin(lifetime::what_has_expired_is_gone(world))),
+    ("touching_keeps_from_being_suspected", |world| Box::pin(lifetime::touching_keeps_from_being_suspected(world))),
+    ("data_of_any_size_come_back", |world| Box::pin(lifetime::data_of_any_size_come_back(world))),
+    ("the_first_and_the_last_are_known", |world| Box::pin(groups::the_first_and_the_last_are_known(world))),
+    ("without_a_principal_each_is_the_first", |world| Box::pin(groups::without_a_principal_each_is_the_first(world))),
+    ("principals_are_counted_once", |world| Box::pin(groups::principals_are_counted_once(world))),
+    ("names_do_not_run_into_each_other", |world| Box::pin(groups::names_do_not_run_into_each_other(world))),
+    ("many_groups_are_left_at_once", |world| Box::pin(groups::many_groups_are_left_at_once(world))),
+    ("a_group_is_disbanded", |world| Box::pin(groups::a_group_is_disbanded(world))),
+    ("pages_have_any_size", |world| Box::pin(lists::pages_have_any_size(world))),
+    ("what_stays_is_listed_once", |world| Box::pin(lists::what_stays_is_listed_once(world))),
+    ("joins_at_once_are_all_kept", |world| Box::pin(races::joins_at_once_are_all_kept(world))),
+    ("one_of_many_is_the_first", |world| Box::pin(races::one_of_many_is_the_first(world))),
+    ("one_of_many_removes", |world| Box::pin(races::one_of_many_removes(world))),
+    ("nothing_is_orphaned", |world| Box::pin(races::nothing_is_orphaned(world))),
+    ("joining_loses_against_removing", |world| Box::pin(races::joining_loses_against_removing(world))),
+    ("disbanding_and_joining_agree", |world| Box::pin(races::disbanding_and_joining_agree(world))),
+    ("many_connections", |world| Box::pin(lists::many_connections(world))),
+];
+
+/// Checks a registry that takes its time from this clock, in namespaces of its own; one check has so many connections.
+///
+/// # Panics
+///
+/// When the registry does not do what it must. The name of the check has been printed before.
+pub async fn run(registry: &dyn Registry, clock: &Clock, many: usize) {
+    for (name, check) in CHECKS {
+        println!("conformance: {name}");
+        check(&World::new(registry, clock, many)).await;
+    }
+}
+
+/// A namespace in which a check has connections.
+struct World<'a> {
+    registry: &'a dyn Registry,
+    clock: &'a Clock,
+    many: usize,
+    namespace: Namespace,
+}
+
+impl<'a> World<'a> {
+    fn new(registry: &'a dyn Registry, clock: &'a Clock, many: usize) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let namespace = Namespace::new(format!("conformance/{started}.{number}")).unwrap();
+        Self { registry, clock, many, namespace }
+    }
+
+    fn key(&self, id: &str) -> ConnectionKey {
+        ConnectionKey::new(self.namespace.clone(), ConnectionId::new(id).unwrap())
+    }
+
+    /// A connection of nobody.
+    fn anonymous(&self, id: &str) -> Connection {
+        let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
+        Connection::new(self.key(id), api_id, stage, "ws.example.com", self.clock.now())
+    }
+
+    fn connection(&self, id: &str, principal: &str) -> Connection {
+        self.anonymous(id).with_principal(Principal::new(principal).unwrap())
+    }
+
+    /// Registers a connection.
+    async fn connect(&self, id: &str, principal: &str) -> ConnectionKey {
+        assert!(self.registry.insert(&self.connection(id, principal)).await.unwrap(), "{id} was removed before");
+        self.key(id)
+    }
+
+    /// Registers connections, each of its own principal, who join a group.
+    async fn connect_many(&self, count: usize, group: &Group) -> Vec<ConnectionKey> {
+        let joined = stream::iter(0..count).map(|number| async move {
+            let key = self.connect(&format!("many-{number}"), &format!("principal-{number}")).await;
+            self.registry.join(&key, group).await.unwrap();
+            key
+        });
+        joined.buffer_unordered(32).collect().await
+    }
+
+    fn group(&self, group: &Group) -> Audience {
+        self.namespace.group(group)
+    }
+
+    /// The ids of an audience, each once.
+    async fn ids(&self, audience: &Audience) -> BTreeSet<String> {
+        let connections = all(self.registry.connections(audience, ReadOptions::default().consistent())).await;
+        once(connections.iter().map(|connection| connection.id().to_string()))
+    }
+
+    async fn principals(&self, group: &Group) -> BTreeSet<String> {
+        let options = ReadOptions::default().consistent();
+        let principals = all(self.registry.principals(&self.namespace, group, options)).await;
+        once(principals.iter().map(ToString::to_string))
+    }
+}
+
+fn group(name: &str) -> Group {
+    Group::new(name).unwrap()
+}
+
+/// Everything of a list.
+async fn all<T>(mut pages: Pages<'_, T>) -> Vec<T> {
+    let mut all = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.unwrap();
+        assert!(!page.is_empty(), "a page without entries");
+        all.extend(page);
+    }
+    all
+}
+
+/// The texts, none of which may come twice.
+fn once(texts: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    for text in texts {
+        assert!(seen.insert(text.clone()), "{text} is listed twice");
+    }
+    seen
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,125 @@
+//! Joining and leaving groups.
+
+use std::collections::BTreeSet;
+
+use super::super::{Departure, Group, Joined, Left, Principal};
+use super::{World, group, set};
+
+pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
+    let lobby = group("lobby");
+    let (one, other, bob) =
+        (world.connect("one", "alice").await, world.connect("other", "alice").await, world.connect("bob", "bob").await);
+    for (key, expected) in [
+        (&one, Joined::First),
+        (&one, Joined::Already),
+        (&bob, Joined::First),
+        (&other, Joined::Another),
+        (&other, Joined::Already),
+    ] {
+        assert_eq!(world.registry.join(key, &lobby).await.unwrap(), expected, "{key:?}");
+    }
+    for (key, expected) in [
+        (&one, Left::Another),
+        (&one, Left::NotMember),
+        (&other, Left::Last),
+        (&other, Left::NotMember),
+        (&bob, Left::Last),
+    ] {
+        assert_eq!(world.registry.leave(key, &lobby).await.unwrap(), expected, "{key:?}");
+    }
+    assert_eq!(world.registry.join(&other, &lobby).await.unwrap(), Joined::First, "who left comes again");
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["other"]));
+}
+
+pub(super) async fn without_a_principal_each_is_the_first(world: &World<'_>) {
+    let lobby = group("lobby");
+    for id in ["one", "other"] {
+        world.registry.insert(&world.anonymous(id)).await.unwrap();
+        assert_eq!(world.registry.join(&world.key(id), &lobby).await.unwrap(), Joined::First);
+    }
+    assert_eq!(world.principals(&lobby).await, set(&[]));
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["one", "other"]));
+    assert_eq!(world.registry.leave(&world.key("one"), &lobby).await.unwrap(), Left::Last);
+    let removed = world.registry.remove(&world.key("other")).await.unwrap().unwrap();
+    assert_eq!(removed.groups, [Departure::new(lobby, Left::Last)]);
+}
+
+pub(super) async fn principals_are_counted_once(world: &World<'_>) {
+    let lobby = group("lobby");
+    for number in 0..6 {
+        let key = world.connect(&format!("c{number}"), &format!("p{}", number % 2)).await;
+        world.registry.join(&key, &lobby).await.unwrap();
+    }
+    assert_eq!(world.principals(&lobby).await, set(&["p0", "p1"]));
+    for (number, left) in [(0, Left::Another), (2, Left::Another), (4, Left::Last)] {
+        assert_eq!(world.registry.leave(&world.key(&format!("c{number}")), &lobby).await.unwrap(), left);
+    }
+    assert_eq!(world.principals(&lobby).await, set(&["p1"]));
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["c1", "c3", "c5"]));
+}
+
+pub(super) async fn names_do_not_run_into_each_other(world: &World<'_>) {
+    let names = ["a", "a#b", "1#a", "A", " a", "a ", "#", "ä", "日本", "\"'", "a/b", "C#a", "P#a", "%23", "🦀", "."];
+    let longest = "x".repeat(256);
+    let names: Vec<&str> = names.into_iter().chain([longest.as_str()]).collect();
+    for (number, name) in names.iter().enumerate() {
+        let key = world.connect(&format!("c{number}"), name).await;
+        assert_eq!(world.registry.join(&key, &group(name)).await.unwrap(), Joined::First, "{name:?}");
+    }
+    for (number, name) in names.iter().enumerate() {
+        let only = set(&[&format!("c{number}")]);
+        assert_eq!(world.ids(&world.group(&group(name))).await, only, "the group {name:?}");
+        let principal = Principal::new(name).unwrap();
+        assert_eq!(world.ids(&world.namespace.principal(&principal)).await, only, "the principal {name:?}");
+        assert_eq!(world.principals(&group(name)).await, set(&[name]), "in {name:?}");
+    }
+}
+
+pub(super) async fn many_groups_are_left_at_once(world: &World<'_>) {
+    let rooms: Vec<Group> = (0..70).map(|number| group(&format!("room-{number:02}"))).collect();
+    let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
+    for room in &rooms {
+        assert_eq!(world.registry.join(&one, room).await.unwrap(), Joined::First);
+    }
+    // In some of them its principal stays.
+    for room in rooms.iter().step_by(7) {
+        assert_eq!(world.registry.join(&other, room).await.unwrap(), Joined::Another);
+    }
+    let expected: Vec<Departure> = (0..)
+        .zip(&rooms)
+        .map(|(number, room): (usize, _)| {
+            Departure::new(room.clone(), if number.is_multiple_of(7) { Left::Another } else { Left::Last })
+        })
+        .collect();
+    assert_eq!(world.registry.groups(&one).await.unwrap(), rooms);
+    assert_eq!(world.registry.leave_all(&one).await.unwrap(), expected);
+    assert_eq!(world.registry.groups(&one).await.unwrap(), Vec::<Group>::new());
+    for room in &rooms {
+        world.registry.join(&one, room).await.unwrap();
+    }
+    assert_eq!(world.registry.remove(&one).await.unwrap().unwrap().groups, expected);
+    for (number, room) in rooms.iter().enumerate() {
+        let left = if number % 7 == 0 { set(&["other"]) } else { BTreeSet::new() };
+        assert_eq!(world.ids(&world.group(room)).await, left, "{room}");
+    }
+}
+
+pub(super) async fn a_group_is_disbanded(world: &World<'_>) {
+    let (lobby, kitchen) = (group("lobby"), group("kitchen"));
+    let keys = world.connect_many(60, &lobby).await;
+    // Some principals have several connections there.
+    for number in 0..10 {
+        let key = world.connect(&format!("second-{number}"), &format!("principal-{number}")).await;
+        assert_eq!(world.registry.join(&key, &lobby).await.unwrap(), Joined::Another);
+        assert_eq!(world.registry.join(&key, &kitchen).await.unwrap(), Joined::First);
+    }
+    assert_eq!(world.registry.disband(&world.namespace, &lobby).await.unwrap(), 70);
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&[]));
+    assert_eq!(world.principals(&lobby).await, set(&[]));
+    assert_eq!(world.ids(&world.group(&kitchen)).await.len(), 10);
+    assert_eq!(world.ids(&world.namespace.everyone()).await.len(), 70, "they are still connected");
+    for key in &keys {
+        assert_eq!(world.registry.groups(key).await.unwrap(), Vec::<Group>::new());
+    }
+    assert_eq!(world.registry.join(&world.key("many-0"), &lobby).await.unwrap(), Joined::First);
+}

@@ -1,0 +1,109 @@
+//! Trying again until a deadline.
+
+use std::time::{Duration, SystemTime};
+
+use backon::BackoffBuilder as _;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::event::current_deadline;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MARGIN: Duration = Duration::from_millis(200);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
+/// An error that tells whether it may pass.
+pub(crate) trait Passing: std::fmt::Display {
+    /// Whether the same attempt may succeed a little later.
+    fn may_pass(&self) -> bool;
+
+    /// There was no answer in this time.
+    fn timed_out(after: Duration) -> Self;
+}
+
+/// Until when a call may last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    start: Instant,
+    budget: Duration,
+}
+
+impl Span {
+    /// How long a call that starts now may last: this timeout, and not longer than the Lambda invocation.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        let left = |deadline: SystemTime| deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let invocation = current_deadline().map(|deadline| left(deadline).saturating_sub(MARGIN));
+        let budget = match (limit, invocation) {
+            (Some(timeout), Some(invocation)) => timeout.min(invocation),
+            (Some(timeout), None) => timeout,
+            (None, Some(invocation)) => invocation,
+            (None, None) => TIMEOUT,
+        };
+        Self { start: Instant::now(), budget }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(crate) fn left(&self) -> Duration {
+        self.budget.saturating_sub(self.elapsed())
+    }
+
+    /// The end; far away when the clock cannot count so far.
+    pub(crate) fn end(&self) -> Instant {
+        let day = Duration::from_secs(24 * 60 * 60);
+        self.start.checked_add(self.budget).or_else(|| self.start.checked_add(day)).unwrap_or(self.start)
+    }
+}
+
+/// How attempts are made.
+pub(crate) struct Attempts<'a> {
+    pub(crate) timeout: Duration,
+    pub(crate) most: usize,
+    /// Numbers from 0 to 1, by which delays are multiplied.
+    pub(crate) random: &'a (dyn Fn() -> f64 + Send + Sync),
+}
+
+impl Attempts<'_> {
+    /// Makes attempts until one succeeds, the error will not pass, or there is no time for the next. `failed` sees the error of
+    /// every attempt that is followed by another.
+    pub(crate) async fn run<T, E, F>(&self, span: Span, failed: impl Fn(&E), attempt: impl Fn() -> F) -> Result<T, E>
+    where
+        E: Passing,
+        F: Future<Output = Result<T, E>>,
+    {
+        let start = Instant::now();
+        let mut delays = None;
+        let mut attempts: usize = 0;
+        loop {
+            let left = span.left();
+            if left.is_zero() {
+                return Err(E::timed_out(start.elapsed()));
+            }
+            attempts = attempts.saturating_add(1);
+            let error = match timeout(left.min(self.timeout), attempt()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => E::timed_out(start.elapsed()),
+            };
+            if !error.may_pass() || attempts >= self.most {
+                return Err(error);
+            }
+            let delays = delays.get_or_insert_with(|| {
+                backon::ExponentialBuilder::new()
+                    .with_min_delay(FIRST_DELAY)
+                    .with_max_delay(LONGEST_DELAY)
+                    .without_max_times()
+                    .build()
+            });
+            let delay = delays.next().unwrap_or(LONGEST_DELAY).mul_f64((self.random)().clamp(0.0, 1.0));
+            if delay >= span.left() {
+                return Err(error);
+            }
+            failed(&error);
+            tracing::debug!(%error, ?delay, "the attempt is repeated");
+            sleep(delay).await;
+        }
+    }
+}
