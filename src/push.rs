@@ -33,6 +33,8 @@ use tokio::time::{Instant, timeout};
 pub use self::direct::{Direct, NotConfigured, UntrustedRoot};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::PushError;
+#[cfg(feature = "hub")]
+pub(crate) use self::fanout::Content;
 pub use self::fanout::{Broadcast, Failure, Report};
 pub use self::info::ConnectionInfo;
 pub use self::payload::{LARGEST_PAYLOAD, Payload};
@@ -65,6 +67,11 @@ pub trait Push: Send + Sync + fmt::Debug {
     ///
     /// [`PushError`] by meaning.
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError>;
+
+    /// Where it reaches connections, if it is one place. A [`Hub`](crate::hub::Hub) does not send it those of another API.
+    fn endpoint(&self) -> Option<&Endpoint> {
+        None
+    }
 
     /// Gets ready, so that the first push need not. Unless a transport has its own way, there is nothing to do.
     ///
@@ -187,6 +194,16 @@ impl Pusher {
     pub fn with_random(mut self, random: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         self.random = Arc::new(random);
         self
+    }
+
+    /// Where it reaches connections, if its transport says so.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.transport.endpoint()
+    }
+
+    #[cfg(feature = "hub")]
+    pub(crate) fn transport(&self) -> &Arc<dyn Push> {
+        &self.transport
     }
 
     /// Sends a value as JSON.

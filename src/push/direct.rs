@@ -301,6 +301,10 @@ fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[async_trait]
 impl Push for Direct {
+    fn endpoint(&self) -> Option<&Endpoint> {
+        Some(&self.endpoint)
+    }
+
     async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
         self.call(Method::POST, connection_id, Some(payload)).await.map(drop)
     }

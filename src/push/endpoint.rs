@@ -98,10 +98,18 @@ impl Endpoint {
     ///
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn of_request(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
-        let host = &context.domain_name;
+        Self::of_host(&context.domain_name, &context.stage)
+    }
+
+    /// The endpoint that a host and a stage make, as [`of_request`](Self::of_request) does.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint::Url`] when the host is not one.
+    pub fn of_host(host: &str, stage: &Stage) -> Result<Self, InvalidEndpoint> {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let scheme = if has_port { "http" } else { "https" };
-        format!("{scheme}://{host}/{}", context.stage).parse()
+        format!("{scheme}://{host}/{stage}").parse()
     }
 
     /// The endpoint of a gateway on this machine.
@@ -166,6 +174,14 @@ impl Endpoint {
     /// The address, without a slash at the end.
     pub fn as_str(&self) -> &str {
         &self.url
+    }
+
+    /// The API and the stage, where the address is the default endpoint of an API, which names both.
+    pub fn api(&self) -> Option<(ApiId, Stage)> {
+        let uri: Uri = self.url.parse().ok()?;
+        default_endpoint_region(uri.host()?)?;
+        let api_id = uri.host()?.split('.').next()?;
+        Some((ApiId::new(api_id).ok()?, Stage::new(uri.path().trim_matches('/')).ok()?))
     }
 
     /// Signs for this region: that of a custom domain, whose address does not name one.

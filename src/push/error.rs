@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::event::ConnectionId;
+use crate::event::{ApiId, ConnectionId, Stage};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -90,6 +90,16 @@ pub enum PushError {
     /// A broadcast was interrupted before the answer came; the payload may have arrived.
     #[error("interrupted before the answer came")]
     Interrupted,
+    /// The connection is one of another API or stage than those that can be pushed to.
+    #[error("the connection {connection_id} is one of {api_id}/{stage}, for which there is no pusher")]
+    OtherApi {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Its API.
+        api_id: ApiId,
+        /// Its stage.
+        stage: Stage,
+    },
     /// The value cannot be made JSON.
     #[error("the payload cannot be made JSON")]
     NotJson {
@@ -157,6 +167,7 @@ impl PushError {
             | Self::Credentials { .. }
             | Self::Untrusted { .. }
             | Self::Interrupted
+            | Self::OtherApi { .. }
             | Self::NotJson { .. }
             | Self::Unexpected { .. } => false,
         }

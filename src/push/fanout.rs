@@ -23,7 +23,8 @@ use crate::retry::Span;
 /// So many connections are seen to before other tasks have their turn.
 const SHIFT: usize = 256;
 
-type Content = Result<Arc<Payload>, PushError>;
+/// What goes to a connection, and through which transport, where it is not the pusher's own.
+pub(crate) type Content = Result<(Arc<Payload>, Option<Arc<dyn super::Push>>), PushError>;
 type Recipient = (ConnectionId, Content);
 type Push = Pin<Box<dyn Future<Output = (ConnectionId, Result<(), PushError>)> + Send>>;
 
@@ -87,7 +88,7 @@ impl Pusher {
         payload: Payload,
     ) -> Broadcast<'a> {
         let payload = Arc::new(payload);
-        Broadcast::new(self, connections.map(move |id| (id, Ok(Arc::clone(&payload)))))
+        Broadcast::new(self, connections.map(move |id| (id, Ok((Arc::clone(&payload), None)))))
     }
 
     /// Sends each connection of a stream a value of its own, as JSON.
@@ -98,7 +99,19 @@ impl Pusher {
         &self,
         messages: impl Stream<Item = (ConnectionId, T)> + Send + 'a,
     ) -> Broadcast<'a> {
-        Broadcast::new(self, messages.map(|(id, value)| (id, Payload::json(&value).map(Arc::new))))
+        Broadcast::new(
+            self,
+            messages.map(|(id, value)| (id, Payload::json(&value).map(|payload| (Arc::new(payload), None)))),
+        )
+    }
+
+    /// Sends each connection of a stream a payload, through a transport of its own or this one's.
+    #[cfg(feature = "hub")]
+    pub(crate) fn broadcast_through<'a>(
+        &self,
+        messages: impl Stream<Item = (ConnectionId, Content)> + Send + 'a,
+    ) -> Broadcast<'a> {
+        Broadcast::new(self, messages)
     }
 }
 
@@ -283,9 +296,13 @@ impl<'a> Broadcast<'a> {
         {
             started = started.saturating_add(1);
             match payload {
-                Ok(payload) => {
+                Ok((payload, through)) => {
                     self.busy.insert(id.clone());
-                    self.under_way.push(push(self.pusher.clone(), span, id, payload, Arc::clone(&self.signs)));
+                    let mut pusher = self.pusher.clone();
+                    if let Some(transport) = through {
+                        pusher.transport = transport;
+                    }
+                    self.under_way.push(push(pusher, span, id, payload, Arc::clone(&self.signs)));
                 }
                 Err(error) => {
                     // Nothing is under way for it, unless it waited for its turn.

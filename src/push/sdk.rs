@@ -126,6 +126,10 @@ impl Push for Sdk {
             Err(error) => Err(meaning(connection_id, 0, error)),
         }
     }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        Some(&self.endpoint)
+    }
 }
 
 /// Classifies by the raw answer: the SDK gives a 410 or a 429 without a body no type.

@@ -20,6 +20,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a check that panics has failed, which is all it can do"
 )]

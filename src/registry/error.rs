@@ -67,3 +67,11 @@ impl RegistryError {
         }
     }
 }
+
+/// A stable error type for the log and for alarms.
+#[cfg(feature = "runtime")]
+impl From<RegistryError> for lambda_runtime::Diagnostic {
+    fn from(error: RegistryError) -> Self {
+        Self { error_type: "lambda_websocket::RegistryError".to_owned(), error_message: error.to_string() }
+    }
+}

@@ -44,7 +44,7 @@ fn modules_know_only_those_below_them() {
         ("route", &["event", "runtime"]),
         ("push", &["event", "retry"]),
         ("registry", &["dynamodb", "event", "retry"]),
-        ("hub", &["Pusher", "event", "push", "registry", "route"]),
+        ("hub", &["Pusher", "event", "push", "registry", "route", "runtime"]),
         ("reply", &["dynamodb", "event", "push", "runtime"]),
         ("retry", &["event"]),
         ("dynamodb", &[]),

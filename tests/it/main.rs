@@ -28,6 +28,8 @@ mod faults;
 mod fixture;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod function;
+#[cfg(feature = "hub")]
+mod hub;
 mod identifiers;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod local;
