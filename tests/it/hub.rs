@@ -451,7 +451,7 @@ mod behind_the_gateway {
         assert_eq!(found.len(), 2, "{found:?}");
         let alice = found.iter().find(|connection| connection.principal().unwrap() == "alice").unwrap();
         assert_eq!(alice.data::<serde_json::Value>().unwrap(), Some(json!({"org": "7", "admin": "true"})));
-        assert_eq!(alice.endpoint().unwrap(), gateway.endpoint());
+        assert_eq!(alice.endpoint().unwrap().as_str(), gateway.endpoint().as_str());
         client.close(1000, "bye").await.unwrap();
         until("both are removed", async || {
             let mut pages = hub.registry().connections(&api_id.everyone(), ReadOptions::default());

@@ -35,6 +35,9 @@ mod identifiers;
 mod local;
 mod logs;
 mod policy;
+#[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[cfg(feature = "push")]
 mod push;
 #[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "worker"))]
@@ -52,7 +55,7 @@ mod signature;
 #[cfg(feature = "push")]
 #[path = "../support/stub.rs"]
 mod stub;
-#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "conformance"))]
+#[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
 mod table;
 #[cfg(all(feature = "sdk", feature = "direct"))]
 mod tls;

@@ -1,9 +1,25 @@
 //! The registry in a table, on two servers of DynamoDB that are not ours. `tests/peers/emulators` installs those and runs this.
 
-use lambda_websocket::registry::DynamoDb;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use lambda_websocket::Pusher;
+use lambda_websocket::event::{ApiId, ConnectionId, Stage};
+use lambda_websocket::hub::Hub;
+use lambda_websocket::push::Recorder;
 use lambda_websocket::registry::conformance::{self, Clock};
+use lambda_websocket::registry::{
+    Connection, ConnectionKey, Consistency, DynamoDb, Group, Joined, Left, Namespace, Principal, Registry,
+    RegistryError,
+};
 
 use crate::emulators::{dynamodb_local, ministack};
+use crate::proxy::{Fate, Proxy};
 
 async fn conforms(url: &str, many: usize) {
     let clock = Clock::new();
@@ -26,4 +42,287 @@ async fn a_table_does_what_a_registry_must() {
 #[ignore = "needs ministack: run tests/peers/emulators"]
 async fn so_it_does_on_ministack() {
     conforms(&ministack().await.url, 1_000).await;
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("chat").unwrap()
+}
+
+fn key(id: &str) -> ConnectionKey {
+    ConnectionKey::new(namespace(), ConnectionId::new(id).unwrap())
+}
+
+fn connection(id: &str, principal: &str) -> Connection {
+    let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
+    let connection =
+        Connection::new(key(id), api_id, stage, "ws.example.com", SystemTime::now() - Duration::from_secs(600));
+    connection.with_principal(Principal::new(principal).unwrap())
+}
+
+fn group(number: usize) -> Group {
+    Group::new(format!("room-{number:02}")).unwrap()
+}
+
+/// A table of its own, through a proxy and directly.
+struct Table {
+    proxy: Proxy,
+    through: DynamoDb,
+    direct: DynamoDb,
+    client: Client,
+    name: String,
+}
+
+impl Table {
+    async fn new(proxy: &Proxy, url: &str, name: &str) -> Self {
+        let credentials = Credentials::new("any", "any", None, None, "test");
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(credentials)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .endpoint_url(url);
+        let table = Self {
+            proxy: proxy.clone(),
+            through: DynamoDb::emulated(name, proxy.url()).await,
+            direct: DynamoDb::emulated(name, url).await,
+            client: Client::from_conf(config.build()),
+            name: name.to_owned(),
+        };
+        table.direct.create_table().await.unwrap();
+        table
+    }
+
+    /// One principal with three connections: in no group, in three and in forty, of which it shares some; and others.
+    async fn populate(&self) {
+        for (id, groups) in [("lone", 0), ("social", 3), ("busy", 40)] {
+            self.direct.insert(&connection(id, "alice")).await.unwrap();
+            for number in 0..groups {
+                self.direct.join(&key(id), &group(number)).await.unwrap();
+            }
+        }
+        for number in 0..30 {
+            let id = format!("other-{number}");
+            self.direct.insert(&connection(&id, &format!("p{number}"))).await.unwrap();
+            self.direct.join(&key(&id), &group(1)).await.unwrap();
+        }
+    }
+
+    /// Everything in the table fits together: connections, their places in groups, and how many of a principal are there.
+    /// How many connections there are.
+    async fn check(&self, when: &str) -> usize {
+        let (mut said, mut members) = (BTreeSet::new(), BTreeSet::new());
+        let (mut present, mut counted) = (BTreeMap::<(String, String), usize>::new(), BTreeMap::new());
+        let (mut connections, mut start) = (0, None);
+        loop {
+            let scan = self.client.scan().table_name(&self.name).consistent_read(true).set_exclusive_start_key(start);
+            let page = scan.send().await.unwrap();
+            for item in page.items() {
+                let text = |name: &str| item.get(name).map(|value| value.as_s().unwrap().clone());
+                let (pk, sk) = (text("pk").unwrap(), text("sk").unwrap());
+                let room = || pk.splitn(4, '#').nth(3).unwrap().to_owned();
+                match sk.chars().next().unwrap() {
+                    '@' if item.contains_key("isClosed") => assert_eq!(item.len(), 4, "{when}: {pk}"),
+                    '@' => {
+                        connections += 1;
+                        let groups = item.get("groups").map(|groups| groups.as_ss().unwrap().clone());
+                        said.extend(groups.into_iter().flatten().map(|room| (text("id").unwrap(), room)));
+                    }
+                    'C' => {
+                        members.insert((text("id").unwrap(), room()));
+                        *present.entry((text("principal").unwrap(), room())).or_default() += 1;
+                    }
+                    'P' => {
+                        let count: usize = item["connections"].as_n().unwrap().parse().unwrap();
+                        counted.insert((text("principal").unwrap(), room()), count);
+                    }
+                    other => panic!("{when}: an item of an unknown kind: {other}"),
+                }
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
+        }
+        assert_eq!(said, members, "{when}: what connections say and what groups say");
+        assert_eq!(present, counted, "{when}: how many connections principals have");
+        connections
+    }
+}
+
+type Change = for<'a> fn(&'a dyn Registry) -> Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + 'a>>;
+
+/// Every change there is, and how many connections there are after it.
+const CHANGES: [(&str, Change, usize); 12] = [
+    ("insert", |table| Box::pin(async { table.insert(&connection("new", "alice")).await.map(drop) }), 34),
+    ("join as the first", |table| Box::pin(async { table.join(&key("lone"), &group(77)).await.map(drop) }), 33),
+    ("join as another", |table| Box::pin(async { table.join(&key("lone"), &group(1)).await.map(drop) }), 33),
+    ("leave as the last", |table| Box::pin(async { table.leave(&key("other-3"), &group(1)).await.map(drop) }), 33),
+    ("leave as another", |table| Box::pin(async { table.leave(&key("social"), &group(1)).await.map(drop) }), 33),
+    ("leave three groups", |table| Box::pin(async { table.leave_all(&key("social")).await.map(drop) }), 33),
+    ("leave forty groups", |table| Box::pin(async { table.leave_all(&key("busy")).await.map(drop) }), 33),
+    ("remove", |table| Box::pin(async { table.remove(&key("lone")).await.map(drop) }), 32),
+    ("remove from three groups", |table| Box::pin(async { table.remove(&key("social")).await.map(drop) }), 32),
+    ("remove from forty groups", |table| Box::pin(async { table.remove(&key("busy")).await.map(drop) }), 32),
+    ("disband", |table| Box::pin(async { table.disband(&namespace(), &group(1)).await.map(drop) }), 33),
+    ("touch", |table| Box::pin(async { table.touch(&key("busy"), SystemTime::now()).await.map(drop) }), 33),
+];
+
+#[tokio::test]
+#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+async fn a_writer_that_is_killed_leaves_nothing_half_done() {
+    let local = dynamodb_local().await;
+    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+    let (mut kills, mut tables) = (0, 0..);
+    for (name, change, after) in CHANGES {
+        for fate in [Fate::DiesBefore, Fate::DiesAfter] {
+            for number in 0.. {
+                let table = Table::new(&proxy, &local.url, &format!("kill-{}", tables.next().unwrap())).await;
+                table.populate().await;
+                assert_eq!(table.check("at first").await, 33);
+                table.proxy.plan(move |request, _| if request == number { fate } else { Fate::Passes });
+                let is_done = tokio::select! {
+                    done = change(&table.through) => { done.unwrap(); true }
+                    () = table.proxy.death() => false,
+                };
+                table.proxy.plan(|_, _| Fate::Passes);
+                let when = format!("{name}: {fate:?} request {number}");
+                let left = table.check(&when).await;
+                if is_done {
+                    assert_eq!(left, after, "{name}");
+                    break;
+                }
+                kills += 1;
+                // Somebody does it again, and it is done.
+                change(&table.direct).await.unwrap();
+                assert_eq!(table.check(&format!("{when}, then again")).await, after, "{when}");
+            }
+        }
+    }
+    println!("{kills} writers killed");
+    assert!(kills >= 40, "{kills} kills");
+}
+
+#[tokio::test]
+#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+async fn a_sweep_finds_whatever_was_left() {
+    let local = dynamodb_local().await;
+    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+    let mut sweeps = 0;
+    for (name, change, _) in CHANGES {
+        for fate in [Fate::DiesBefore, Fate::DiesAfter] {
+            let table = Table::new(&proxy, &local.url, &format!("sweep-{sweeps}")).await;
+            table.populate().await;
+            table.proxy.plan(move |request, _| if request == 1 { fate } else { Fate::Passes });
+            tokio::select! {
+                done = change(&table.through) => done.unwrap(),
+                () = table.proxy.death() => {}
+            }
+            let left = table.check(name).await;
+            // All of them are gone, and nobody was told.
+            let recorder = Recorder::new();
+            for id in ["lone", "social", "busy", "new"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain((0..30).map(|number| format!("other-{number}")))
+            {
+                recorder.hang_up(key(&id).id());
+            }
+            // The one who sweeps is killed, too; the next goes on.
+            let hub = Hub::new(table.through.clone(), Pusher::new(recorder.clone()))
+                .with_sweep_rate(1000)
+                .with_lease(Duration::ZERO);
+            let chat = namespace();
+            table.proxy.plan(move |request, _| if request == 10 { fate } else { Fate::Passes });
+            tokio::select! {
+                swept = hub.sweep(&chat) => panic!("{swept}"),
+                () = table.proxy.death() => {}
+            }
+            table.proxy.plan(|_, _| Fate::Passes);
+            table.check("a sweep was killed").await;
+            let swept = hub.sweep(&namespace()).await;
+            assert!(swept.is_complete && swept.failed.is_empty() && swept.removed.len() <= left, "{swept}");
+            assert_eq!(table.check("swept").await, 0, "{name}: {fate:?}");
+            sweeps += 1;
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+async fn what_passes_is_retried_until_the_deadline() {
+    let local = dynamodb_local().await;
+    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+    for (number, (name, change, after)) in CHANGES.into_iter().enumerate() {
+        for fate in [Fate::Throttled, Fate::Fails, Fate::BreaksAfter] {
+            let table = Table::new(&proxy, &local.url, &format!("retry-{number}-{fate:?}")).await;
+            table.populate().await;
+            table.proxy.plan(move |request, _| if request % 2 == 0 { fate } else { Fate::Passes });
+            change(&table.through).await.unwrap_or_else(|error| panic!("{name}: {fate:?}: {error}"));
+            table.proxy.plan(|_, _| Fate::Passes);
+            assert_eq!(table.check(&format!("{name}: {fate:?}")).await, after);
+        }
+    }
+    let table = Table::new(&proxy, &local.url, "late").await;
+    table.populate().await;
+    // The answer is lost and the transaction is repeated: it happens once, and is told as what it was.
+    table.proxy.plan(|number, operation| match operation {
+        "TransactWriteItems" if number < 4 => Fate::BreaksAfter,
+        _ => Fate::Passes,
+    });
+    assert_eq!(table.through.join(&key("lone"), &group(60)).await.unwrap(), Joined::First);
+    table.proxy.plan(|number, operation| match operation {
+        "TransactWriteItems" if number < 4 => Fate::BreaksAfter,
+        _ => Fate::Passes,
+    });
+    assert_eq!(table.through.leave(&key("lone"), &group(60)).await.unwrap(), Left::Last);
+    // A batch that is not done at once.
+    table.proxy.plan(|number, operation| match operation {
+        "BatchGetItem" if number < 5 => Fate::Unprocessed,
+        _ => Fate::Passes,
+    });
+    assert_eq!(table.through.join(&key("lone"), &group(1)).await.unwrap(), Joined::Another);
+    assert!(table.proxy.consumed().contains_key("BatchGetItem"), "it looked");
+    for fate in [Fate::Throttled, Fate::Fails, Fate::DiesBefore] {
+        table.proxy.plan(move |_, _| fate);
+        let start = std::time::Instant::now();
+        let limit = Duration::from_millis(600);
+        let late = table.through.clone().with_timeout(limit);
+        let error = late.find(&key("lone"), Consistency::Eventual).await.unwrap_err();
+        assert!(start.elapsed() <= limit + Duration::from_millis(100), "{fate:?}: {:?}", start.elapsed());
+        let is_right = match fate {
+            Fate::Throttled => matches!(error, RegistryError::Throttled { .. }),
+            Fate::Fails => matches!(error, RegistryError::Unavailable { .. }),
+            _ => matches!(error, RegistryError::TimedOut { .. }),
+        };
+        assert!(is_right && error.is_retryable(), "{fate:?}: {error:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+async fn what_cannot_be_is_said_at_once() {
+    let local = dynamodb_local().await;
+    let registry = DynamoDb::emulated("nowhere", &local.url).await;
+    let error = registry.insert(&connection("one", "alice")).await.unwrap_err();
+    assert_eq!(error.to_string(), r#"there is no table "nowhere" in this account and region"#);
+    let unreachable = DynamoDb::emulated("nowhere", "http://127.0.0.1:9").await.with_timeout(Duration::from_secs(1));
+    let error = unreachable.find(&key("one"), Consistency::Strong).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Unavailable { .. }), "{error:?}");
+    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+    let table = Table::new(&proxy, &local.url, "spoilt").await;
+    table.direct.insert(&connection("one", "alice")).await.unwrap();
+    // Somebody else writes into the table.
+    let update = table.client.update_item().table_name("spoilt");
+    let update = update
+        .key("pk", aws_sdk_dynamodb::types::AttributeValue::S("C#chat#one".into()))
+        .key("sk", aws_sdk_dynamodb::types::AttributeValue::S("@".into()))
+        .update_expression("SET stage = :spoilt")
+        .expression_attribute_values(":spoilt", aws_sdk_dynamodb::types::AttributeValue::S("not a stage".into()));
+    update.send().await.unwrap();
+    let error = table.direct.find(&key("one"), Consistency::Strong).await.unwrap_err();
+    let text = "a record of the registry is not readable: `stage`: stage \"not a stage\" is not valid: expected 1 to 128 \
+                letters, digits, `_` or `-`";
+    assert_eq!(error.to_string(), text);
+    let shared: Arc<dyn Registry> = Arc::new(table.direct.clone());
+    assert!(format!("{shared:?}").starts_with(r#"DynamoDb { table: "spoilt""#));
 }
