@@ -89,11 +89,8 @@ impl Hub {
             Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
             Err(error) => stream::iter(vec![Err(error)]),
         });
-        let paced = stream::unfold((connections.boxed(), pace), |(mut connections, mut pace)| async move {
-            let connection = connections.next().await?;
-            pace.tick().await;
-            Some((connection, (connections, pace)))
-        });
+        let ticks = stream::poll_fn(move |cx| pace.poll_tick(cx).map(Some));
+        let paced = connections.zip(ticks).map(|(connection, _)| connection);
         let is_late = AtomicBool::new(false);
         // What was begun is finished.
         let in_time = paced.take_until(async {

@@ -496,3 +496,18 @@ mod behind_the_gateway {
         assert_eq!(alice.next_json().await.unwrap(), json!({"left": "bob"}));
     }
 }
+
+/// What a task can be spawned with.
+#[test]
+fn everything_can_be_spawned() {
+    fn is_send<T: Send>(_: T) {}
+    let hub = Hub::new(Memory::new(), Pusher::new(Recorder::new()));
+    let (namespace, group, key) = (namespace(), group("lobby"), key("one"));
+    is_send(hub.sweep(&namespace));
+    is_send(hub.join(&key, &group));
+    is_send(hub.leave(&key, &group));
+    is_send(hub.disconnect(&key));
+    is_send(hub.close(&namespace.everyone()));
+    is_send(hub.principals(&namespace, &group));
+    is_send(hub.send_to(&namespace.everyone(), "hello").unwrap().into_future());
+}

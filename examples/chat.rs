@@ -1,0 +1,165 @@
+//! How does a chat run on my machine? Behind the local gateway, with a page to talk in.
+//!
+//! ```sh
+//! cargo run --example chat --features local,hub,dynamodb
+//! ```
+//!
+//! Open the address that it prints in two tabs. `PORT` changes the page's port (0: any free one). With `CHAT_TABLE` connections
+//! are kept in that table of DynamoDB, which with `AWS_ENDPOINT_URL_DYNAMODB` is one of an emulator and made if need be.
+//! `CHAT_LEASE` are the seconds after which it is asked whether somebody is still there (10 unless set); with `CHAT_LOSES`
+//! set, no `$disconnect` arrives, so that only asking helps.
+
+#[path = "authorizer.rs"]
+#[allow(dead_code, reason = "it has a `main` of its own")]
+mod authorizer;
+#[path = "chat_function.rs"]
+#[allow(dead_code, reason = "it has a `main` of its own")]
+mod chat_function;
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::io::{Write as _, stdout};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use lambda_websocket::event::{ApiId, Stage};
+use lambda_websocket::hub::Hub;
+use lambda_websocket::local::{Fault, Gateway, When};
+use lambda_websocket::registry::{DynamoDb, Memory, Namespace, Registry};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use self::authorizer::{Claims, Tokens};
+
+const PAGE: &str = include_str!("chat/page.html");
+const STAGE: &str = "dev";
+
+/// Who wants to come in. A real chat has a login in the place of this.
+#[derive(Deserialize)]
+struct Visitor {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Session {
+    url: String,
+}
+
+/// The registry that the environment asks for.
+async fn registry() -> Result<Arc<dyn Registry>, Box<dyn Error + Send + Sync>> {
+    let Ok(table) = env::var("CHAT_TABLE") else { return Ok(Arc::new(Memory::new())) };
+    let registry = DynamoDb::new(table).await;
+    if env::var_os("AWS_ENDPOINT_URL_DYNAMODB").is_some() {
+        registry.create_table().await?;
+    }
+    Ok(Arc::new(registry))
+}
+
+fn number<T: std::str::FromStr>(variable: &str, unless_set: T) -> Result<T, String> {
+    match env::var(variable) {
+        Ok(text) => text.parse().map_err(|_| format!("{variable} must be a number, not {text:?}")),
+        Err(_) => Ok(unless_set),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let (port, lease) = (number("PORT", 8080_u16)?, Duration::from_secs(number("CHAT_LEASE", 10)?));
+    let key: Arc<[u8]> = rand::random::<[u8; 32]>().into();
+    let tokens = Tokens::new(&key)?;
+
+    let builder = Gateway::builder(STAGE).bind(("127.0.0.1", 0))?;
+    let pusher = builder.pusher();
+    // Here `$connect` is answered at once, so that who is gone then is gone for good.
+    let hub = Hub::new(registry().await?, pusher.clone()).with_lease(lease).with_grace(Duration::from_secs(1));
+    let hub = hub.announcing(chat_function::announcement);
+    let gateway = builder
+        .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
+        .router(chat_function::routes(hub.clone(), pusher))
+        .start()
+        .await?;
+    if env::var_os("CHAT_LOSES").is_some() {
+        gateway.inject(Fault::DisconnectLost, When::Sometimes(1.0));
+    }
+
+    // On AWS a schedule does this.
+    let namespace = Namespace::of_stage(&ApiId::new("local")?, &Stage::new(STAGE)?);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let swept = hub.sweep(&namespace).await;
+            if !swept.removed.is_empty() || swept.unread.is_some() {
+                tracing::info!(%swept, "swept");
+            }
+        }
+    });
+
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| format!("port {port}: {error}"))?;
+    let page = format!("http://{}/", listener.local_addr()?);
+    writeln!(stdout(), "Open {page} in two tabs. Ctrl-C stops it all.")?;
+    stdout().flush()?;
+    let url: Arc<str> = gateway.url().into();
+    tokio::select! {
+        () = serve(listener, url, key) => {}
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    gateway.shutdown().await;
+    Ok(())
+}
+
+/// Serves the page, and tokens to those who ask for one.
+async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (url, key) = (Arc::clone(&url), Arc::clone(&key));
+        tokio::spawn(async move {
+            let answer = service_fn(move |request| {
+                let (url, key) = (Arc::clone(&url), Arc::clone(&key));
+                async move { Ok::<_, Infallible>(answer(request, &url, &key).await) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+            let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, url: &str, key: &[u8]) -> Response<Full<Bytes>> {
+    let (status, kind, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => (StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
+        (&Method::POST, "/session") => match session(request, url, key).await {
+            Ok(session) => (StatusCode::OK, "application/json", session),
+            Err(why) => (StatusCode::BAD_REQUEST, "text/plain", why),
+        },
+        _ => (StatusCode::NOT_FOUND, "text/plain", "there is no such page".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}
+
+/// Where to connect, with a token that says the name.
+async fn session(request: Request<Incoming>, url: &str, key: &[u8]) -> Result<String, String> {
+    let body = Limited::new(request.into_body(), 1000).collect().await.map_err(|error| error.to_string())?;
+    let visitor: Visitor = serde_json::from_slice(&body.to_bytes()).map_err(|_| "expected {\"name\": …}".to_owned())?;
+    let name = visitor.name.trim();
+    if name.is_empty() || name.chars().count() > 32 || name.chars().any(char::is_control) {
+        return Err("a name has 1 to 32 characters".to_owned());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let exp = now.saturating_add(Duration::from_secs(24 * 60 * 60)).as_secs();
+    let claims = Claims { sub: name.to_owned(), org: 1, exp };
+    let token =
+        encode(&Header::default(), &claims, &EncodingKey::from_secret(key)).map_err(|error| error.to_string())?;
+    serde_json::to_string(&Session { url: format!("{url}?Auth={token}") }).map_err(|error| error.to_string())
+}
