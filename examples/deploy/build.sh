@@ -22,8 +22,9 @@ for function in authorizer on_connect on_disconnect; do
     cargo lambda build --release "--$architecture" --output-format zip --no-default-features --features runtime --example "$function"
 done
 cargo lambda build --release "--$architecture" --output-format zip --example push_to_websocket
-cargo lambda build --release "--$architecture" --output-format zip --features dynamodb --example enqueue --example worker
-for function in authorizer on_connect on_disconnect push_to_websocket enqueue worker; do
+cargo lambda build --release "--$architecture" --output-format zip --features dynamodb,hub,worker \
+    --example enqueue --example worker --example chat_function --example chat_sweeper
+for function in authorizer on_connect on_disconnect push_to_websocket enqueue worker chat_function chat_sweeper; do
     cp "target/lambda/$function/bootstrap.zip" "target/lambda/$function.zip"
 done
 ls -l target/lambda/*.zip

@@ -93,6 +93,8 @@ def normal(template):
         }
     permissions = set()
     for permission in of_type(resources, "Lambda::Permission").values():
+        if permission["Principal"] == "events.amazonaws.com":
+            continue
         assert permission["Principal"] == "apigateway.amazonaws.com"
         source = text_of(permission["SourceArn"]).split("${Api}/", 1)[1]
         # An authorizer is named by its resource, which is another one in each template.
@@ -130,29 +132,40 @@ def keys_in_code(names):
 
 
 plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))
+chat = normal(load("chat.yaml"))
 for part in ("selection", "routes", "permissions", "pushing", "environments"):
     check(f"template.yaml and sam.yaml have the same {part}", sam[part], plain_one[part])
 keys = keys_in_code(["on_connect", "on_disconnect", "push_to_websocket"])
 check("template.yaml has the routes of the code", sorted(plain_one["routes"]), keys)
 check("sam.yaml has the routes of the code", sorted(sam["routes"]), keys)
 check("queue.yaml has the routes of the code", sorted(queue["routes"]), keys_in_code(["enqueue"]))
+check("chat.yaml has the routes of the code", sorted(chat["routes"]), sorted(keys_in_code(["chat_function"]) + ["$connect", "$disconnect"]))
+check("chat.yaml authorizes as template.yaml does", chat["routes"]["$connect"]["authorizer"], plain_one["routes"]["$connect"]["authorizer"])
 check("queue.yaml: the route that acknowledges is two-way", queue["routes"]["sum"]["two_way"], True)
 check("template.yaml and queue.yaml allow the same pushes", queue["pushing"], plain_one["pushing"])
 
-for name, template in (("template.yaml", plain_one), ("queue.yaml", queue)):
+for name, template in (("template.yaml", plain_one), ("queue.yaml", queue), ("chat.yaml", chat)):
     called = {(function, f"${{StageName}}/{key}") for key, route in template["routes"].items() for function in route["functions"]}
     asked = {(f, "authorizers/*") for route in template["routes"].values() if route["authorizer"] for f in route["authorizer"]["functions"]}
     check(f"{name}: each route and authorizer may be called, and nothing else", template["permissions"], called | asked)
-deployed = load("template.yaml")["Resources"]
-routes = sorted(name for name, it in deployed.items() if it["Type"] == "AWS::ApiGatewayV2::Route")
-check("template.yaml: the deployment waits for every route", sorted(deployed["Deployment"]["DependsOn"]), routes)
+for name in ("template.yaml", "chat.yaml"):
+    deployed = load(name)["Resources"]
+    routes = sorted(name for name, it in deployed.items() if it["Type"] == "AWS::ApiGatewayV2::Route")
+    check(f"{name}: the deployment waits for every route", sorted(deployed["Deployment"]["DependsOn"]), routes)
 allowed = [(effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in plain_one["pushing"]]
 check("a push is all that is allowed on connections", allowed, [("Allow", "execute-api:ManageConnections", ["POST", "@connections", "*"])])
-read = {name: set(re.findall(r'env::var\("([A-Z_]+)"\)', open(os.path.join(examples, f"{name}.rs"), encoding="utf-8").read()))
-        for name in ("authorizer", "enqueue", "worker")}
+expiry = load("chat.yaml")["Resources"]["ConnectionsTable"]["Properties"]["TimeToLiveSpecification"]
+check("chat.yaml: connections expire", expiry, {"AttributeName": "expiresAt", "Enabled": True})
+allowed = sorted((effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in chat["pushing"])
+methods = [("Allow", "execute-api:ManageConnections", [method, "@connections", "*"]) for method in ("GET", "POST")]
+check("chat.yaml: to push and to ask is all that is allowed on connections", allowed, methods)
+read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', open(os.path.join(examples, f"{name}.rs"), encoding="utf-8").read()))
+        for name in ("authorizer", "enqueue", "worker", "chat_function", "chat_sweeper")}
 check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]), read["authorizer"])
 check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
 check("the worker finds what it reads", set(queue["environments"]["WorkerFunction"]),
       read["worker"] - {"ANSWERS_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
+check("the chat finds what it reads", set(chat["environments"]["ChatFunction"]), read["chat_function"] | {"API_GATEWAY_ID", "STAGE"})
+check("the chat's sweeper finds what it reads", set(chat["environments"]["SweeperFunction"]), read["chat_sweeper"])
 print(f"{checks} passed, {failures} failed")
 sys.exit(1 if failures else 0)

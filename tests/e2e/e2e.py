@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -210,8 +211,80 @@ async def use_the_queue(url, token):
             check("of the same question", {frame["correlationId"] for frame in frames}, {question})
 
 
+def definition(table):
+    """What makes a table what it is, however it was made."""
+    dynamodb = client("dynamodb")
+    made = dynamodb.describe_table(TableName=table)["Table"]
+    indexes = {}
+    for index in made["GlobalSecondaryIndexes"]:
+        shown = sorted(index["Projection"]["NonKeyAttributes"])
+        indexes[index["IndexName"]] = (index["KeySchema"], index["Projection"]["ProjectionType"], shown)
+    attributes = sorted((it["AttributeName"], it["AttributeType"]) for it in made["AttributeDefinitions"])
+    return made["KeySchema"], attributes, indexes
+
+
+def expiry_of(table):
+    return client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"].get("AttributeName")
+
+
+def made_by_the_crate(table):
+    """Lets the chat example make its table, as it does on a laptop."""
+    environment = {
+        **os.environ, "PORT": "0", "CHAT_TABLE": table, "AWS_ENDPOINT_URL_DYNAMODB": endpoint, "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    with subprocess.Popen([f"{binaries}/chat"], env=environment, stdout=subprocess.PIPE, text=True) as chat:
+        ready = chat.stdout.readline()
+        chat.terminate()
+    assert ready.startswith("Open http"), ready
+    return definition(table)
+
+
+async def use_the_chat(url, table):
+    def token(name):
+        return jwt.encode({"sub": name, "org": 1, "exp": int(time.time()) + 3600}, JWT_KEY, algorithm="HS256")
+
+    async def send(socket, **message):
+        await socket.send(json.dumps(message))
+
+    async with websockets.connect(f"{url}?Auth={token('alice')}") as alice:
+        await send(alice, action="join", room="lobby")
+        check("chat: who is there", await receive(alice), {"event": "who", "room": "lobby", "who": ["alice"], "more": False})
+        async with websockets.connect(f"{url}?Auth={token('bob')}") as bob:
+            await send(bob, action="join", room="lobby")
+            check("chat: who came", await receive(alice), {"event": "joined", "room": "lobby", "who": "bob"})
+            check("chat: who is there", (await receive(bob))["who"], ["alice", "bob"])
+            await send(bob, action="say", room="lobby", text="hello")
+            said = {"event": "said", "room": "lobby", "who": "bob", "text": "hello"}
+            check("chat: what is said", [await receive(alice), await receive(bob)], [said, said])
+            await send(bob, action="say", room="kitchen", text="hello")
+            check("chat: who is not in a room", (await receive(bob))["event"], "refused")
+            await send(bob, action="say", room="lobby")
+            check("chat: what is no message", (await receive(bob))["event"], "refused")
+            await send(bob, action="leave", room="lobby")
+            check("chat: who left", await receive(alice), {"event": "left", "room": "lobby", "who": "bob"})
+            await send(bob, action="join", room="lobby")
+            check("chat: who came again", (await receive(alice))["event"], "joined")
+        check("chat: who closed", await receive(alice), {"event": "left", "room": "lobby", "who": "bob"})
+
+        # A connection of which no $disconnect came.
+        dynamodb = client("dynamodb")
+        items = dynamodb.scan(TableName=table)["Items"]
+        [one] = [item for item in items if item["sk"]["S"] == "@" and "isClosed" not in item]
+        ghost = json.loads(json.dumps(one).replace(one["id"]["S"], "Z" + one["id"]["S"][1:]))
+        ghost["connectedAt"] = ghost["seenAt"] = {"N": str(int(time.time() - 600) * 1000)}
+        del ghost["groups"]
+        dynamodb.put_item(TableName=table, Item=ghost)
+        swept = client("lambda").invoke(FunctionName="chat-sweeper", Payload=b"{}")
+        check("chat: the sweeper ran", (swept["StatusCode"], swept.get("FunctionError")), (200, None))
+        left = [item for item in dynamodb.scan(TableName=table)["Items"] if item["sk"]["S"] == "@" and "isClosed" not in item]
+        check("chat: the sweeper found who has gone", [item["id"] for item in left], [one["id"]])
+        await send(alice, action="who", room="lobby")
+        check("chat: and nobody else", (await receive(alice))["who"], ["alice"])
+
+
 def main():
-    upload(["authorizer", "on_connect", "on_disconnect", "push_to_websocket", "enqueue", "worker"])
+    upload(["authorizer", "on_connect", "on_disconnect", "push_to_websocket", "enqueue", "worker", "chat_function", "chat_sweeper"])
     common = {"Architecture": "x86_64", "CodeBucket": "code", "StageName": STAGE}
     api = deploy("api", "template.yaml", JwtKey=JWT_KEY, **common)["ApiId"]
     url = f"{endpoint.replace('http://', 'ws://')}/_aws/execute-api/{api}/{STAGE}"
@@ -233,7 +306,16 @@ def main():
         AWS_ENDPOINT_URL_DYNAMODB=endpoint,
     )
     asyncio.run(use_the_queue(url, token))
-    for stack in ("queue", "api"):
+
+    chat = deploy("chat", "chat.yaml", JwtKey=JWT_KEY, **common)
+    check("chat.yaml's table is the one that the crate makes", definition(chat["Table"]) == made_by_the_crate("made"), True)
+    compare("CloudFormation", "a table's time-to-live attribute", expiry_of(chat["Table"]), expiry_of("made"))
+    check("the crate's table expires", expiry_of("made"), "expiresAt")
+    connections = f"{endpoint}/_aws/execute-api/{chat['ApiId']}/{STAGE}"
+    for function in ("chat-function", "chat-sweeper"):
+        set_environment(function, AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI=connections, AWS_ENDPOINT_URL_DYNAMODB=endpoint)
+    asyncio.run(use_the_chat(connections.replace("http://", "ws://"), chat["Table"]))
+    for stack in ("chat", "queue", "api"):
         client("cloudformation").delete_stack(StackName=stack)
     print(f"{checks} passed, 0 failed")
 
