@@ -3,6 +3,7 @@
 //! - **Routes**: implement [`Route`] for each message of your protocol; a [`Router`] dispatches to it with a typed body.
 //! - **Authorizers**: return an IAM policy and a context that is checked to be flat; see [`authorizer`].
 //! - **Pushes**: send to one connection or to a hundred thousand, from anywhere that knows their ids; see [`push`].
+//! - **Who is connected**: send to a room, to a person, to everyone but the sender; see [`hub`] and [`registry`].
 //! - **Answers from a queue**: slow work is done elsewhere, and its result reaches exactly the client that asked; see [`reply`].
 //! - **A local gateway**: run the same functions in a test or on a laptop; see [`local`].
 //!
@@ -50,6 +51,8 @@
 //! | [`route`] | which code answers which event, and with what |
 //! | [`authorizer`] | who may connect, and what the routes learn about them |
 //! | [`push`] | sending to connections, closing them, asking about them |
+//! | [`registry`] | which connections exist, whose they are, and which groups they have joined |
+//! | [`hub`] | sending to groups and principals, and keeping the registry clean |
 //! | [`reply`] | answering later, from a queue back to exactly the client that asked |
 //! | [`local`] | the gateway for tests and laptops |
 //!
@@ -63,7 +66,10 @@
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
 //! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
 //! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
-//! | `dynamodb` | | [`reply::DynamoDb`] | `worker`, the AWS SDK's client of DynamoDB |
+//! | `registry` | | [`registry::Registry`], [`registry::Memory`] | futures-util |
+//! | `hub` | | [`hub::Hub`] | `registry`, `push` |
+//! | `conformance` | | [`registry::conformance`] | `registry` |
+//! | `dynamodb` | | [`registry::DynamoDb`]; with `worker` also [`reply::DynamoDb`] | `registry`, the AWS SDK's client of DynamoDB |
 //! | `local` | | [`local::Gateway`] | hyper, tokio-tungstenite |
 //! | `aws_lambda_events` | | conversions from and to the types of that crate | `aws_lambda_events` |
 //!
@@ -83,7 +89,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Links to what a feature adds can only be followed where the feature is on.
 #![cfg_attr(
-    not(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb")),
+    not(all(
+        feature = "local",
+        feature = "sdk",
+        feature = "direct",
+        feature = "dynamodb",
+        feature = "worker",
+        feature = "hub",
+        feature = "conformance"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -115,6 +129,6 @@ pub use self::route::service::run;
 pub use self::route::{Json, Response, Result, Route, Router};
 
 /// The README's programs, compiled.
-#[cfg(all(doctest, feature = "local", feature = "sdk", feature = "worker"))]
+#[cfg(all(doctest, feature = "local", feature = "sdk", feature = "worker", feature = "hub", feature = "dynamodb"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

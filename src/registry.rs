@@ -2,7 +2,8 @@
 //!
 //! `$connect` [inserts](Registry::insert), `$disconnect` [removes](Registry::remove), and since API Gateway does not promise
 //! that `$disconnect` is called, every record also expires. [`Memory`] is the registry of one process, `DynamoDb` (feature
-//! `dynamodb`) that of many functions. [`Hub`](crate::hub::Hub) joins a registry with a [`Pusher`](crate::Pusher).
+//! `dynamodb`) that of many functions. [`Hub`](crate::hub::Hub) (feature `hub`) joins a registry with a
+//! [`Pusher`](crate::Pusher).
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -38,7 +39,7 @@ pub type Pages<'a, T> = Pin<Box<dyn Stream<Item = Result<Vec<T>, RegistryError>>
 /// Every change is complete or has not happened: a connection that is not registered is in no group, whatever happens to
 /// whoever writes. What has expired is as if it were not there.
 ///
-/// [`conformance`](self) (feature `conformance`) holds an implementation of yours to this.
+/// The module `conformance` (feature of that name) holds an implementation of yours to this.
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync {
     /// Registers a connection; `false` when it has been removed before.

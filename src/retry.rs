@@ -51,6 +51,7 @@ impl Span {
     }
 
     /// The end; far away when the clock cannot count so far.
+    #[cfg(feature = "push")]
     pub(crate) fn end(&self) -> Instant {
         let day = Duration::from_secs(24 * 60 * 60);
         self.start.checked_add(self.budget).or_else(|| self.start.checked_add(day)).unwrap_or(self.start)

@@ -16,7 +16,6 @@ use lambda_websocket::registry::{
     Principal, ReadOptions, Registry, RegistryError, Removed,
 };
 use lambda_websocket::route::StatusCode;
-use serde_json::json;
 use tokio::time::Instant;
 
 fn namespace() -> Namespace {
@@ -392,6 +391,7 @@ mod behind_the_gateway {
     use lambda_websocket::hub::{OnConnect, OnDisconnect};
     use lambda_websocket::local::{Fault, Gateway, When};
     use lambda_websocket::{Connect, Message, Router};
+    use serde_json::json;
 
     use super::*;
 

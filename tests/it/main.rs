@@ -54,6 +54,7 @@ mod secrets;
 mod signature;
 #[cfg(feature = "push")]
 #[path = "../support/stub.rs"]
+#[allow(dead_code, reason = "what it takes depends on the transports that there are")]
 mod stub;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
 mod table;
