@@ -51,8 +51,12 @@ const SPREAD: u8 = 4;
 /// indexes, which DynamoDB updates a little later.
 ///
 /// The role needs `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem` on the table, and `Query` on the
-/// table and its indexes. A read has ten seconds, or what the invocation's deadline leaves; throttling, conflicts and failures
+/// table and its indexes. A call has ten seconds, or what the invocation's deadline leaves; throttling, conflicts and failures
 /// are retried until then.
+///
+/// An item of DynamoDB has at most 400 KB, so a connection can be in some ten thousand groups. A principal whose connections
+/// expire without being removed is listed in a group until the last of them expires: see
+/// [`Hub::sweep`](crate::hub::Hub::sweep).
 ///
 /// # Examples
 ///

@@ -188,3 +188,14 @@ proptest! {
         let _ = url.parse::<Endpoint>();
     }
 }
+
+#[test]
+fn end_1_a_default_endpoint_names_its_api_and_its_stage() {
+    let expected = Some((ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap()));
+    for region in ["eu-central-1", "cn-north-1", "us-gov-west-1"] {
+        assert_eq!(new(region).api(), expected, "{region}");
+    }
+    for url in ["https://ws.example.com/dev", "http://127.0.0.1:3001/dev", "http://localhost/_aws/execute-api/a/dev"] {
+        assert_eq!(url.parse::<Endpoint>().unwrap().api(), None, "{url}");
+    }
+}

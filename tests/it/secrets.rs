@@ -54,3 +54,21 @@ fn errors_about_events_quote_no_secret() {
         }
     }
 }
+
+#[cfg(feature = "registry")]
+#[test]
+fn what_is_kept_with_a_connection_is_its_own() {
+    use lambda_websocket::registry::{Connection, InvalidData, LARGEST_DATA};
+
+    let lambda_websocket::Event::Connect(connect) = fixture::event("connect") else { panic!() };
+    let connection = Connection::of(connect.request_context()).unwrap().with_data("s3cret").unwrap();
+    let invalid = connection.data::<u64>().unwrap_err();
+    let error: &dyn Error = &invalid;
+    assert!(!format!("{connection:?} {invalid:?} {invalid}").contains("s3cret") && error.source().is_none());
+    let large = connection.with_data(&"x".repeat(LARGEST_DATA)).unwrap_err();
+    assert!(matches!(large, InvalidData::TooLarge { size } if size == LARGEST_DATA + 2));
+    assert_eq!(
+        large.to_string(),
+        "the connection's data have 16386 bytes of JSON, of which a registry keeps at most 16384"
+    );
+}

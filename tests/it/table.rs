@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use futures_util::stream::{self, StreamExt as _};
 use lambda_websocket::Pusher;
 use lambda_websocket::event::{ApiId, ConnectionId, Stage};
 use lambda_websocket::hub::Hub;
 use lambda_websocket::push::Recorder;
 use lambda_websocket::registry::conformance::{self, Clock};
 use lambda_websocket::registry::{
-    Connection, ConnectionKey, Consistency, DynamoDb, Group, Joined, Left, Namespace, Principal, Registry,
-    RegistryError,
+    Connection, ConnectionKey, Consistency, DynamoDb, Group, Joined, Left, Memory, Namespace, Principal, ReadOptions,
+    Registry, RegistryError,
 };
 
 use crate::emulators::{dynamodb_local, ministack};
@@ -325,4 +326,68 @@ async fn what_cannot_be_is_said_at_once() {
     assert_eq!(error.to_string(), text);
     let shared: Arc<dyn Registry> = Arc::new(table.direct.clone());
     assert!(format!("{shared:?}").starts_with(r#"DynamoDb { table: "spoilt""#));
+}
+
+/// What a sequence of calls answers, and what is left then.
+async fn lived(registry: &dyn Registry, seed: u64) -> Vec<String> {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
+    let mut random = SmallRng::seed_from_u64(seed);
+    let chat = Namespace::new(format!("chat.{seed}")).unwrap();
+    let key = |number: usize| ConnectionKey::new(chat.clone(), ConnectionId::new(format!("c{number}")).unwrap());
+    let mut answers = Vec::new();
+    for step in 1..=80 {
+        let (number, room) = (random.random_range(0..6), group(random.random_range(0..3)));
+        let answer = match random.random_range(0..12) {
+            0..4 => {
+                let connection = connection("any", &format!("p{}", number % 3));
+                let (api_id, stage) = (connection.api_id().clone(), connection.stage().clone());
+                let new =
+                    Connection::new(key(number), api_id, stage, "ws.example.com", SystemTime::UNIX_EPOCH + 2 * YEARS);
+                let new = new.with_expiry(SystemTime::now() + Duration::from_secs(3600));
+                let new = if number == 5 { new } else { new.with_principal(connection.principal().unwrap().clone()) };
+                format!("insert {:?}", registry.insert(&new).await.unwrap())
+            }
+            4..8 => format!("join {:?}", registry.join(&key(number), &room).await.unwrap()),
+            8 => format!("leave {:?}", registry.leave(&key(number), &room).await.unwrap()),
+            9 => format!("leave all {:?}", registry.leave_all(&key(number)).await.unwrap()),
+            10 => format!("remove {:?}", registry.remove(&key(number)).await.unwrap().map(|removed| removed.groups)),
+            _ if random.random_bool(0.2) => format!("disband {}", registry.disband(&chat, &room).await.unwrap()),
+            _ => format!("groups {:?}", registry.groups(&key(number)).await.unwrap()),
+        };
+        answers.push(format!("c{number} {room}: {answer}"));
+        if step % 8 != 0 {
+            continue;
+        }
+        let mut there: Vec<String> = Vec::new();
+        for room in [group(0), group(1), group(2)] {
+            let options = ReadOptions::default().consistent();
+            let members = registry.connections(&chat.group(&room), options);
+            let members: Vec<_> = members.flat_map(|page| stream::iter(page.unwrap())).collect().await;
+            there.extend(members.iter().map(|member| format!("{room} {}", member.id())));
+            let principals = registry.principals(&chat, &room, options);
+            let principals: Vec<_> = principals.flat_map(|page| stream::iter(page.unwrap())).collect().await;
+            there.extend(principals.iter().map(|principal| format!("{room} {principal}")));
+        }
+        there.sort();
+        answers.push(there.join(", "));
+    }
+    answers
+}
+
+const YEARS: Duration = Duration::from_secs(25 * 365 * 24 * 3600);
+
+#[tokio::test]
+#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+async fn table_and_memory_answer_the_same() {
+    let local = dynamodb_local().await;
+    let table = DynamoDb::emulated("same", &local.url).await;
+    table.create_table().await.unwrap();
+    for seed in 0..40 {
+        let (expected, found) = (lived(&Memory::new(), seed).await, lived(&table, seed).await);
+        for (number, (expected, found)) in expected.iter().zip(&found).enumerate() {
+            assert_eq!(found, expected, "seed {seed}, answer {number}");
+        }
+    }
 }
