@@ -295,6 +295,12 @@ async fn main() {
     {
         return child(what, url, table).await;
     }
+    // Of another server, by hand: `cargo bench … -- --consumption http://127.0.0.1:4566`.
+    if let [flag, url, ..] = arguments.as_slice()
+        && flag == "--consumption"
+    {
+        return consumption(url).await;
+    }
     for (what, rate) in rates(&Memory::new()).await {
         println!("figure registry_memory_{what}: {rate:.0}/s");
     }

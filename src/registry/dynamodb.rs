@@ -189,7 +189,10 @@ impl Registry for DynamoDb {
         let old = match self.put(span, request).await? {
             Put::Done(old) => old,
             // It is in groups, which it leaves in the same transaction.
-            Put::Refused(_) => return self.remove_from_groups(key, span).await,
+            Put::Refused(item) => {
+                let known = item.map_or(Ok(None), |item| self.open(key, &item))?;
+                return self.remove_from_groups(key, known, span).await;
+            }
         };
         let row = old.map_or(Ok(None), |item| self.open(key, &item))?;
         Ok(row.map(|row| Removed::new(row.connection, Vec::new())))

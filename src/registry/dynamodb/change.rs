@@ -4,6 +4,7 @@
 //! is the only one; when that is wrong, the transaction does not happen, and the next attempt looks first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::BuildError;
@@ -16,7 +17,7 @@ use super::super::{
 };
 use super::DynamoDb;
 use super::call::Transaction;
-use super::item::{self, Record, count, number, text};
+use super::item::{self, Record, Row, count, number, text};
 use crate::retry::Span;
 
 /// How many groups are left in one transaction, which has at most a hundred writes.
@@ -220,16 +221,23 @@ impl DynamoDb {
         Ok(departures)
     }
 
-    /// Removes a connection that is in groups.
+    /// Removes a connection that is in groups, of which it may be known how it was just now.
     pub(super) async fn remove_from_groups(
         &self,
         key: &ConnectionKey,
+        known: Option<Row>,
         span: Span,
     ) -> Result<Option<Removed>, RegistryError> {
+        let known = Mutex::new(known);
+        let known = || known.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut before = Vec::new();
         loop {
             let step = self.until_current(span, |is_first| async move {
-                let Some(row) = self.row(key, Consistency::Strong).await? else { return Ok(Some(Step::Gone)) };
+                let row = match known() {
+                    Some(row) => Some(row),
+                    None => self.row(key, Consistency::Strong).await?,
+                };
+                let Some(row) = row else { return Ok(Some(Step::Gone)) };
                 let is_last = row.groups.len() <= GROUPS_AT_ONCE;
                 let connection = row.connection.clone();
                 let groups: BTreeSet<Group> = row.groups.into_iter().take(GROUPS_AT_ONCE).collect();
