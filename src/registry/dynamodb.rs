@@ -40,9 +40,9 @@ const SPREAD: u8 = 4;
 /// | [`insert`](Registry::insert) | 1 | 3 | |
 /// | [`find`](Registry::find) | 1 | | 0.5, consistent 1 |
 /// | [`join`](Registry::join), [`leave`](Registry::leave) | 2 | 6 | 1 |
-/// | [`remove`](Registry::remove) | 1, with groups 2 | 3, and 4 more with groups and 4 for each of them | |
+/// | [`remove`](Registry::remove) | 1, with groups 2 | 3; with groups 5, and 4 for each of them | |
 /// | [`touch`](Registry::touch) | 1 | 2 | |
-/// | a list of 300 bytes each | 1 for each of 500 and each partition | | 1 for each 27, consistent for each 13 |
+/// | a list of 1000 | 1 for each page of each partition | | 28, consistent 56 |
 ///
 /// The units are those of items below one kilobyte, of principals with one connection in a group. A connection without
 /// principal takes less.

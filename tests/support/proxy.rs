@@ -147,11 +147,12 @@ impl Proxy {
         }
         let response = {
             let mut sender = sender.lock().await;
-            sender.ready().await.unwrap();
-            sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap()
+            // A server may close what was idle; whoever asks tries again.
+            sender.ready().await.ok()?;
+            sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.ok()?
         };
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = body.collect().await.ok()?.to_bytes();
         if parts.status.is_success() {
             let said: Value = serde_json::from_slice(&body).unwrap();
             let units = |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_default();
