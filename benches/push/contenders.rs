@@ -6,6 +6,7 @@ use aws_sdk_apigatewaymanagement::config::{BehaviorVersion, Builder, Credentials
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::tls;
+use base64::Engine as _;
 use futures_util::StreamExt as _;
 use lambda_websocket::event::Region;
 use lambda_websocket::push::{Direct, Endpoint, Payload, Sdk};
@@ -21,7 +22,8 @@ pub fn payload() -> Payload {
 }
 
 pub fn endpoint(address: &str) -> Endpoint {
-    let endpoint: Endpoint = format!("http://{address}/dev").parse().unwrap();
+    let scheme = if address.starts_with("localhost") { "https" } else { "http" };
+    let endpoint: Endpoint = format!("{scheme}://{address}/dev").parse().unwrap();
     endpoint.with_region(Region::new("us-east-1").unwrap())
 }
 
@@ -30,7 +32,11 @@ fn credentials() -> Credentials {
 }
 
 pub fn direct(server: &Server) -> Direct {
-    Direct::new(&endpoint(&server.address), credentials()).unwrap()
+    let direct = Direct::new(&endpoint(&server.address), credentials()).unwrap();
+    match &server.root {
+        Some(root) => direct.with_root_certificate(root.clone()).unwrap(),
+        None => direct,
+    }
 }
 
 pub fn sdk(server: &Server) -> Sdk {
@@ -40,14 +46,20 @@ pub fn sdk(server: &Server) -> Sdk {
 
 /// The SDK's client as its users have it, in a loop that keeps so many under way.
 pub async fn bare_sdk(server: &Server, pushes: usize, concurrency: usize) {
+    let trusted = server.root.as_ref().map_or_else(tls::TrustStore::default, |root| {
+        let pem = base64::engine::general_purpose::STANDARD.encode(root);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n");
+        tls::TrustStore::empty().with_pem_certificate(pem.into_bytes())
+    });
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .tls_context(tls::TlsContext::builder().with_trust_store(trusted).build().unwrap())
         .build_https();
     let config = Builder::new()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(credentials())
         .region(SdkRegion::new("us-east-1"))
-        .endpoint_url(format!("http://{}/dev", server.address))
+        .endpoint_url(endpoint(&server.address).as_str())
         .http_client(http)
         .retry_config(RetryConfig::standard())
         .sleep_impl(TokioSleep::new())

@@ -14,6 +14,8 @@
     reason = "a bench that panics has failed, which is all it can do"
 )]
 
+#[path = "../../tests/support/authority.rs"]
+mod authority;
 mod contenders;
 mod first;
 mod server;
@@ -106,6 +108,23 @@ async fn costs(concurrency: usize, rounds: usize) {
     let [direct, sdk, bare, floor] = rates;
     println!(
         "figure push_rate_{concurrency}: direct {direct:.0}/s, sdk {sdk:.0}/s, bare SDK {bare:.0}/s, raw socket {floor:.0}/s"
+    );
+}
+
+/// The same over TLS, where the endpoint offers HTTP/2, as API Gateway does.
+async fn costs_with_tls(concurrency: usize, rounds: usize) {
+    let server = Server::start_with_tls();
+    let direct = Pusher::new(direct(&server));
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ours.push(measure(20_000, broadcast(&direct, 20_000, concurrency)).await);
+        theirs.push(measure(5_000, bare_sdk(&server, 5_000, concurrency)).await);
+    }
+    let (rate, their_rate) = (best(&ours), best(&theirs));
+    let (ours, theirs) = (median(ours).cpu, median(theirs).cpu);
+    println!(
+        "figure push_cpu_tls_{concurrency}: direct {ours:.1} µs vs bare SDK {theirs:.1} µs = {:.3}; {rate:.0}/s vs {their_rate:.0}/s",
+        ours / theirs
     );
 }
 
@@ -206,7 +225,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut arguments = std::env::args().skip(1);
     match arguments.next().unwrap_or_default().as_str() {
-        "--stub" => return runtime.block_on(server::serve(&arguments.collect::<Vec<_>>())),
+        "--stub" => return runtime.block_on(server::serve(&arguments.collect::<Vec<_>>(), false)),
+        "--tls-stub" => return runtime.block_on(server::serve(&arguments.collect::<Vec<_>>(), true)),
         "--first" => return runtime.block_on(first::push(&arguments.next().unwrap())),
         "--memory" => return runtime.block_on(memory(arguments.next().unwrap().parse().unwrap())),
         _ => {}
@@ -214,6 +234,7 @@ fn main() {
     runtime.block_on(async {
         for (concurrency, rounds) in [(16, 7), (1, 3), (64, 5), (256, 3)] {
             costs(concurrency, rounds).await;
+            costs_with_tls(concurrency, rounds).await;
         }
         let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
         layer("direct", direct(&server), 5_000).await;

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::authority::authority;
 use super::stub::{Behaviour, Stub};
 
 pub struct Server {
+    /// The certificate of the authority that it is to be trusted by, if it speaks TLS.
+    pub root: Option<Vec<u8>>,
     child: Child,
     output: std::cell::RefCell<BufReader<ChildStdout>>,
     pub address: String,
@@ -14,10 +18,19 @@ pub struct Server {
 
 impl Server {
     pub fn start(behaviour: Behaviour) -> Self {
+        Self::speaking(behaviour, "--stub")
+    }
+
+    /// One that speaks TLS, and over it HTTP/2 to those who can.
+    pub fn start_with_tls() -> Self {
+        Self::speaking(Behaviour { forgets: true, ..Behaviour::default() }, "--tls-stub")
+    }
+
+    fn speaking(behaviour: Behaviour, mode: &str) -> Self {
         let Behaviour { latency, gone, throttled, stalled, seed, forgets, .. } = behaviour;
         let numbers = [latency.as_millis() as f64, gone, throttled, stalled, seed as f64, f64::from(u8::from(forgets))];
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg("--stub")
+            .arg(mode)
             .args(numbers.map(|number| number.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -26,7 +39,11 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut address = String::new();
         output.read_line(&mut address).unwrap();
-        Self { child, output: output.into(), address: address.trim().to_owned() }
+        let (address, root) = match address.trim().split_once(' ') {
+            Some((address, root)) => (address.to_owned(), Some(hex::decode(root).unwrap())),
+            None => (address, None),
+        };
+        Self { root, child, output: output.into(), address: address.trim().to_owned() }
     }
 
     /// How many connections the stub delivered to, and how many it found gone.
@@ -47,7 +64,7 @@ impl Drop for Server {
 }
 
 /// The stub, until its standard input ends; a line is answered with what [`Server::answered`] wants.
-pub async fn serve(arguments: &[String]) {
+pub async fn serve(arguments: &[String], with_tls: bool) {
     let number = |at: usize| arguments[at].parse::<f64>().unwrap();
     let behaviour = Behaviour {
         latency: Duration::from_secs_f64(number(0) / 1000.0),
@@ -58,8 +75,19 @@ pub async fn serve(arguments: &[String]) {
         forgets: number(5) > 0.0,
         ..Behaviour::default()
     };
-    let stub = Stub::start(behaviour, None).await;
-    println!("{}", stub.address);
+    let stub = match with_tls {
+        false => {
+            let stub = Stub::start(behaviour, None).await;
+            println!("{}", stub.address);
+            stub
+        }
+        true => {
+            let (root, config) = authority("localhost", &["h2", "http/1.1"]);
+            let stub = Stub::start(behaviour, Some(Arc::new(config).into())).await;
+            println!("localhost:{} {}", stub.address.port(), hex::encode(root));
+            stub
+        }
+    };
     let log = stub.log;
     tokio::task::spawn_blocking(move || {
         for _ in std::io::stdin().lines() {

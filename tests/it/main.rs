@@ -10,6 +10,9 @@
 
 mod allocation;
 mod architecture;
+#[cfg(all(feature = "sdk", feature = "direct"))]
+#[path = "../support/authority.rs"]
+mod authority;
 mod authorizer;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;

@@ -8,31 +8,9 @@ use aws_credential_types::Credentials;
 use lambda_websocket::Pusher;
 use lambda_websocket::event::Region;
 use lambda_websocket::push::{Direct, Endpoint, PushError};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::authority::authority;
 use crate::stub::{Behaviour, Stub, connection_id};
-
-/// An authority, and the configuration of a server for this name with a certificate of it.
-fn authority(name: &str, protocols: &[&str]) -> (Vec<u8>, ServerConfig) {
-    let mut ca = CertificateParams::new([]).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_key = KeyPair::generate().unwrap();
-    let root = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let issuer = Issuer::from_params(&ca, &ca_key);
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key)
-        .unwrap();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    (root.der().to_vec(), config)
-}
 
 /// A server for `localhost` that speaks these, the authority to trust, and a transport that does not yet.
 async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
