@@ -37,7 +37,7 @@ struct Presence {
     expires_at: u64,
 }
 
-/// Presences by the sort key and partition key that the table has them under.
+/// Presences by the two keys that the table has them under.
 type Presences = BTreeMap<(String, String), Presence>;
 
 impl DynamoDb {

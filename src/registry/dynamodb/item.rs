@@ -203,3 +203,7 @@ fn parse<'a, T, E: std::fmt::Display>(
 fn unreadable(attribute: &'static str, expected: &'static str) -> RegistryError {
     RegistryError::Unreadable { problem: format!("`{attribute}`: expected {expected}") }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
+mod tests;
