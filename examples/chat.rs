@@ -41,6 +41,8 @@ use self::authorizer::{Claims, Tokens};
 
 const PAGE: &str = include_str!("chat/page.html");
 const STAGE: &str = "dev";
+/// How long it is waited for what a browser sends.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who wants to come in. A real chat has a login in the place of this.
 #[derive(Deserialize)]
@@ -119,7 +121,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 /// Serves the page, and tokens to those who ask for one.
 async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // There are too many files open, for example.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         let (url, key) = (Arc::clone(&url), Arc::clone(&key));
         tokio::spawn(async move {
             let answer = service_fn(move |request| {
@@ -127,7 +133,7 @@ async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
                 async move { Ok::<_, Infallible>(answer(request, &url, &key).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             let _ = http.serve_connection(TokioIo::new(stream), answer).await;
         });
     }
@@ -150,7 +156,9 @@ async fn answer(request: Request<Incoming>, url: &str, key: &[u8]) -> Response<F
 
 /// Where to connect, with a token that says the name.
 async fn session(request: Request<Incoming>, url: &str, key: &[u8]) -> Result<String, String> {
-    let body = Limited::new(request.into_body(), 1000).collect().await.map_err(|error| error.to_string())?;
+    let body = Limited::new(request.into_body(), 1000).collect();
+    let body = tokio::time::timeout(PATIENCE, body).await.map_err(|_| "the request takes too long".to_owned())?;
+    let body = body.map_err(|error| error.to_string())?;
     let visitor: Visitor = serde_json::from_slice(&body.to_bytes()).map_err(|_| "expected {\"name\": …}".to_owned())?;
     let name = visitor.name.trim();
     if name.is_empty() || name.chars().count() > 32 || name.chars().any(char::is_control) {

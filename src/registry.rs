@@ -105,6 +105,8 @@ pub trait Registry: fmt::Debug + Send + Sync {
 
     /// Lets every connection leave a group, in bounded memory, and tells how many did.
     ///
+    /// A large group takes its time; who joins meanwhile may stay.
+    ///
     /// # Errors
     ///
     /// [`RegistryError`] by meaning; some connections may have left then.

@@ -6,7 +6,6 @@ mod item;
 mod list;
 mod table;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +15,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValue;
 
 use self::call::{Put, Updated};
-use self::change::Departing;
 use self::item::{Record, Row, millis, number};
 use super::memory::GRAVE;
 use super::{
@@ -139,12 +137,16 @@ impl DynamoDb {
         item::grave(key, now.checked_add(GRAVE).unwrap_or(now))
     }
 
-    /// The connection's item with its groups, if it is registered.
-    async fn row(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Row>, RegistryError> {
+    /// The connection's item or its grave.
+    async fn item(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Record>, RegistryError> {
         let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::connection_key(key)));
         let request = request.consistent_read(consistency == Consistency::Strong);
-        let found = self.call(self.span(), || request.clone().send()).await?;
-        found.item.map_or(Ok(None), |item| self.open(key, &item))
+        Ok(self.call(self.span(), || request.clone().send()).await?.item)
+    }
+
+    /// The connection's item with its groups, if it is registered.
+    async fn row(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Row>, RegistryError> {
+        self.item(key, consistency).await?.map_or(Ok(None), |item| self.open(key, &item))
     }
 
     /// The item as a connection, unless it is a grave or has expired.
@@ -170,7 +172,7 @@ impl Registry for DynamoDb {
             Put::Refused(item) => {
                 let item = match item {
                     Some(item) => Some(item),
-                    None => self.raw(connection.key()).await?,
+                    None => self.item(connection.key(), Consistency::Strong).await?,
                 };
                 Ok(!item.is_some_and(|item| item::is_grave(&item)))
             }
@@ -224,18 +226,7 @@ impl Registry for DynamoDb {
     }
 
     async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        let span = self.span();
-        let left = self
-            .until_current(span, |is_first| async move {
-                let Some(row) = self.row(key, Consistency::Strong).await? else { return Ok(Some(Vec::new())) };
-                if !row.groups.contains(group) {
-                    return Ok(Some(Vec::new()));
-                }
-                let departing = Departing { connection: row.connection, groups: BTreeSet::from([group.clone()]) };
-                self.depart(&[departing], None, is_first, span).await
-            })
-            .await?;
-        Ok(left.first().map_or(Left::NotMember, |departure| departure.left))
+        self.leave_group(key, group).await
     }
 
     async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError> {
@@ -261,14 +252,6 @@ impl Registry for DynamoDb {
 
     fn unseen_since(&self, namespace: &Namespace, time: SystemTime, options: ReadOptions) -> Pages<'_, Connection> {
         self.list_unseen(namespace, time, options)
-    }
-}
-
-impl DynamoDb {
-    async fn raw(&self, key: &ConnectionKey) -> Result<Option<Record>, RegistryError> {
-        let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::connection_key(key)));
-        let request = request.consistent_read(true);
-        Ok(self.call(self.span(), || request.clone().send()).await?.item)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a registry could not answer.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -8,7 +9,7 @@ type Source = Box<dyn Error + Send + Sync>;
 /// The registry could not do what it was asked for.
 ///
 /// That a connection is not registered is no error: see [`Joined`](super::Joined) and [`Left`](super::Left).
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// It has more to do than it can: retried until there was no time left.
@@ -65,6 +66,19 @@ impl RegistryError {
             Self::Throttled { .. } | Self::Contended | Self::TimedOut { .. } | Self::Unavailable { .. } => true,
             Self::Forbidden { .. } | Self::NoTable { .. } | Self::Unreadable { .. } | Self::Refused { .. } => false,
         }
+    }
+}
+
+/// The texts of the error and its sources. Their own `Debug` may show a whole answer, and with it a connection's data.
+impl fmt::Debug for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryError({self}")?;
+        let mut next = self.source();
+        while let Some(source) = next {
+            write!(f, ": {source}")?;
+            next = source.source();
+        }
+        f.write_str(")")
     }
 }
 

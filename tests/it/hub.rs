@@ -464,7 +464,7 @@ mod behind_the_gateway {
     async fn dis_1_a_lost_disconnect_is_noticed_by_a_sweep() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::new(Memory::new(), builder.pusher())
-            .with_lease(Duration::from_millis(200))
+            .with_lease(Duration::ZERO)
             .with_grace(Duration::ZERO)
             .announcing(|change| Some(json!({"left": change.principal})).filter(|_| change.what == Move::Left));
         let on_connect = OnConnect::new(hub.registry().clone())
@@ -490,9 +490,12 @@ mod behind_the_gateway {
         assert_eq!(alice.next_json().await.unwrap(), "hello");
         drop(clients);
         let namespace = Namespace::new("local/dev").unwrap();
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        let swept = hub.sweep(&namespace).await;
-        assert_eq!((swept.alive, swept.removed.len()), (1, 1), "{swept}");
+        // As soon as the gateway has noticed.
+        until("bob is found gone", async || {
+            let swept = hub.sweep(&namespace).await;
+            swept.alive == 1 && swept.removed.len() == 1
+        })
+        .await;
         assert_eq!(alice.next_json().await.unwrap(), json!({"left": "bob"}));
     }
 }

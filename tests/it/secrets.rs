@@ -72,3 +72,17 @@ fn what_is_kept_with_a_connection_is_its_own() {
         "the connection's data have 16386 bytes of JSON, of which a registry keeps at most 16384"
     );
 }
+
+#[cfg(feature = "registry")]
+#[test]
+fn a_registry_error_does_not_show_the_answer_that_it_came_from() {
+    use lambda_websocket::registry::RegistryError;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("unhandled")]
+    struct Answer {
+        _body: &'static str,
+    }
+    let error = RegistryError::Refused { source: Box::new(Answer { _body: "s3cret" }) };
+    assert_eq!(format!("{error:?}"), "RegistryError(the registry refused: unhandled)");
+}

@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use futures_util::stream::StreamExt as _;
 
+use super::super::connection::seconds;
 use super::super::{
     Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Namespace, Principal, ReadOptions,
     Registry as _, RegistryError, Removed,
@@ -26,9 +27,9 @@ const GROUPS_AT_ONCE: usize = 32;
 const MEMBERS_AT_ONCE: usize = 25;
 
 /// A connection, and the groups that it is in and leaves.
-pub(super) struct Departing {
-    pub(super) connection: Connection,
-    pub(super) groups: BTreeSet<Group>,
+struct Departing {
+    connection: Connection,
+    groups: BTreeSet<Group>,
 }
 
 /// A principal in a group, as the table has it.
@@ -42,7 +43,7 @@ type Presences = BTreeMap<(String, String), Presence>;
 
 impl DynamoDb {
     /// Decides and writes until nobody else was there in the meantime. `attempt` is told whether it is the first.
-    pub(super) async fn until_current<T, F>(&self, span: Span, attempt: impl Fn(bool) -> F) -> Result<T, RegistryError>
+    async fn until_current<T, F>(&self, span: Span, attempt: impl Fn(bool) -> F) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<Option<T>, RegistryError>>,
     {
@@ -100,7 +101,7 @@ impl DynamoDb {
                     .expression_attribute_values(":now", number(self.now())))?,
                 Some(presence) => {
                     joined = Joined::Another;
-                    let expires_at = super::super::connection::seconds(connection.expires_at());
+                    let expires_at = seconds(connection.expires_at());
                     let change = Update::builder()
                         .table_name(&*self.table)
                         .set_key(Some(presence_key))
@@ -122,7 +123,7 @@ impl DynamoDb {
 
     /// Lets connections leave groups, all at once. With a grave, that takes the place of the one connection that leaves all of
     /// its groups. `None` when it has not happened, since somebody else was there in the meantime.
-    pub(super) async fn depart(
+    async fn depart(
         &self,
         departing: &[Departing],
         grave: Option<Record>,
@@ -198,6 +199,21 @@ impl DynamoDb {
         let departures = departures
             .flat_map(|Departing { connection, groups }| groups.iter().map(move |group| left(connection, group)));
         Ok(Some(departures.collect()))
+    }
+
+    pub(super) async fn leave_group(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
+        let span = self.span();
+        let left = self
+            .until_current(span, |is_first| async move {
+                let Some(row) = self.row(key, Consistency::Strong).await? else { return Ok(Some(Vec::new())) };
+                if !row.groups.contains(group) {
+                    return Ok(Some(Vec::new()));
+                }
+                let departing = Departing { connection: row.connection, groups: BTreeSet::from([group.clone()]) };
+                self.depart(&[departing], None, is_first, span).await
+            })
+            .await?;
+        Ok(left.first().map_or(Left::NotMember, |departure| departure.left))
     }
 
     /// Leaves groups until there are none.
@@ -303,7 +319,7 @@ impl DynamoDb {
 
     /// Presences as they are now; what has expired is not there.
     async fn presences(&self, span: Span, keys: Vec<Record>) -> Result<Presences, RegistryError> {
-        let now = super::super::connection::seconds(self.now());
+        let now = seconds(self.now());
         let mut presences = Presences::new();
         for record in self.read(span, keys).await? {
             let expires_at = item::integer(&record, "expiresAt")?;
