@@ -6,8 +6,8 @@
 //!
 //! Open the address that it prints in two tabs. `PORT` changes the page's port (0: any free one). With `CHAT_TABLE` connections
 //! are kept in that table of DynamoDB, which with `AWS_ENDPOINT_URL_DYNAMODB` is one of an emulator and made if need be.
-//! `CHAT_LEASE` are the seconds after which it is asked whether somebody is still there (10 unless set); with `CHAT_LOSES`
-//! set, no `$disconnect` arrives, so that only asking helps.
+//! `CHAT_LEASE` are the seconds within which it is noticed that somebody has gone without a word (10 unless set); with
+//! `CHAT_LOSES` set, no `$disconnect` arrives, so that only asking helps.
 
 #[path = "authorizer.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]
@@ -81,8 +81,10 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let builder = Gateway::builder(STAGE).bind(("127.0.0.1", 0))?;
     let pusher = builder.pusher();
+    // Asked after half of the time, and looked for whom to ask four times in it, everybody is missed in time.
+    let (ask_after, look_every) = (lease.mul_f64(0.5), lease.mul_f64(0.25).max(Duration::from_millis(100)));
     // Here `$connect` is answered at once, so that who is gone then is gone for good.
-    let hub = Hub::new(registry().await?, pusher.clone()).with_lease(lease).with_grace(Duration::from_secs(1));
+    let hub = Hub::new(registry().await?, pusher.clone()).with_lease(ask_after).with_grace(Duration::from_secs(1));
     let hub = hub.announcing(chat_function::announcement);
     let gateway = builder
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
@@ -97,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let namespace = Namespace::of_stage(&ApiId::new("local")?, &Stage::new(STAGE)?);
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(look_every).await;
             let swept = hub.sweep(&namespace).await;
             if !swept.removed.is_empty() || swept.unread.is_some() {
                 tracing::info!(%swept, "swept");
