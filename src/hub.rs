@@ -13,7 +13,7 @@ mod sweep;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
@@ -24,8 +24,9 @@ pub use self::close::Closed;
 pub use self::routes::{OnConnect, OnDisconnect};
 pub use self::sending::{Sending, Sent};
 pub use self::sweep::Swept;
+use crate::clock;
 use crate::event::{ApiId, Stage};
-use crate::push::{Endpoint, InvalidEndpoint, Payload, PushError, Pusher};
+use crate::push::{Endpoint, InvalidEndpoint, Payload, PushError, Pusher, Pushers};
 use crate::registry::{
     Audience, Connection, ConnectionKey, Consistency, Group, Joined, Left, Namespace, Pages, Principal, ReadOptions,
     Registry, RegistryError, Removed,
@@ -72,8 +73,7 @@ const AT_ONCE: usize = 16;
 #[derive(Clone)]
 pub struct Hub {
     registry: Arc<dyn Registry>,
-    pusher: Pusher,
-    others: Arc<Vec<(ApiId, Stage, Pusher)>>,
+    pushers: Arc<Pushers>,
     announcer: Option<Announcer>,
     grace: Duration,
     lease: Duration,
@@ -88,8 +88,7 @@ impl Hub {
     pub fn new(registry: impl Registry + 'static, pusher: Pusher) -> Self {
         Self {
             registry: Arc::new(registry),
-            pusher,
-            others: Arc::default(),
+            pushers: Arc::new(Pushers::new(pusher)),
             announcer: None,
             grace: GRACE,
             lease: LEASE,
@@ -100,7 +99,7 @@ impl Hub {
     /// Pushes to the connections of this stage of this API through this pusher.
     #[must_use]
     pub fn with_pusher_for(mut self, api_id: ApiId, stage: Stage, pusher: Pusher) -> Self {
-        Arc::make_mut(&mut self.others).push((api_id, stage, pusher));
+        Arc::make_mut(&mut self.pushers).add(api_id, stage, pusher);
         self
     }
 
@@ -217,24 +216,13 @@ impl Hub {
 
     /// The pusher that reaches a connection.
     fn pusher_for(&self, connection: &Connection) -> Result<&Pusher, PushError> {
-        let (api_id, stage) = (connection.api_id(), connection.stage());
-        if let Some((_, _, pusher)) = self.others.iter().find(|(api, of_api, _)| api == api_id && of_api == stage) {
-            return Ok(pusher);
-        }
-        match self.pusher.endpoint().and_then(Endpoint::api) {
-            Some((api, of_api)) if api != *api_id || of_api != *stage => Err(PushError::OtherApi {
-                connection_id: connection.id().clone(),
-                api_id: api_id.clone(),
-                stage: stage.clone(),
-            }),
-            _ => Ok(&self.pusher),
-        }
+        self.pushers.find(connection.id(), connection.api_id(), connection.stage())
     }
 
     /// Whether a connection may still come about.
     fn is_young(&self, connection: &Connection) -> bool {
         let opens_until = connection.connected_at().checked_add(self.grace);
-        opens_until.is_some_and(|until| until > SystemTime::now())
+        opens_until.is_some_and(|until| until > clock::now())
     }
 
     /// Removes connections that are gone.
@@ -300,7 +288,7 @@ impl Connection {
     ///
     /// [`InvalidEndpoint::Url`] when the host is not one.
     pub fn endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        Endpoint::of_host(self.domain_name(), self.stage())
+        Ok(Endpoint::of_host(self.domain_name(), self.stage())?.for_api(self.api_id().clone(), self.stage().clone()))
     }
 }
 
@@ -308,7 +296,7 @@ impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
             .field("registry", &self.registry)
-            .field("pusher", &self.pusher)
+            .field("pusher", self.pushers.default())
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }

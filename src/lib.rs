@@ -102,6 +102,9 @@
 )]
 
 pub mod authorizer;
+#[cfg(any(feature = "push", feature = "registry", feature = "runtime"))]
+#[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only a registry takes a clock of its own"))]
+mod clock;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 pub mod event;

@@ -16,6 +16,9 @@ mod error;
 mod fanout;
 mod info;
 mod payload;
+#[cfg(any(feature = "hub", feature = "worker"))]
+#[cfg_attr(not(feature = "hub"), allow(dead_code))]
+mod pushers;
 mod recorder;
 #[cfg(feature = "sdk")]
 mod sdk;
@@ -38,6 +41,9 @@ pub(crate) use self::fanout::Content;
 pub use self::fanout::{Broadcast, Failure, Report};
 pub use self::info::ConnectionInfo;
 pub use self::payload::{LARGEST_PAYLOAD, Payload};
+#[cfg(any(feature = "hub", feature = "worker"))]
+#[cfg_attr(not(feature = "hub"), allow(unused_imports))]
+pub(crate) use self::pushers::Pushers;
 pub use self::recorder::{Pushed, Recorder};
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;

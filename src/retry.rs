@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use backon::BackoffBuilder as _;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::clock;
 use crate::event::current_deadline;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ pub(crate) struct Span {
 impl Span {
     /// How long a call that starts now may last: this timeout, and not longer than the Lambda invocation.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        let left = |deadline: SystemTime| deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = |deadline: SystemTime| deadline.duration_since(clock::now()).unwrap_or_default();
         let invocation = current_deadline().map(|deadline| left(deadline).saturating_sub(MARGIN));
         let budget = match (limit, invocation) {
             (Some(timeout), Some(invocation)) => timeout.min(invocation),

@@ -2,8 +2,9 @@
 
 use std::env;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use crate::clock;
 use crate::event::Invocation;
 
 /// `lambda_runtime` panics when one of these is missing.
@@ -47,7 +48,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(29);
 ///
 /// `cargo lambda watch` gives deadlines in 1970. No invocation starts after its deadline, so such a one is not believed.
 pub(crate) fn invocation(context: lambda_runtime::Context) -> Invocation {
-    let now = SystemTime::now();
+    let now = clock::now();
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).filter(|deadline| *deadline > now);
     let deadline = deadline.or_else(|| now.checked_add(LONGEST_WAIT)).unwrap_or(now);
     Invocation::new(context.request_id, deadline)

@@ -107,7 +107,7 @@ impl<'a> Sending<'a> {
         });
         let recipients =
             pages.filter(move |connection| std::future::ready(!except.contains(connection.key()))).map(recipient);
-        let mut report = hub.pusher.broadcast_through(recipients).await;
+        let mut report = hub.pushers.default().broadcast_through(recipients).await;
         let Noted { young, error } = std::mem::take(&mut *lock(&noted));
         report.is_complete = report.is_complete && error.is_none();
         let key = |id: &ConnectionId| ConnectionKey::new(audience.namespace().clone(), id.clone());

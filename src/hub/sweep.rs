@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{AT_ONCE, Change, Hub};
+use crate::clock;
 use crate::event::current_deadline;
 use crate::push::{Failure, PushError};
 use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Removed};
@@ -79,7 +80,7 @@ impl Hub {
         let start = Instant::now();
         let mut swept = Swept { is_complete: true, ..Swept::default() };
         let mut changes = Vec::new();
-        let suspicious = SystemTime::now().checked_sub(self.lease).unwrap_or(SystemTime::UNIX_EPOCH);
+        let suspicious = clock::now().checked_sub(self.lease).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut pace = interval(
             Duration::from_secs(1).checked_div(self.sweep_rate).unwrap_or_default().max(Duration::from_millis(1)),
         );
@@ -125,7 +126,7 @@ impl Hub {
             Err(error) => Err(error),
         };
         let noted = match info {
-            Ok(_) => self.registry.touch(key, SystemTime::now()).await.map(|_| Answer::Alive),
+            Ok(_) => self.registry.touch(key, clock::now()).await.map(|_| Answer::Alive),
             Err(PushError::Gone { .. }) if self.is_young(&connection) => Ok(Answer::Settled),
             Err(PushError::Gone { .. }) => {
                 let removed = self.registry.remove(key).await;
@@ -171,7 +172,7 @@ async fn until_late() {
     match current_deadline() {
         None => std::future::pending().await,
         Some(deadline) => {
-            sleep(deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN)).await;
+            sleep(deadline.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN)).await;
         }
     }
 }

@@ -35,6 +35,10 @@ use crate::event::{ApiId, Region, RequestContext, Stage};
 pub struct Endpoint {
     url: String,
     region: Option<Region>,
+    /// The API and stage that it belongs to, as its host and path say, or as [`for_api`](Self::for_api) did.
+    api: Option<(ApiId, Stage)>,
+    /// Whether it is the default endpoint of an API, whose host and path name the API and the stage.
+    is_default: bool,
 }
 
 /// There is no endpoint, or none that can be right.
@@ -85,7 +89,12 @@ impl Endpoint {
     /// The default endpoint of an API, in the partition that the region belongs to.
     pub fn new(api_id: &ApiId, region: &Region, stage: &Stage) -> Self {
         let suffix = dns_suffix(region);
-        Self { url: format!("https://{api_id}.execute-api.{region}.{suffix}/{stage}"), region: Some(region.clone()) }
+        Self {
+            url: format!("https://{api_id}.execute-api.{region}.{suffix}/{stage}"),
+            region: Some(region.clone()),
+            api: Some((api_id.clone(), stage.clone())),
+            is_default: true,
+        }
     }
 
     /// The endpoint that the event's host and stage make.
@@ -98,7 +107,7 @@ impl Endpoint {
     ///
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn of_request(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
-        Self::of_host(&context.domain_name, &context.stage)
+        Ok(Self::of_host(&context.domain_name, &context.stage)?.for_api(context.api_id.clone(), context.stage.clone()))
     }
 
     /// The endpoint that a host and a stage make, as [`of_request`](Self::of_request) does.
@@ -115,7 +124,8 @@ impl Endpoint {
     /// The endpoint of a gateway on this machine.
     #[cfg(feature = "local")]
     pub(crate) fn local(address: std::net::SocketAddr, stage: &Stage) -> Self {
-        Self { url: format!("http://{address}/{stage}"), region: Region::new("us-east-1").ok() }
+        let region = Region::new("us-east-1").ok();
+        Self { url: format!("http://{address}/{stage}"), region, api: None, is_default: false }
     }
 
     /// The endpoint of a custom domain: its mapping key takes the place of the stage, and may be empty.
@@ -130,7 +140,8 @@ impl Endpoint {
     /// The endpoint that the environment names.
     ///
     /// The first of these that is set: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, `AWS_ENDPOINT_URL`, and
-    /// `API_GATEWAY_ID` with `AWS_REGION` and `STAGE`. Lambda itself sets `AWS_REGION`.
+    /// `API_GATEWAY_ID` with `AWS_REGION` and `STAGE`. Lambda itself sets `AWS_REGION`. Beside a URL, `API_GATEWAY_ID` and
+    /// `STAGE` say which [API and stage](Self::for_api) it belongs to.
     ///
     /// # Errors
     ///
@@ -153,7 +164,14 @@ impl Endpoint {
                     reason: error.to_string(),
                 })?;
                 let region = lookup("AWS_REGION").and_then(|region| Region::new(region).ok());
-                return Ok(Self { region: endpoint.region.or(region), ..endpoint });
+                let endpoint = Self { region: endpoint.region.or(region), ..endpoint };
+                return match (lookup("API_GATEWAY_ID"), lookup("STAGE")) {
+                    (Some(api_id), Some(stage)) => {
+                        Ok(endpoint
+                            .for_api(self::variable("API_GATEWAY_ID", &api_id)?, self::variable("STAGE", &stage)?))
+                    }
+                    _ => Ok(endpoint),
+                };
             }
         }
         match (lookup("API_GATEWAY_ID"), lookup("AWS_REGION"), lookup("STAGE")) {
@@ -176,12 +194,44 @@ impl Endpoint {
         &self.url
     }
 
-    /// The API and the stage, where the address is the default endpoint of an API, which names both.
-    pub fn api(&self) -> Option<(ApiId, Stage)> {
-        let uri: Uri = self.url.parse().ok()?;
-        default_endpoint_region(uri.host()?)?;
-        let api_id = uri.host()?.split('.').next()?;
-        Some((ApiId::new(api_id).ok()?, Stage::new(uri.path().trim_matches('/')).ok()?))
+    /// Returns the API and the stage that this endpoint belongs to, if they are known.
+    ///
+    /// They are known for a default endpoint, whose host and path name them, for the endpoint of an event, and after
+    /// [`for_api`](Self::for_api).
+    pub fn api(&self) -> Option<(&ApiId, &Stage)> {
+        self.api.as_ref().map(|(api_id, stage)| (api_id, stage))
+    }
+
+    /// States which API and stage this endpoint belongs to, such as that of a custom domain.
+    ///
+    /// A default endpoint names its own API and stage, and keeps them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::event::{ApiId, Stage};
+    /// use lambda_websocket::push::Endpoint;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (api_id, stage) = (ApiId::new("a1b2c3d4e5")?, Stage::new("prod")?);
+    /// let endpoint = Endpoint::custom_domain("ws.example.com", "chat")?.for_api(api_id.clone(), stage.clone());
+    /// assert_eq!(endpoint.api(), Some((&api_id, &stage)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn for_api(mut self, api_id: ApiId, stage: Stage) -> Self {
+        if !self.is_default {
+            self.api = Some((api_id, stage));
+        }
+        self
+    }
+
+    /// Whether this is the default endpoint of an API, which cannot reach another API's connections.
+    #[cfg(feature = "hub")]
+    #[allow(dead_code, reason = "the hub asks it before it removes a connection")]
+    pub(crate) fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// Signs for this region: that of a custom domain, whose address does not name one.
@@ -244,10 +294,13 @@ impl FromStr for Endpoint {
             return Err(InvalidEndpoint::Url { url: "…".to_owned(), expected: "expected no user and no password" });
         }
         let region = default_endpoint_region(host);
-        if region.is_some() && uri.path().trim_matches('/').is_empty() {
+        let path = uri.path().trim_matches('/');
+        if region.is_some() && path.is_empty() {
             return Err(refuse("expected the stage after the host, as in `https://<host>/<stage>`"));
         }
-        Ok(Self { url: normal, region })
+        let api_id = host.split('.').next().filter(|_| region.is_some()).and_then(|label| ApiId::new(label).ok());
+        let api = api_id.zip(Stage::new(path).ok());
+        Ok(Self { is_default: api.is_some(), api, url: normal, region })
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     Audience, Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Namespace, Pages, Principal,
     ReadOptions, Registry, RegistryError, Removed,
 };
+use crate::clock::Clock;
 use crate::dynamodb::{self, Retries};
 
 /// Over how many partitions groups are spread.
@@ -71,7 +72,7 @@ pub struct DynamoDb {
     table: Arc<str>,
     spread: u8,
     timeout: Option<Duration>,
-    clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    clock: Clock,
 }
 
 impl DynamoDb {
@@ -87,7 +88,7 @@ impl DynamoDb {
 
     fn over(table: impl Into<String>, client: Client) -> Self {
         let table: String = table.into();
-        Self { client, table: table.into(), spread: SPREAD, timeout: None, clock: Arc::new(SystemTime::now) }
+        Self { client, table: table.into(), spread: SPREAD, timeout: None, clock: Clock::default() }
     }
 
     /// Spreads each group, and the index of everyone, over this many partitions: 4 unless set, and at least 1.
@@ -112,7 +113,7 @@ impl DynamoDb {
     /// Takes the time from this clock, which decides what has expired, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Clock::new(clock);
         self
     }
 
@@ -128,7 +129,7 @@ impl DynamoDb {
     }
 
     fn now(&self) -> SystemTime {
-        (self.clock)()
+        self.clock.now()
     }
 
     /// What takes the place of a connection that was removed, so that it does not come back.

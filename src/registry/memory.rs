@@ -13,6 +13,7 @@ use super::{
     Audience, Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Namespace, Pages, Principal,
     ReadOptions, Registry, RegistryError, Removed, Who,
 };
+use crate::clock::Clock;
 use crate::event::ConnectionId;
 
 /// For so long a connection that was removed does not come back.
@@ -37,7 +38,7 @@ pub(super) const GRAVE: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone)]
 pub struct Memory {
     state: Arc<Mutex<State>>,
-    clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    clock: Clock,
 }
 
 impl Default for Memory {
@@ -49,17 +50,17 @@ impl Default for Memory {
 impl Memory {
     /// A registry without connections.
     pub fn new() -> Self {
-        Self::with_clock(SystemTime::now)
+        Self { state: Arc::default(), clock: Clock::default() }
     }
 
     /// A registry in which this clock decides what has expired, for tests.
     pub fn with_clock(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self { state: Arc::default(), clock: Arc::new(clock) }
+        Self { state: Arc::default(), clock: Clock::new(clock) }
     }
 
     /// The state as of now.
     fn state(&self) -> MutexGuard<'_, State> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.expire(now);
         state
@@ -216,7 +217,7 @@ impl Registry for Memory {
         if state.graves.contains(key) {
             return Ok(false);
         }
-        if state.get(key).is_some() || connection.expires_at() <= (self.clock)() {
+        if state.get(key).is_some() || connection.expires_at() <= self.clock.now() {
             return Ok(true);
         }
         if let Some(principal) = connection.principal() {
@@ -231,7 +232,7 @@ impl Registry for Memory {
     }
 
     async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let mut state = self.state();
         let removed = state.take_out(key);
         if let Some(removed) = &removed {

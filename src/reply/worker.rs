@@ -32,6 +32,7 @@ use self::incoming::{Delivered, Incoming};
 pub use self::once::{Claim, InMemory, Once};
 pub use self::task::Task;
 use super::{InvalidAddress, Keys, ReplyAddress};
+use crate::clock;
 use crate::event::{CorrelationId, within_deadline};
 use crate::push::{Payload, PushError, Pusher};
 use crate::runtime::{check_environment, invocation};
@@ -277,7 +278,7 @@ where
                 }
             }
         });
-        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN);
+        let left = deadline.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN);
         if timeout(left, within_deadline(deadline, work)).await.is_err() {
             // Others need not wait until the claims end by themselves.
             let _ = timeout(RELEASE, self.shared.release(claims)).await;
@@ -331,7 +332,7 @@ where
                 return self.refuse(Undecodable::NotAJob { message_id, expected });
             }
         };
-        let now = SystemTime::now();
+        let now = clock::now();
         let opened = match &self.keys {
             Some(keys) => sealed.open(keys, now),
             None => sealed.open_unchecked(now),

@@ -191,11 +191,31 @@ proptest! {
 
 #[test]
 fn end_1_a_default_endpoint_names_its_api_and_its_stage() {
-    let expected = Some((ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap()));
+    let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
+    let expected = Some((&api_id, &stage));
     for region in ["eu-central-1", "cn-north-1", "us-gov-west-1"] {
         assert_eq!(new(region).api(), expected, "{region}");
     }
     for url in ["https://ws.example.com/dev", "http://127.0.0.1:3001/dev", "http://localhost/_aws/execute-api/a/dev"] {
         assert_eq!(url.parse::<Endpoint>().unwrap().api(), None, "{url}");
     }
+}
+
+#[test]
+fn endpoint_of_a_custom_domain_belongs_to_the_api_that_it_is_told() {
+    let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
+    let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
+    assert_eq!(domain.api(), None);
+    assert_eq!(domain.for_api(api_id.clone(), stage.clone()).api(), Some((&api_id, &stage)));
+    let other = ApiId::new("other").unwrap();
+    assert_eq!(
+        new("eu-central-1").for_api(other, stage.clone()).api(),
+        Some((&api_id, &stage)),
+        "its host names the API"
+    );
+
+    let url = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI";
+    let variables = [(url, "http://127.0.0.1:3001/dev"), ("API_GATEWAY_ID", "a1b2c3d4e5"), ("STAGE", "dev")];
+    let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    assert_eq!(Endpoint::from_variables(lookup).unwrap().api(), Some((&api_id, &stage)));
 }

@@ -1,0 +1,68 @@
+//! The time of day, as everything that compares times asks for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Tells the time: the system's, or that of a test.
+///
+/// Clones share their source.
+#[derive(Clone, Default)]
+pub(crate) struct Clock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
+
+impl Clock {
+    /// A clock that asks this function.
+    pub(crate) fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(now)))
+    }
+
+    /// Returns the time of day. Default: [`now`].
+    pub(crate) fn now(&self) -> SystemTime {
+        self.0.as_ref().map_or_else(now, |now| now())
+    }
+}
+
+/// Returns the system's time, which moves with tokio's where a test has paused that.
+///
+/// So two hours pass at once in a test that advances tokio's clock by two hours. Elsewhere both clocks run alike.
+pub(crate) fn now() -> SystemTime {
+    let (tokio, monotonic) = (tokio::time::Instant::now().into_std(), std::time::Instant::now());
+    let system = SystemTime::now();
+    // Asked one after the other, the clocks differ by nanoseconds: a difference is one that a test has made.
+    const ALIKE: std::time::Duration = std::time::Duration::from_millis(1);
+    let (ahead, behind) = (tokio.saturating_duration_since(monotonic), monotonic.saturating_duration_since(tokio));
+    if ahead > ALIKE {
+        system.checked_add(ahead).unwrap_or(system)
+    } else if behind > ALIKE {
+        system.checked_sub(behind).unwrap_or(system)
+    } else {
+        system
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_clock_advances_the_time_of_day() {
+        let before = Clock::default().now();
+        tokio::time::advance(Duration::from_secs(7200)).await;
+        let passed = Clock::default().now().duration_since(before).unwrap_or_default();
+        assert!(passed.abs_diff(Duration::from_secs(7200)) < Duration::from_secs(1), "{passed:?}");
+    }
+
+    #[test]
+    fn clock_without_a_runtime_is_the_system_clock() {
+        let difference = now().duration_since(SystemTime::now()).unwrap_or_default();
+        assert!(difference < Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,49 @@
+//! Which pusher reaches which connection, where one function serves several APIs or stages.
+
+use super::{Endpoint, PushError, Pusher};
+use crate::event::{ApiId, ConnectionId, Stage};
+
+/// A default pusher, and those of further APIs and stages.
+#[derive(Debug, Clone)]
+pub(crate) struct Pushers {
+    default: Pusher,
+    others: Vec<(ApiId, Stage, Pusher)>,
+}
+
+impl Pushers {
+    pub(crate) fn new(default: Pusher) -> Self {
+        Self { default, others: Vec::new() }
+    }
+
+    pub(crate) fn default(&self) -> &Pusher {
+        &self.default
+    }
+
+    /// Adds the pusher of this stage of this API.
+    pub(crate) fn add(&mut self, api_id: ApiId, stage: Stage, pusher: Pusher) {
+        self.others.push((api_id, stage, pusher));
+    }
+
+    /// Returns the pusher that reaches a connection of this stage of this API.
+    ///
+    /// The default pusher takes those of every API and stage, unless its endpoint is known to belong to another one: there
+    /// the connection would seem to be gone.
+    pub(crate) fn find(
+        &self,
+        connection_id: &ConnectionId,
+        api_id: &ApiId,
+        stage: &Stage,
+    ) -> Result<&Pusher, PushError> {
+        if let Some((_, _, pusher)) = self.others.iter().find(|(api, of_api, _)| api == api_id && of_api == stage) {
+            return Ok(pusher);
+        }
+        match self.default.endpoint().and_then(Endpoint::api) {
+            Some((api, of_api)) if api != api_id || of_api != stage => Err(PushError::OtherApi {
+                connection_id: connection_id.clone(),
+                api_id: api_id.clone(),
+                stage: stage.clone(),
+            }),
+            _ => Ok(&self.default),
+        }
+    }
+}
