@@ -94,6 +94,8 @@ pub trait Push: Send + Sync + fmt::Debug {
 /// What can be retried (429, 500, 502, 503, 504, an endpoint that cannot be reached, an attempt without an answer) is
 /// retried with exponential backoff and full jitter. It ends at the earliest of
 ///
+/// - the [throttle timeout](Self::with_throttle_timeout), 5 seconds after the first 429, when that is answered again: the client
+///   may not read, and the caller should not wait for it;
 /// - the [timeout](Self::with_timeout) of the call, 10 seconds unless you set another or a route's invocation has a later
 ///   deadline;
 /// - the deadline of the Lambda invocation, less 200 ms, when the call is made in a route that a
@@ -131,6 +133,7 @@ pub struct Pusher {
     timeout: Option<Duration>,
     attempt_timeout: Duration,
     most_attempts: usize,
+    throttle_timeout: Duration,
     concurrency: usize,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -138,6 +141,7 @@ pub struct Pusher {
 /// As many as a small function has CPU for, when an answer takes some 15 ms.
 const CONCURRENCY: usize = 64;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const THROTTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pusher {
     /// A pusher over this transport.
@@ -147,6 +151,7 @@ impl Pusher {
             timeout: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
             most_attempts: usize::MAX,
+            throttle_timeout: THROTTLE_TIMEOUT,
             concurrency: CONCURRENCY,
             random: Arc::new(fastrand::f64),
         }
@@ -176,6 +181,26 @@ impl Pusher {
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Bounds the time from the first 429 of a call to its last attempt. Default: 5 seconds.
+    ///
+    /// API Gateway answers 429 when the account sends too much, and also when the client does not read. A function that waits
+    /// for a client that does not read would be held until its deadline. In a broadcast, where the two can be told apart, a
+    /// client that does not read has [two seconds](Self::broadcast) at most.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lambda_websocket::{Pusher, push::Recorder};
+    /// // A worker on a queue may wait for an account that is throttled.
+    /// let pusher = Pusher::new(Recorder::new()).with_throttle_timeout(Duration::from_secs(60));
+    /// ```
+    #[must_use]
+    pub fn with_throttle_timeout(mut self, timeout: Duration) -> Self {
+        self.throttle_timeout = timeout;
         self
     }
 
@@ -246,7 +271,7 @@ impl Pusher {
     ///
     /// The error of the last attempt.
     pub async fn send_payload(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
-        self.retry(self.span(), |_| {}, || self.transport.post(connection_id, payload)).await
+        self.retry(|| self.transport.post(connection_id, payload)).await
     }
 
     /// How long a call that starts now may last.
@@ -254,18 +279,20 @@ impl Pusher {
         Span::new(self.timeout)
     }
 
-    /// Makes attempts; `failed` sees the error of every attempt that is followed by another.
-    async fn retry<T, F>(
-        &self,
-        span: Span,
-        failed: impl Fn(&PushError),
-        attempt: impl Fn() -> F,
-    ) -> Result<T, PushError>
+    /// Makes attempts until one succeeds, the error will not pass, or there is no time left.
+    async fn retry<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, PushError>
     where
         F: Future<Output = Result<T, PushError>>,
     {
+        let mut first_refusal = None;
+        let left = |error: &PushError| match error {
+            PushError::Throttled { .. } => {
+                self.throttle_timeout.saturating_sub(first_refusal.get_or_insert_with(Instant::now).elapsed())
+            }
+            _ => Duration::MAX,
+        };
         let attempts = Attempts { timeout: self.attempt_timeout, most: self.most_attempts, random: &*self.random };
-        attempts.run(span, failed, attempt).await
+        attempts.run_within(self.span(), left, attempt).await
     }
 
     /// Connects and gets credentials ahead of the first push, which then need not wait for either.
@@ -290,7 +317,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-        self.retry(self.span(), |_| {}, || self.transport.info(connection_id)).await
+        self.retry(|| self.transport.info(connection_id)).await
     }
 
     /// Closes a connection: its client gets the close code 1000.
@@ -299,7 +326,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
-        self.retry(self.span(), |_| {}, || self.transport.close(connection_id)).await
+        self.retry(|| self.transport.close(connection_id)).await
     }
 }
 

@@ -59,6 +59,28 @@ impl Span {
     }
 }
 
+/// The delays between attempts: exponential, with full jitter.
+pub(crate) struct Delays(backon::ExponentialBackoff);
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self(
+            backon::ExponentialBuilder::new()
+                .with_min_delay(FIRST_DELAY)
+                .with_max_delay(LONGEST_DELAY)
+                .without_max_times()
+                .build(),
+        )
+    }
+}
+
+impl Delays {
+    /// Returns the next delay, multiplied by a number from 0 to 1.
+    pub(crate) fn next(&mut self, random: &(dyn Fn() -> f64 + Send + Sync)) -> Duration {
+        self.0.next().unwrap_or(LONGEST_DELAY).mul_f64(random().clamp(0.0, 1.0))
+    }
+}
+
 /// How attempts are made.
 pub(crate) struct Attempts<'a> {
     pub(crate) timeout: Duration,
@@ -70,7 +92,27 @@ pub(crate) struct Attempts<'a> {
 impl Attempts<'_> {
     /// Makes attempts until one succeeds, the error will not pass, or there is no time for the next. `failed` sees the error of
     /// every attempt that is followed by another.
+    #[cfg(feature = "dynamodb")]
     pub(crate) async fn run<T, E, F>(&self, span: Span, failed: impl Fn(&E), attempt: impl Fn() -> F) -> Result<T, E>
+    where
+        E: Passing,
+        F: Future<Output = Result<T, E>>,
+    {
+        let limit = |error: &E| {
+            failed(error);
+            span.left()
+        };
+        self.run_within(span, limit, attempt).await
+    }
+
+    /// Makes attempts as [`run`](Self::run) does. `left` sees the error of every attempt that could be followed by another, and
+    /// says within which time that has to begin.
+    pub(crate) async fn run_within<T, E, F>(
+        &self,
+        span: Span,
+        mut left: impl FnMut(&E) -> Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, E>
     where
         E: Passing,
         F: Future<Output = Result<T, E>>,
@@ -79,12 +121,12 @@ impl Attempts<'_> {
         let mut delays = None;
         let mut attempts: usize = 0;
         loop {
-            let left = span.left();
-            if left.is_zero() {
+            let time = span.left();
+            if time.is_zero() {
                 return Err(E::timed_out(start.elapsed()));
             }
             attempts = attempts.saturating_add(1);
-            let error = match timeout(left.min(self.timeout), attempt()).await {
+            let error = match timeout(time.min(self.timeout), attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
                 Err(_) => E::timed_out(start.elapsed()),
@@ -92,18 +134,10 @@ impl Attempts<'_> {
             if !error.may_pass() || attempts >= self.most {
                 return Err(error);
             }
-            let delays = delays.get_or_insert_with(|| {
-                backon::ExponentialBuilder::new()
-                    .with_min_delay(FIRST_DELAY)
-                    .with_max_delay(LONGEST_DELAY)
-                    .without_max_times()
-                    .build()
-            });
-            let delay = delays.next().unwrap_or(LONGEST_DELAY).mul_f64((self.random)().clamp(0.0, 1.0));
-            if delay >= span.left() {
+            let delay = delays.get_or_insert_with(Delays::default).next(self.random);
+            if delay >= left(&error).min(span.left()) {
                 return Err(error);
             }
-            failed(&error);
             tracing::debug!(%error, ?delay, "the attempt is repeated");
             sleep(delay).await;
         }

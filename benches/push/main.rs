@@ -1,7 +1,8 @@
 //! What a push costs, and what a broadcast does, beside the SDK's client and beside a socket that knows nothing but bytes.
 //!
 //! ```sh
-//! cargo bench --bench push --no-default-features --features sdk,direct
+//! cargo bench --bench push --no-default-features --features sdk,direct           # all of it
+//! cargo bench --bench push --no-default-features --features sdk,direct -- slow   # slow recipients alone
 //! ```
 //!
 //! The server is this program in another process. CPU time is that of the client's process alone, which has one thread.
@@ -19,6 +20,7 @@ mod authority;
 mod contenders;
 mod first;
 mod server;
+mod slow;
 #[path = "../../tests/support/stub.rs"]
 mod stub;
 
@@ -229,8 +231,10 @@ fn main() {
         "--tls-stub" => return runtime.block_on(server::serve(&arguments.collect::<Vec<_>>(), true)),
         "--first" => return runtime.block_on(first::push(&arguments.next().unwrap())),
         "--memory" => return runtime.block_on(memory(arguments.next().unwrap().parse().unwrap())),
+        "slow" => return slow::measure(),
         _ => {}
     }
+    slow::measure();
     runtime.block_on(async {
         for (concurrency, rounds) in [(16, 7), (1, 3), (64, 5), (256, 3)] {
             costs(concurrency, rounds).await;

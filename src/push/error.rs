@@ -30,9 +30,18 @@ pub enum PushError {
         /// Its size in bytes.
         size: usize,
     },
-    /// The account sends too much, or the client reads too slowly: 429. Retried.
+    /// The account sends too much, or the client reads too slowly: 429. Retried, for a [bounded
+    /// time](crate::Pusher::with_throttle_timeout).
     #[error("the push to {connection_id} was throttled")]
     Throttled {
+        /// The connection.
+        connection_id: ConnectionId,
+    },
+    /// The client does not read: its connection answered 429 again and again, while others of the same broadcast got through.
+    ///
+    /// API Gateway keeps what it has not read yet, up to a limit. Close the connection, or leave it to the client to catch up.
+    #[error("the client of {connection_id} does not read what is pushed to it")]
+    SlowConsumer {
         /// The connection.
         connection_id: ConnectionId,
     },
@@ -162,6 +171,7 @@ impl PushError {
             Self::Unavailable { status, .. } => matches!(status.as_u16(), 500 | 502 | 503 | 504),
             Self::Gone { .. }
             | Self::TooLarge { .. }
+            | Self::SlowConsumer { .. }
             | Self::Forbidden { .. }
             | Self::BadRequest { .. }
             | Self::Credentials { .. }

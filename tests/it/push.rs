@@ -91,6 +91,7 @@ async fn delays_grow_with_full_jitter_until_two_seconds() {
     {
         let times = Arc::default();
         let pusher = Pusher::new(Throttling(Arc::clone(&times))).with_random(move || random);
+        let pusher = pusher.with_throttle_timeout(Duration::from_secs(10));
         let start = Instant::now();
         let error = pusher.send_text(&id(), "x").await.unwrap_err();
         assert!(matches!(error, PushError::Throttled { .. }), "the error of the last attempt: {error}");
@@ -116,6 +117,65 @@ async fn a_throttle_of_two_seconds_ends_in_time() {
     assert!(matches!(pusher.send_text(&id(), "x").await, Err(PushError::Throttled { .. })));
     assert!(start.elapsed() <= Duration::from_secs(2));
     assert!(recorder.attempts() > 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mgt_7_send_to_a_client_that_does_not_read_ends_after_five_seconds() {
+    for (throttle_timeout, least, most) in [(None, 2, 5), (Some(20), 15, 20), (Some(0), 0, 0)] {
+        let over = |recorder: &Recorder| {
+            let pusher = Pusher::new(recorder.clone()).with_timeout(Duration::from_secs(29)).with_random(|| 1.0);
+            match throttle_timeout {
+                Some(seconds) => pusher.with_throttle_timeout(Duration::from_secs(seconds)),
+                None => pusher,
+            }
+        };
+        let recorder = Recorder::new();
+        (0..1000).for_each(|_| recorder.answer(StatusCode::TOO_MANY_REQUESTS));
+        let pusher = over(&recorder);
+        let start = Instant::now();
+        assert!(matches!(pusher.send_text(&id(), "x").await, Err(PushError::Throttled { .. })));
+        let took = start.elapsed().as_secs_f64();
+        assert!((f64::from(least)..=f64::from(most)).contains(&took), "{took}");
+        if most == 0 {
+            assert_eq!(recorder.attempts(), 1);
+        }
+        // Other errors are retried until the deadline.
+        let recorder = Recorder::new();
+        (0..1000).for_each(|_| recorder.answer(StatusCode::SERVICE_UNAVAILABLE));
+        let start = Instant::now();
+        assert!(over(&recorder).send_text(&id(), "x").await.is_err());
+        assert!(start.elapsed() > Duration::from_secs(25), "{:?}", start.elapsed());
+    }
+}
+
+/// Cannot be reached for so many attempts.
+#[derive(Debug)]
+struct Flaky(AtomicUsize, Recorder);
+
+#[async_trait::async_trait]
+impl Push for Flaky {
+    async fn post(&self, id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(PushError::Unreachable { source: "refused".into() });
+        }
+        self.1.post(id, payload).await
+    }
+    async fn info(&self, id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        self.1.info(id).await
+    }
+    async fn close(&self, id: &ConnectionId) -> Result<(), PushError> {
+        self.1.close(id).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_or_broken_connection_is_retried() {
+    let recorder = Recorder::new();
+    let pusher = Pusher::new(Flaky(AtomicUsize::new(3), recorder.clone()));
+    pusher.send_text(&id(), "x").await.unwrap();
+    let pusher = Pusher::new(Flaky(AtomicUsize::new(3), recorder.clone()));
+    let report = pusher.broadcast([id()], "x").unwrap().await;
+    assert_eq!((report.delivered, report.retries, recorder.pushes().len()), (1, 3, 2), "{report}");
 }
 
 /// Never answers.

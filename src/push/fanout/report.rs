@@ -53,6 +53,23 @@ impl Report {
         self.is_complete && self.failed.is_empty() && self.not_tried.is_empty()
     }
 
+    /// The connections whose clients do not read, which are among those that [failed](Self::failed).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::{Pusher, push::{PushError, Report}};
+    /// # async fn disconnect(pusher: Pusher, report: Report) -> Result<(), PushError> {
+    /// for connection_id in report.slow_consumers() {
+    ///     pusher.close(connection_id).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn slow_consumers(&self) -> impl Iterator<Item = &ConnectionId> {
+        self.failed_with(|error| matches!(error, PushError::SlowConsumer { .. }))
+    }
+
     /// The connections that failed so, as in `report.failed_with(|error| matches!(error, PushError::Throttled { .. }))`.
     pub fn failed_with(&self, is_kind: impl Fn(&PushError) -> bool) -> impl Iterator<Item = &ConnectionId> {
         self.failed.iter().filter(move |failure| is_kind(&failure.error)).map(|failure| &failure.connection_id)

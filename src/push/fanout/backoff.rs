@@ -1,0 +1,205 @@
+//! Recipients that wait for their next attempt. They hold no slot meanwhile.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::pace::Attempt;
+use crate::event::ConnectionId;
+use crate::push::{Payload, Push, PushError};
+use crate::retry::Delays;
+
+/// So many 429s in a row end a connection's attempts, when the account is not throttled.
+const MAX_REFUSALS: u32 = 4;
+/// So many do in any case.
+const MAX_REFUSALS_IN_ALL: u32 = 16;
+/// After this time since its first 429, another one ends a connection's attempts.
+const MAX_TIME: Duration = Duration::from_secs(2);
+/// A client that does not read needs a moment to catch up, so the first delay after a 429 is longer than that of other errors.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// Beyond so many recipients, or payloads of so many bytes of their own, the source is not read any further.
+const MAX_WAITING: usize = 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// A payload on its way to a connection.
+pub(super) struct Recipient {
+    pub(super) id: ConnectionId,
+    pub(super) payload: Arc<Payload>,
+    pub(super) through: Option<Arc<dyn Push>>,
+    /// After the first attempt.
+    pub(super) history: Option<Box<History>>,
+}
+
+/// The attempts that one recipient has had.
+#[derive(Default)]
+pub(super) struct History {
+    attempts: usize,
+    /// 429s in all, and those while the account was not throttled.
+    refusals: u32,
+    own_refusals: u32,
+    first_refusal: Option<Instant>,
+    delays: Delays,
+    refusal_delay: Option<Duration>,
+}
+
+/// What a broadcast allows its recipients.
+pub(super) struct Allowance<'a> {
+    pub(super) attempts: usize,
+    pub(super) throttle_timeout: Duration,
+    /// Whose 429s are.
+    pub(super) cause: Cause,
+    /// Whether this connection has been given up in this broadcast before.
+    pub(super) is_slow: bool,
+    pub(super) random: &'a (dyn Fn() -> f64 + Send + Sync),
+}
+
+/// Why connections answer 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The account sends too much.
+    Account,
+    /// Their clients do not read.
+    Client,
+    /// Nobody has got through yet, so nothing tells.
+    Unknown,
+}
+
+/// What follows a failed attempt.
+pub(super) enum Verdict {
+    After(Duration),
+    GivenUp,
+}
+
+impl Recipient {
+    pub(super) fn attempt(&self) -> Attempt {
+        match self.history.as_ref().is_some_and(|history| history.refusals > 0) {
+            true => Attempt::AfterRefusal,
+            false => Attempt::First,
+        }
+    }
+
+    /// Decides whether and when there is another attempt after this error, which can be retried.
+    pub(super) fn failed(&mut self, error: &PushError, now: Instant, allowance: &Allowance<'_>) -> Verdict {
+        let history = self.history.get_or_insert_default();
+        history.attempts = history.attempts.saturating_add(1);
+        if history.attempts >= allowance.attempts {
+            return Verdict::GivenUp;
+        }
+        if !matches!(error, PushError::Throttled { .. }) {
+            return Verdict::After(history.delays.next(allowance.random));
+        }
+        history.refusals = history.refusals.saturating_add(1);
+        let since = now.saturating_duration_since(*history.first_refusal.get_or_insert(now));
+        let is_over = match allowance.cause {
+            Cause::Account => false,
+            Cause::Client => {
+                history.own_refusals = history.own_refusals.saturating_add(1);
+                // Those that the account was the reason for may have taken all of the time.
+                let is_late = history.own_refusals > 1 && since >= MAX_TIME.min(allowance.throttle_timeout);
+                allowance.is_slow || is_late || history.own_refusals >= MAX_REFUSALS
+            }
+            Cause::Unknown => since >= allowance.throttle_timeout,
+        };
+        if is_over || history.refusals >= MAX_REFUSALS_IN_ALL {
+            return Verdict::GivenUp;
+        }
+        let delay = history.refusal_delay.map_or(FIRST_DELAY, |last| last.saturating_mul(2).min(MAX_DELAY));
+        history.refusal_delay = Some(delay);
+        // At least half of it: the client needs the time.
+        Verdict::After(delay.mul_f64(0.5 + 0.5 * (allowance.random)().clamp(0.0, 1.0)))
+    }
+
+    /// The bytes that only this recipient keeps in memory.
+    fn own_bytes(&self) -> usize {
+        if Arc::strong_count(&self.payload) == 1 { self.payload.bytes().len() } else { 0 }
+    }
+}
+
+/// A recipient in backoff, and the error of its last attempt.
+struct Waiting {
+    due: Instant,
+    /// Of those that are due at the same time, the first to fail is the first to be tried.
+    number: u64,
+    own_bytes: usize,
+    recipient: Recipient,
+    error: PushError,
+}
+
+/// A queue by due time, with one timer.
+#[derive(Default)]
+pub(super) struct Backoff {
+    waiting: BinaryHeap<Waiting>,
+    own_bytes: usize,
+    pushed: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Backoff {
+    pub(super) fn push(&mut self, due: Instant, recipient: Recipient, error: PushError) {
+        let own_bytes = recipient.own_bytes();
+        self.own_bytes = self.own_bytes.saturating_add(own_bytes);
+        self.pushed = self.pushed.wrapping_add(1);
+        self.waiting.push(Waiting { due, number: self.pushed, own_bytes, recipient, error });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING || self.own_bytes >= MAX_BYTES
+    }
+
+    /// Takes the next recipient whose time has come; otherwise the task is woken when it has.
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Option<Recipient> {
+        let due = self.waiting.peek()?.due;
+        if due > Instant::now() {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+        }
+        self.pop().map(|(recipient, _)| recipient)
+    }
+
+    /// Takes any recipient, with the error of its last attempt.
+    pub(super) fn pop(&mut self) -> Option<(Recipient, PushError)> {
+        let Waiting { own_bytes, recipient, error, .. } = self.waiting.pop()?;
+        self.own_bytes = self.own_bytes.saturating_sub(own_bytes);
+        Some((recipient, error))
+    }
+}
+
+impl Ord for Waiting {
+    /// The heap has its greatest first, which is the earliest here.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.due, other.number).cmp(&(self.due, self.number))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
