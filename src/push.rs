@@ -15,11 +15,15 @@ mod endpoint;
 mod error;
 mod fanout;
 mod info;
+#[cfg(any(feature = "sdk", feature = "direct"))]
+mod opening;
 mod payload;
 #[cfg(any(feature = "hub", feature = "worker"))]
 #[cfg_attr(not(feature = "hub"), allow(dead_code))]
 mod pushers;
 mod recorder;
+#[cfg(any(feature = "sdk", feature = "direct"))]
+mod roots;
 #[cfg(feature = "sdk")]
 mod sdk;
 
@@ -33,7 +37,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 #[cfg(feature = "direct")]
-pub use self::direct::{Direct, NotConfigured, UntrustedRoot};
+pub use self::direct::{Direct, NotConfigured};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::PushError;
 #[cfg(feature = "hub")]
@@ -45,6 +49,8 @@ pub use self::payload::{LARGEST_PAYLOAD, Payload};
 #[cfg_attr(not(feature = "hub"), allow(unused_imports))]
 pub(crate) use self::pushers::Pushers;
 pub use self::recorder::{Pushed, Recorder};
+#[cfg(any(feature = "sdk", feature = "direct"))]
+pub use self::roots::UntrustedRoot;
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;
 use crate::event::ConnectionId;

@@ -1,44 +1,37 @@
 //! Pushing without the AWS SDK: signed requests over pooled connections.
 
+mod connections;
+mod credentials;
 mod signature;
 
 use std::env;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use bytes::Bytes;
 use futures_util::future::join;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Body as _, Incoming};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 
+use self::connections::Connections;
+use self::credentials::Keeper;
 use self::signature::{Signed, Signer, Unsigned};
+use super::roots::{self, UntrustedRoot};
 use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
 use crate::event::{ConnectionId, Region};
 
-/// Answers of `@connections` are small.
-const LARGEST_ANSWER: usize = 64 * 1024;
-/// Shorter than the time after which API Gateway lets go of a connection that nobody uses.
-const POOL_IDLE: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// As the AWS SDKs encode a connection id in a path.
 const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("lambda_websocket/", env!("CARGO_PKG_VERSION")));
@@ -46,8 +39,15 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("lambda_websocket/",
 /// The transport without the AWS SDK: a quarter of the CPU time, a smaller binary, a shorter cold start.
 ///
 /// Requests are signed by `aws-sigv4` with the derived key kept for as long as it is valid, and go over connections that
-/// are kept: HTTP/2 where the endpoint offers it, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of the
-/// `webpki-roots` crate. It connects with the first push, or when it is [warmed up](super::Pusher::warm_up).
+/// are kept: HTTP/2 where the endpoint offers it over TLS, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of
+/// the `webpki-roots` crate. It connects with the first push, or when it is [warmed up](super::Pusher::warm_up).
+///
+/// With HTTP/2 all pushes share one connection, and the endpoint says how many it carries at a time; further ones queue. A
+/// connection on which an attempt got no answer in time is not used again.
+///
+/// Credentials that expire are renewed in the background, five minutes before. When API Gateway says that they have expired or
+/// are not known, the provider is asked, at most once in ten seconds, and the push is made again with the new ones. When it
+/// refuses a signature since the clock is off by more than four minutes, the clock is corrected by the answer's `Date`.
 ///
 /// Clones share connections and credentials.
 ///
@@ -65,7 +65,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("lambda_websocket/",
 /// ```
 #[derive(Clone)]
 pub struct Direct {
-    client: HttpsClient,
+    connections: Connections,
     signer: Arc<Signer>,
     scheme: Scheme,
     authority: Authority,
@@ -86,7 +86,7 @@ pub enum NotConfigured {
     #[error("TLS cannot be set up")]
     Tls {
         /// Why not.
-        source: rustls::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There are no credentials.
     #[error(
@@ -106,23 +106,47 @@ impl fmt::Debug for NotConfigured {
     }
 }
 
-/// A certificate cannot be trusted, since it is none.
-#[derive(Debug, thiserror::Error)]
-#[error("this is not a certificate in DER form")]
-pub struct UntrustedRoot {
-    source: rustls::Error,
-}
-
 impl Direct {
     /// A transport to this endpoint, with credentials from any provider of the AWS SDK.
     ///
-    /// Credentials that expire are asked for again five minutes before. The region is that of the endpoint, otherwise
-    /// `AWS_REGION`.
+    /// The region is that of the endpoint, otherwise `AWS_REGION`.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
     pub fn new(endpoint: &Endpoint, provider: impl ProvideCredentials + 'static) -> Result<Self, NotConfigured> {
+        let keeper = Keeper::new(SharedCredentialsProvider::new(provider));
+        let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+        let connections = Connections::new(&roots).map_err(|source| NotConfigured::Tls { source: Box::new(source) })?;
+        Self::build(endpoint, keeper, roots, connections)
+    }
+
+    /// A transport to another endpoint, which shares the connection pool, the trusted roots, and the credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use lambda_websocket::{Pusher, push::{Direct, Endpoint}};
+    /// # fn pushers(chat: &Endpoint, games: &Endpoint) -> Result<(), Box<dyn std::error::Error>> {
+    /// let direct = Direct::from_env()?;
+    /// let pushers = [chat, games].map(|endpoint| direct.at(endpoint).map(Pusher::new));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn at(&self, endpoint: &Endpoint) -> Result<Self, NotConfigured> {
+        Self::build(endpoint, self.signer.keeper().clone(), Arc::clone(&self.roots), self.connections.to_another_host())
+    }
+
+    fn build(
+        endpoint: &Endpoint,
+        keeper: Keeper,
+        roots: Arc<RootCertStore>,
+        connections: Connections,
+    ) -> Result<Self, NotConfigured> {
         let no_region = || InvalidEndpoint::NoRegion { url: endpoint.to_string() };
         let region = match endpoint.region() {
             Some(region) => region.clone(),
@@ -133,10 +157,10 @@ impl Direct {
         let parts = uri.into_parts();
         let (scheme, authority) = parts.scheme.zip(parts.authority).ok_or_else(unusable)?;
         let path = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/');
-        let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
         Ok(Self {
-            client: client(&roots).map_err(|source| NotConfigured::Tls { source })?,
-            signer: Arc::new(Signer::new(SharedCredentialsProvider::new(provider), region, host(&scheme, &authority))),
+            connections,
+            // The endpoint has left out the scheme's own port, as HTTP does.
+            signer: Arc::new(Signer::new(keeper, region, authority.to_string())),
             base: format!("{path}/@connections/").into(),
             scheme,
             authority,
@@ -175,15 +199,19 @@ impl Direct {
     /// [`UntrustedRoot`] when it is not a certificate.
     pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
         let mut roots = RootCertStore::clone(&self.roots);
-        roots.add(CertificateDer::from(der.into())).map_err(|source| UntrustedRoot { source })?;
+        roots::add(&mut roots, der.into())?;
         self.roots = Arc::new(roots);
-        self.client = client(&self.roots).map_err(|source| UntrustedRoot { source })?;
+        self.connections = Connections::new(&self.roots).map_err(UntrustedRoot::new)?;
         Ok(self)
     }
 
-    fn uri(&self, path: &str) -> Result<Uri, PushError> {
-        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path);
-        uri.build().map_err(unreachable)
+    fn uri(&self, path: String) -> Result<Uri, PushError> {
+        let path = PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(unreachable)?;
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts).map_err(unreachable)
     }
 
     async fn call(
@@ -193,110 +221,90 @@ impl Direct {
         payload: Option<&Payload>,
     ) -> Result<Bytes, PushError> {
         let path = format!("{}{}", self.base, utf8_percent_encode(connection_id.as_str(), ID));
+        let (number, error) = match self.attempt(&method, &path, connection_id, payload).await? {
+            Answer::Taken(body) => return Ok(body),
+            Answer::Refused(error) => return Err(error),
+            Answer::NotSigned { number, date, error } => {
+                if date.is_some_and(|date| self.signer.keeper().set_clock(&date)) {
+                    (None, error)
+                } else {
+                    (Some(number), error)
+                }
+            }
+        };
+        if let Some(number) = number {
+            let keeper = self.signer.keeper();
+            if !keeper.renew(number, keeper.now()).await {
+                return Err(error);
+            }
+        }
+        match self.attempt(&method, &path, connection_id, payload).await? {
+            Answer::Taken(body) => Ok(body),
+            Answer::Refused(error) | Answer::NotSigned { error, .. } => Err(error),
+        }
+    }
+
+    /// One request, signed anew.
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        connection_id: &ConnectionId,
+        payload: Option<&Payload>,
+    ) -> Result<Answer, PushError> {
         let unsigned = Unsigned {
-            method: match method {
+            method: match *method {
                 Method::POST => "POST",
                 Method::DELETE => "DELETE",
                 _ => "GET",
             },
-            path: &path,
+            path,
             payload_sha256: payload.map_or(EMPTY_SHA256, Payload::sha256),
         };
-        let Signed { authorization, date, token } = self.signer.sign(&unsigned, SystemTime::now()).await?;
+        let Signed { authorization, date, token, number } =
+            self.signer.sign(&unsigned, self.signer.keeper().now()).await?;
         let mut request = Request::new(Full::new(payload.map(|payload| payload.bytes().clone()).unwrap_or_default()));
-        *request.uri_mut() = self.uri(&path)?;
+        *request.uri_mut() = self.uri(path.to_owned())?;
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(AUTHORIZATION, authorization);
-        headers.insert(DATE, date);
+        headers.insert(X_AMZ_DATE, date);
         if let Some(token) = token {
             headers.insert(TOKEN, token);
         }
-        if method == Method::POST {
+        if *method == Method::POST {
             headers.insert(CONTENT_TYPE, OCTETS);
         }
         headers.insert(USER_AGENT, AGENT);
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.headers_mut() = headers;
-        let (head, body) = self.answer(request).await?.into_parts();
-        // Without a body there is nothing to wait for.
-        let body = match body.is_end_stream() {
-            true => Bytes::new(),
-            false => Limited::new(body, LARGEST_ANSWER)
-                .collect()
-                .await
-                .map_err(|source| PushError::Unreachable { source })?
-                .to_bytes(),
-        };
-        if head.status == StatusCode::FORBIDDEN {
-            self.signer.forget();
-        }
-        let error_type = head.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+        let (head, body) = self.connections.call(request).await?.into_parts();
+        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let error_type = text(ERROR_TYPE);
         let size = payload.map_or(0, |payload| payload.bytes().len());
-        match PushError::of_answer(connection_id, size, head.status, error_type, &body) {
-            Some(error) => Err(error),
-            None => Ok(body),
-        }
-    }
-
-    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PushError> {
-        self.client.request(request).await.map_err(|error| match is_untrusted(&error) {
-            true => PushError::Untrusted { source: Box::new(error) },
-            false => unreachable(error),
+        Ok(match PushError::of_answer(connection_id, size, head.status, error_type, &body) {
+            None => Answer::Taken(body),
+            Some(error) if error.is_about_signature() => {
+                Answer::NotSigned { number, date: text(DATE).map(str::to_owned), error }
+            }
+            Some(error) => Answer::Refused(error),
         })
     }
 }
 
+/// What came of one request.
+enum Answer {
+    Taken(Bytes),
+    Refused(PushError),
+    /// The credentials of this number, or the time, are not right.
+    NotSigned {
+        number: u64,
+        date: Option<String>,
+        error: PushError,
+    },
+}
+
 fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> PushError {
     PushError::Unreachable { source: Box::new(error) }
-}
-
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-fn client(roots: &Arc<RootCertStore>) -> Result<HttpsClient, rustls::Error> {
-    // Named, since a process that has two providers has no default.
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(Arc::clone(roots))
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    // Without it small frames of HTTP/2 wait for each other.
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .build(connector))
-}
-
-/// The `Host` header, which is signed: without the port that the scheme has by itself.
-fn host(scheme: &Scheme, authority: &Authority) -> String {
-    match (scheme.as_str(), authority.port_u16()) {
-        ("https", Some(443)) | ("http", Some(80)) | (_, None) => authority.host().to_owned(),
-        (_, Some(port)) => format!("{}:{port}", authority.host()),
-    }
-}
-
-/// Whether the endpoint's certificate was refused, which does not pass.
-fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
-            return true;
-        }
-        // The source of an I/O error is that of its inner error, which would be left out.
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => cause.source(),
-        };
-    }
-    false
 }
 
 #[async_trait]
@@ -322,15 +330,13 @@ impl Push for Direct {
     /// Asks the endpoint for `/ping`, which API Gateway reserves for itself; any answer will do.
     async fn warm_up(&self) -> Result<(), PushError> {
         let unsigned = Unsigned { method: "GET", path: "/ping", payload_sha256: EMPTY_SHA256 };
-        let signing = self.signer.sign(&unsigned, SystemTime::now());
+        let signing = self.signer.sign(&unsigned, self.signer.keeper().now());
         let mut request = Request::new(Full::default());
-        *request.uri_mut() = self.uri("/ping")?;
+        *request.uri_mut() = self.uri("/ping".to_owned())?;
         request.headers_mut().insert(USER_AGENT, AGENT);
-        let (signed, answer) = join(signing, self.answer(request)).await;
+        let (signed, answer) = join(signing, self.connections.call(request)).await;
         signed?;
-        // The connection can be used again when the answer has been read.
-        let _ = Limited::new(answer?.into_body(), LARGEST_ANSWER).collect().await;
-        Ok(())
+        answer.map(drop)
     }
 }
 

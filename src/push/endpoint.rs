@@ -264,7 +264,8 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = InvalidEndpoint;
 
-    /// Reads an address; `wss://` becomes `https://`, and `/` or `/@connections` at the end is cut off.
+    /// Reads an address; `wss://` becomes `https://`, a port that the scheme has by itself is left out, and `/` or
+    /// `/@connections` at the end is cut off.
     fn from_str(url: &str) -> Result<Self, InvalidEndpoint> {
         // An address can carry credentials or a token where it is not one: such a part is not repeated.
         let shown = url.split(['?', '#']).next().unwrap_or_default();
@@ -284,7 +285,10 @@ impl FromStr for Endpoint {
         while let Some(stage) = ["/@connections", "/%40connections"].iter().find_map(|end| rest.strip_suffix(end)) {
             rest = stage.trim_end_matches('/');
         }
-        let normal = format!("{scheme}://{rest}");
+        // What is signed is the host without the scheme's own port, so that is also what is sent.
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let own_port = if scheme == "https" { ":443" } else { ":80" };
+        let normal = format!("{scheme}://{}{path}", authority.strip_suffix(own_port).unwrap_or(authority));
         let uri: Uri = normal.parse().map_err(|_| refuse("expected a host and a path"))?;
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {

@@ -164,6 +164,25 @@ impl PushError {
         })
     }
 
+    /// Whether the credentials, or the time of the signature, were refused, rather than what was asked for.
+    #[cfg(feature = "direct")]
+    pub(super) fn is_about_signature(&self) -> bool {
+        const KINDS: [&str; 8] = [
+            "ExpiredTokenException",
+            "ExpiredToken",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "RequestExpired",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+        ];
+        let Self::Forbidden { source, .. } = self else {
+            return false;
+        };
+        source.downcast_ref::<Said>().is_some_and(|said| KINDS.contains(&said.kind.as_str()))
+    }
+
     /// Whether the same push may succeed a little later.
     pub fn is_retryable(&self) -> bool {
         match self {

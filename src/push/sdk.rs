@@ -1,29 +1,35 @@
 //! Pushing over `aws-sdk-apigatewaymanagement`.
 
+mod http;
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use ::http::StatusCode;
 use async_trait::async_trait;
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_apigatewaymanagement::config::Config;
 use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
 use aws_sdk_apigatewaymanagement::config::timeout::TimeoutConfig;
-use aws_sdk_apigatewaymanagement::config::{Config, SharedHttpClient};
 use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::{Client, config};
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{Blob, DateTime};
-use http::StatusCode;
+use base64::Engine as _;
 
+use self::http::Replaceable;
+use super::roots::{self, UntrustedRoot};
 use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
 use crate::event::{ConnectionId, Region};
 
 /// The transport over the AWS SDK's client.
 ///
 /// The SDK's own retries are off, since they stop after about a hundred in a process and never retry a 429 without a
-/// body. It has 3 seconds to connect. TLS is rustls on ring.
+/// body. It has 3 seconds to connect. TLS is rustls on ring, which trusts the certificates of the system. A connection on which
+/// an attempt got no answer in time is not used again.
 #[derive(Clone)]
 pub struct Sdk {
     client: Client,
@@ -33,23 +39,56 @@ pub struct Sdk {
 impl Sdk {
     /// A transport to this endpoint, with what the environment says of credentials and region.
     ///
-    /// The sources are those of every AWS SDK: environment, profile, web identity, container, instance. The region is
-    /// that of the endpoint where it names one.
+    /// The sources are those of the AWS SDK: environment, profile, web identity, container, instance; and with feature `sso`
+    /// also IAM Identity Center and credential processes, which profiles can name. The region is that of the endpoint where it
+    /// names one.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, InvalidEndpoint> {
-        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
+        let http = Replaceable::new(endpoint.as_str(), TlsContext::default());
+        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
         let loader = match endpoint.region() {
             Some(region) => loader.region(config::Region::new(region.to_string())),
             None => loader,
         };
-        let shared = loader.load().await;
+        Self::build(&loader.load().await, http, endpoint)
+    }
+
+    /// A transport to this endpoint, with credentials and region of a configuration that the function has already loaded.
+    ///
+    /// Use it for an assumed role, for a credentials provider of your own, and to share cached credentials with other clients
+    /// of the SDK. The region is that of the endpoint where it names one. HTTP client, timeouts, and retries are those of this
+    /// crate.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the configuration names a region.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use lambda_websocket::{Pusher, push::{Endpoint, Sdk}};
+    /// # async fn pusher() -> Result<Pusher, lambda_websocket::push::InvalidEndpoint> {
+    /// let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    /// Ok(Pusher::new(Sdk::from_config(&config, &Endpoint::from_env()?)?))
+    /// # }
+    /// ```
+    pub fn from_config(config: &SdkConfig, endpoint: &Endpoint) -> Result<Self, InvalidEndpoint> {
+        let http = Replaceable::new(endpoint.as_str(), TlsContext::default());
+        let config = match endpoint.region() {
+            Some(region) => config.to_builder().region(config::Region::new(region.to_string())).build(),
+            None => config.clone(),
+        };
+        Self::build(&config, http, endpoint)
+    }
+
+    fn build(shared: &SdkConfig, http: Replaceable, endpoint: &Endpoint) -> Result<Self, InvalidEndpoint> {
         if shared.region().is_none() {
             return Err(InvalidEndpoint::NoRegion { url: endpoint.to_string() });
         }
-        Ok(Self::from_builder(config::Builder::from(&shared), endpoint))
+        Ok(Self::from_builder(config::Builder::from(shared), http, endpoint))
     }
 
     /// A transport to this endpoint, with credentials that do not change.
@@ -65,26 +104,38 @@ impl Sdk {
         let builder = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .credentials_provider(credentials)
-            .http_client(http_client())
             .region(config::Region::new(region.to_string()));
-        Self::from_builder(builder, endpoint)
+        Self::from_builder(builder, Replaceable::new(endpoint.as_str(), TlsContext::default()), endpoint)
     }
 
-    fn from_builder(builder: config::Builder, endpoint: &Endpoint) -> Self {
+    /// Trusts a root certificate in DER form, too: that of an emulator, or of a proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`UntrustedRoot`] when it is not a certificate.
+    pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
+        let der = der.into();
+        let text = base64::engine::general_purpose::STANDARD.encode(&der);
+        // The SDK would panic.
+        roots::add(&mut rustls::RootCertStore::empty(), der)?;
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        let trusted = TrustStore::default().with_pem_certificate(pem.into_bytes());
+        let tls = TlsContext::builder().with_trust_store(trusted).build();
+        let http = Replaceable::new(self.endpoint.as_str(), tls.map_err(UntrustedRoot::new)?);
+        self.client = Client::from_conf(self.client.config().to_builder().http_client(http).build());
+        Ok(self)
+    }
+
+    fn from_builder(builder: config::Builder, http: Replaceable, endpoint: &Endpoint) -> Self {
         let config = builder
             .endpoint_url(endpoint.as_str())
+            .http_client(http)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).build())
             .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
             .build();
         Self { client: Client::from_conf(config), endpoint: endpoint.clone() }
     }
-}
-
-fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https()
 }
 
 #[async_trait]
@@ -129,6 +180,26 @@ impl Push for Sdk {
 
     fn endpoint(&self) -> Option<&Endpoint> {
         Some(&self.endpoint)
+    }
+
+    /// Asks the endpoint for `/ping`, which API Gateway reserves for itself; any answer will do.
+    async fn warm_up(&self) -> Result<(), PushError> {
+        let any = ConnectionId::new("AAAAAAAAAAAAAAA=")
+            .map_err(|error| PushError::Unreachable { source: Box::new(error) })?;
+        let url = self.endpoint.as_str();
+        let host =
+            url.find("://").and_then(|at| url.get(at.saturating_add(3)..)?.find('/')?.checked_add(at)?.checked_add(3));
+        let ping = format!("{}/ping", host.and_then(|end| url.get(..end)).unwrap_or(url));
+        let request =
+            self.client.get_connection().connection_id(any.as_str()).customize().mutate_request(move |request| {
+                // It is a URL, since the endpoint is.
+                let _ = request.set_uri(ping.as_str());
+            });
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_response().is_some() => Ok(()),
+            Err(error) => Err(meaning(&any, 0, error)),
+        }
     }
 }
 

@@ -79,6 +79,24 @@ fn end_2_a_custom_domain_has_a_mapping_key_or_none() {
 }
 
 #[test]
+fn port_that_the_scheme_has_by_itself_is_left_out() {
+    for (url, expected) in [
+        ("https://ws.example.com:443/chat", "https://ws.example.com/chat"),
+        ("wss://ws.example.com:443", "https://ws.example.com"),
+        ("http://127.0.0.1:80/dev", "http://127.0.0.1/dev"),
+        ("http://[::1]:80/dev", "http://[::1]/dev"),
+        ("https://ws.example.com:8443/chat", "https://ws.example.com:8443/chat"),
+        ("http://ws.example.com:443/chat", "http://ws.example.com:443/chat"),
+        ("https://ws.example.com/chat:443", "https://ws.example.com/chat:443"),
+    ] {
+        assert_eq!(url.parse::<Endpoint>().unwrap().as_str(), expected);
+    }
+    let endpoint: Endpoint = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com:443/dev".parse().unwrap();
+    assert_eq!(endpoint.region().unwrap().as_str(), "eu-west-1");
+    assert!(endpoint.api().is_some());
+}
+
+#[test]
 fn end_3_both_derivations_from_an_event_are_on_offer() {
     let Event::Message(message) = fixture::event("message") else { panic!() };
     let context = message.request_context();

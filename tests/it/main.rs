@@ -34,6 +34,9 @@ mod function;
 #[cfg(feature = "hub")]
 mod hub;
 mod identifiers;
+#[cfg(all(feature = "sdk", feature = "direct"))]
+#[path = "../support/line.rs"]
+mod line;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod local;
 mod logs;

@@ -1,5 +1,8 @@
 //! The transport without the SDK over TLS, against a server whose certificate a test authority has signed.
 
+mod connections;
+mod dead;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -7,16 +7,15 @@
 //! See [how requests are signed](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::credentials::{Held, Keeper};
 use crate::event::Region;
 use crate::push::PushError;
 use crate::push::payload::sha256_hex;
@@ -24,18 +23,14 @@ use crate::push::payload::sha256_hex;
 const SERVICE: &str = "execute-api";
 /// What a signed path keeps as it is.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-/// New credentials are asked for when the old ones expire within this time.
-const AHEAD: Duration = Duration::from_secs(5 * 60);
 const DAY: u64 = 24 * 60 * 60;
 
 /// Signs requests to one host.
 pub(super) struct Signer {
-    provider: SharedCredentialsProvider,
+    keeper: Keeper,
     region: Region,
     host: String,
     kept: Mutex<Option<Arc<Kept>>>,
-    /// Only one task asks the provider.
-    asking: tokio::sync::Mutex<()>,
 }
 
 /// A request as far as its signature is concerned.
@@ -51,6 +46,8 @@ pub(super) struct Signed {
     pub(super) authorization: HeaderValue,
     pub(super) date: HeaderValue,
     pub(super) token: Option<HeaderValue>,
+    /// Of the credentials.
+    pub(super) number: u64,
 }
 
 /// What is the same for a day and its credentials.
@@ -61,55 +58,39 @@ struct Kept {
     /// `20261122/eu-central-1/execute-api/aws4_request`
     scope: String,
     key: Vec<u8>,
-    credentials: Credentials,
+    held: Arc<Held>,
     token: Option<(HeaderValue, String)>,
 }
 
 impl Signer {
-    pub(super) fn new(provider: SharedCredentialsProvider, region: Region, host: String) -> Self {
-        Self { provider, region, host, kept: Mutex::new(None), asking: tokio::sync::Mutex::new(()) }
+    pub(super) fn new(keeper: Keeper, region: Region, host: String) -> Self {
+        Self { keeper, region, host, kept: Mutex::new(None) }
+    }
+
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     /// Signs for this time.
     pub(super) async fn sign(&self, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, PushError> {
-        let kept = self.kept(now).await?;
+        let held = self.keeper.credentials(now).await?;
+        let kept = self.kept(held, now)?;
         kept.sign(&self.host, request, now).map_err(|source| PushError::Credentials { source: Box::new(source) })
     }
 
-    /// Asks for credentials anew the next time: those that were kept have been refused.
-    pub(super) fn forget(&self) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    async fn kept(&self, now: SystemTime) -> Result<Arc<Kept>, PushError> {
-        if let Some(kept) = self.fresh(now) {
-            return Ok(kept);
+    /// What is the same for these credentials on this day.
+    fn kept(&self, held: Arc<Held>, now: SystemTime) -> Result<Arc<Kept>, PushError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(kept) if kept.day == day(now) && kept.held.number == held.number => Ok(Arc::clone(kept)),
+            _ => Ok(Arc::clone(kept.insert(Arc::new(Kept::new(held, &self.region, SERVICE, now)?)))),
         }
-        let _asking = self.asking.lock().await;
-        if let Some(kept) = self.fresh(now) {
-            return Ok(kept);
-        }
-        let old = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let credentials = match (self.provider.provide_credentials().await, old) {
-            (Ok(credentials), _) => credentials,
-            // They will do for a little longer.
-            (Err(_), Some(old)) if !old.expires_within(Duration::ZERO, now) => old.credentials.clone(),
-            (Err(error), _) => return Err(PushError::Credentials { source: Box::new(error) }),
-        };
-        let kept = Arc::new(Kept::new(credentials, &self.region, SERVICE, now)?);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kept));
-        Ok(kept)
-    }
-
-    /// What is kept, when it is right for this time.
-    fn fresh(&self, now: SystemTime) -> Option<Arc<Kept>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        (kept.day == day(now) && !kept.expires_within(AHEAD, now)).then_some(kept)
     }
 }
 
 impl Kept {
-    fn new(credentials: Credentials, region: &Region, service: &str, now: SystemTime) -> Result<Self, PushError> {
+    fn new(held: Arc<Held>, region: &Region, service: &str, now: SystemTime) -> Result<Self, PushError> {
+        let credentials = &held.credentials;
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| PushError::Credentials { source };
         let date = Timestamp::try_from(now).map_err(|error| unusable(Box::new(error)))?.strftime("%Y%m%d").to_string();
         let token = match credentials.session_token() {
@@ -125,21 +106,14 @@ impl Kept {
             scope: format!("{date}/{region}/{service}/aws4_request"),
             date,
             key: generate_signing_key(credentials.secret_access_key(), now, region.as_str(), service).as_ref().to_vec(),
-            credentials,
+            held,
             token,
         })
     }
 
-    fn expires_within(&self, time: Duration, now: SystemTime) -> bool {
-        match (self.credentials.expiry(), now.checked_add(time)) {
-            (Some(expiry), Some(then)) => expiry <= then,
-            _ => false,
-        }
-    }
-
     /// Text is put together by hand: `format!` would take as long as the hashes.
     fn sign(&self, host: &str, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, InvalidHeaderValue> {
-        let Self { date, scope, key, credentials, token, .. } = self;
+        let Self { date, scope, key, held, token, .. } = self;
         let second = seconds(now).checked_rem(DAY).unwrap_or_default();
         let time = format!("{date}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60);
 
@@ -162,13 +136,13 @@ impl Kept {
         let signature = calculate_signature(key, text.as_bytes());
 
         text.clear();
-        let id = credentials.access_key_id();
+        let id = held.credentials.access_key_id();
         push_all(&mut text, &["AWS4-HMAC-SHA256 Credential=", id, "/", scope]);
         push_all(&mut text, &[", SignedHeaders=", signed_headers, ", Signature=", &signature]);
         let mut authorization = HeaderValue::from_str(&text)?;
         authorization.set_sensitive(true);
         let token = token.as_ref().map(|(header, _)| header.clone());
-        Ok(Signed { authorization, date: HeaderValue::try_from(time)?, token })
+        Ok(Signed { authorization, date: HeaderValue::try_from(time)?, token, number: held.number })
     }
 }
 

@@ -1,8 +1,9 @@
-//! Signatures as AWS publishes them, and credentials that expire.
+//! Signatures as AWS publishes them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 
 use super::*;
 
@@ -42,7 +43,8 @@ fn mgt_8_the_vectors_that_aws_publishes_pass() {
         let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
         let credentials = Credentials::new("AKIDEXAMPLE", secret, token.map(str::to_owned), None, "test");
         let now = at(1_440_938_160);
-        let kept = Kept::new(credentials, &region(), "service", now).unwrap();
+        let held = Arc::new(Held { number: 0, credentials });
+        let kept = Kept::new(held, &region(), "service", now).unwrap();
         let request = Unsigned { method, path, payload_sha256: EMPTY };
         let signed = kept.sign("example.amazonaws.com", &request, now).unwrap();
         assert_eq!(signed.date, "20150830T123600Z");
@@ -64,64 +66,10 @@ fn mgt_1_and_8_the_path_is_encoded_twice() {
     assert_eq!(utf8_percent_encode(path, PATH).to_string(), "/test/%40connections/JBDvjfGEIAMCERw%253D");
 }
 
-/// Gives credentials that expire in an hour, numbered.
-#[derive(Debug, Default)]
-struct Hourly {
-    given: Arc<AtomicU64>,
-    clock: Arc<AtomicU64>,
-    fails: Arc<AtomicU64>,
-}
-
-impl ProvideCredentials for Hourly {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        let answer: provider::Result = match self.fails.load(Ordering::SeqCst) {
-            0 => {
-                let number = self.given.fetch_add(1, Ordering::SeqCst);
-                let expiry = at(self.clock.load(Ordering::SeqCst) + 3600);
-                Ok(Credentials::new(format!("KEY{number}"), "secret", None, Some(expiry), "test"))
-            }
-            _ => Err(CredentialsError::not_loaded("out of order")),
-        };
-        future::ProvideCredentials::ready(answer)
-    }
-}
-
-#[tokio::test]
-async fn credentials_are_asked_for_once_and_again_before_they_expire() {
-    let provider = Hourly::default();
-    let (given, clock, fails) = (Arc::clone(&provider.given), Arc::clone(&provider.clock), Arc::clone(&provider.fails));
-    let signer = Signer::new(SharedCredentialsProvider::new(provider), region(), "h".to_owned());
-    let start = 1_440_938_160;
-    let key = async |seconds: u64| {
-        let request = Unsigned { method: "GET", path: "/", payload_sha256: EMPTY };
-        clock.store(start + seconds, Ordering::SeqCst);
-        let signed = signer.sign(&request, at(start + seconds)).await?;
-        let authorization = signed.authorization.to_str().unwrap().to_owned();
-        Ok::<_, PushError>(authorization.split(['=', '/']).nth(1).unwrap().to_owned())
-    };
-    assert_eq!(key(0).await.unwrap(), "KEY0");
-    assert_eq!(key(3299).await.unwrap(), "KEY0");
-    assert_eq!(given.load(Ordering::SeqCst), 1);
-    assert_eq!(key(3300).await.unwrap(), "KEY1", "five minutes before");
-    assert_eq!(key(3301).await.unwrap(), "KEY1");
-    fails.store(1, Ordering::SeqCst);
-    assert_eq!(key(3300 + 3599).await.unwrap(), "KEY1", "they will do while they are valid");
-    assert!(matches!(key(3300 + 3600).await, Err(PushError::Credentials { .. })));
-    fails.store(0, Ordering::SeqCst);
-    assert_eq!(key(3300 + 3601).await.unwrap(), "KEY2");
-    signer.forget();
-    assert_eq!(key(3300 + 3602).await.unwrap(), "KEY3", "what was refused is not used again");
-    let many = futures_util::future::join_all((0..50).map(|_| key(20_000))).await;
-    assert!(many.into_iter().all(|key| key.unwrap() == "KEY4"), "one asks for all");
-}
-
 #[tokio::test]
 async fn the_next_day_has_another_key() {
     let credentials = Credentials::new("ID", "secret", None, None, "test");
-    let signer = Signer::new(SharedCredentialsProvider::new(credentials), region(), "h".to_owned());
+    let signer = Signer::new(Keeper::new(SharedCredentialsProvider::new(credentials)), region(), "h".to_owned());
     let request = Unsigned { method: "GET", path: "/", payload_sha256: EMPTY };
     let scope = async |seconds| {
         let signed = signer.sign(&request, at(seconds)).await.unwrap();

@@ -1,0 +1,154 @@
+//! The connections that requests go over.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::uri::Scheme;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::push::PushError;
+use crate::push::opening::Opening;
+
+/// Answers of `@connections` are small.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Shorter than the time after which API Gateway lets go of a connection that nobody uses.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// While requests are under way, HTTP/2 is asked so often whether the other end is still there, and has so long to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A pool to one host. Clones share it.
+#[derive(Clone)]
+pub(super) struct Connections {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    opening: Opening,
+}
+
+impl Connections {
+    pub(super) fn new(roots: &Arc<RootCertStore>) -> Result<Self, rustls::Error> {
+        // Named, since a process that has two providers has no default.
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(roots))
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Without it small frames of HTTP/2 wait for each other.
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector);
+        Ok(Self { client, opening: Opening::default() })
+    }
+
+    /// The same pool, for requests to another host.
+    pub(super) fn to_another_host(&self) -> Self {
+        Self { client: self.client.clone(), opening: Opening::default() }
+    }
+
+    /// Makes a request, and reads the answer.
+    pub(super) async fn call(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PushError> {
+        // Over TLS the endpoint may speak HTTP/2, and then one connection is enough.
+        let is_https = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let lead = if is_https { self.opening.enter().await } else { None };
+        let mut unanswered = Unanswered { captured: Some(capture_connection(&mut request)), opening: &self.opening };
+        let response = self.client.request(request);
+        let response = match (lead, unanswered.captured.clone()) {
+            (Some(lead), Some(mut captured)) => {
+                let connecting = Box::pin(async move {
+                    captured.wait_for_connection_metadata().await;
+                    lead.opened();
+                });
+                match select(response, connecting).await {
+                    Either::Left((response, _)) => response,
+                    Either::Right(((), response)) => response.await,
+                }
+            }
+            _ => response.await,
+        };
+        let outcome = match response {
+            Ok(response) => read(response).await,
+            Err(error) => Err(match is_untrusted(&error) {
+                true => PushError::Untrusted { source: Box::new(error) },
+                false => PushError::Unreachable { source: Box::new(error) },
+            }),
+        };
+        if outcome.is_ok() {
+            unanswered.captured = None;
+        }
+        outcome
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, PushError> {
+    let (head, body) = response.into_parts();
+    // Without a body there is nothing to wait for.
+    let body = match body.is_end_stream() {
+        true => Bytes::new(),
+        false => Limited::new(body, MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|source| PushError::Unreachable { source })?
+            .to_bytes(),
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// A request whose answer nobody waits for any longer: its connection may be dead, and is not used again.
+///
+/// Over HTTP/2 a request that is dropped takes only its own stream with it.
+struct Unanswered<'a> {
+    /// Until the answer has come.
+    captured: Option<CaptureConnection>,
+    opening: &'a Opening,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(captured) = &self.captured {
+            if let Some(connection) = captured.connection_metadata().as_ref() {
+                connection.poison();
+            }
+            self.opening.closed();
+        }
+    }
+}
+
+/// Whether the endpoint's certificate was refused, which does not pass.
+fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
+            return true;
+        }
+        // The source of an I/O error is that of its inner error, which would be left out.
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
+    }
+    false
+}

@@ -1,0 +1,62 @@
+//! One request opens the connection that the others share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
+
+/// After this time without a request there may be no connection any more. Pools close them after 30 seconds at the earliest.
+const IDLE: Duration = Duration::from_secs(25);
+/// For so long requests wait for the one that connects; then they connect by themselves.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether there is a connection. Without one, requests that begin together would each open one, since none of them knows yet
+/// that the endpoint speaks HTTP/2.
+///
+/// Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Opening {
+    used: Arc<Mutex<Option<Instant>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The right to open the connection. Others wait until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lead {
+    opening: Opening,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Opening {
+    /// Waits while another request connects. Returns the right to do so when it is this one's turn.
+    pub(super) async fn enter(&self) -> Option<Lead> {
+        if self.is_open() {
+            return None;
+        }
+        let turn = timeout(PATIENCE, Arc::clone(&self.turn).lock_owned()).await.ok()?;
+        (!self.is_open()).then(|| Lead { opening: self.clone(), _turn: turn })
+    }
+
+    /// The connection is lost: the next request opens one alone.
+    pub(super) fn closed(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn is_open(&self) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_open = used.is_some_and(|at| now.saturating_duration_since(at) < IDLE);
+        if is_open {
+            *used = Some(now);
+        }
+        is_open
+    }
+}
+
+impl Lead {
+    /// There is a connection, which the others may use, too.
+    pub(super) fn opened(self) {
+        *self.opening.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
