@@ -1,10 +1,10 @@
-//! What it costs to know who is connected: in memory, and in a table of AWS's DynamoDB Local beside bare requests to it.
+//! What a registry costs: in memory, and in a table of AWS's DynamoDB Local beside bare requests to it.
 //!
 //! ```sh
 //! DYNAMODB_LOCAL=<folder of DynamoDBLocal.jar> cargo bench --bench registry --no-default-features --features dynamodb,hub,direct
 //! ```
 //!
-//! `tests/peers/emulators` installs it below target/peers/dynamodb. `MANY` is the size of the large group, 20000 unless set.
+//! `tests/peers/emulators` installs it below target/peers/dynamodb. `MANY` is the size of the large group (default: 20000).
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,8 @@ use lambda_websocket::event::{ApiId, ConnectionId, Stage};
 use lambda_websocket::hub::Hub;
 use lambda_websocket::push::{ConnectionInfo, Payload, Push, PushError};
 use lambda_websocket::registry::{
-    Connection, ConnectionKey, Consistency, DynamoDb, Group, Memory, Namespace, Principal, ReadOptions, Registry,
+    Audience, Connection, ConnectionData, ConnectionKey, Consistency, DynamoDb, Group, Joined, Memory, Namespace,
+    Principal, ReadOptions, Registry,
 };
 
 #[path = "../tests/support/proxy.rs"]
@@ -50,17 +51,27 @@ fn lobby() -> Group {
     Group::new("lobby").unwrap()
 }
 
-fn key(number: usize) -> ConnectionKey {
-    ConnectionKey::new(namespace(), ConnectionId::new(format!("L0SM9cOF{number:07}=")).unwrap())
+fn everyone_in_lobby() -> Audience {
+    namespace().group(&lobby())
 }
 
-/// With what an authorizer typically hands on.
+fn principal(number: usize) -> Principal {
+    Principal::new(format!("user-{number}")).unwrap()
+}
+
+/// A key with its principal, as that of an event has it.
+fn key(number: usize) -> ConnectionKey {
+    let id = ConnectionId::new(format!("L0SM9cOF{number:07}=")).unwrap();
+    ConnectionKey::new(namespace(), id).with_principal(principal(number))
+}
+
+/// A connection with what an authorizer typically passes on.
 fn connection(number: usize) -> Connection {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
     let opened = SystemTime::now() - Duration::from_secs(600);
     Connection::new(key(number), api_id, stage, host, opened)
-        .with_principal(Principal::new(format!("user-{number}")).unwrap())
+        .with_principal(principal(number))
         .with_data(&serde_json::json!({"org": "7", "admin": "true"}))
         .unwrap()
 }
@@ -72,9 +83,8 @@ async fn rate<F: Future>(count: usize, one: impl Fn(usize) -> F) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn listed(registry: &dyn Registry) -> usize {
-    let audience = namespace().group(&lobby());
-    let mut pages = registry.connections(&audience, ReadOptions::default());
+async fn listed(registry: &dyn Registry, audience: &Audience) -> usize {
+    let mut pages = registry.connections(audience, ReadOptions::default());
     let mut count = 0;
     while let Some(page) = pages.next().await {
         count += page.unwrap().len();
@@ -84,12 +94,13 @@ async fn listed(registry: &dyn Registry) -> usize {
 
 /// Connects, joins, finds, lists, and removes.
 async fn rates(registry: &dyn Registry) -> [(&'static str, f64); 5] {
-    let connects = rate(CONNECTIONS, async |number| assert!(registry.insert(&connection(number)).await.unwrap())).await;
+    let insert = async |number| assert!(registry.insert(&connection(number)).await.unwrap().is_registered());
+    let connects = rate(CONNECTIONS, insert).await;
     let joins = rate(CONNECTIONS, async |number| registry.join(&key(number), &lobby()).await.unwrap()).await;
     let finds =
         rate(CONNECTIONS, async |number| registry.find(&key(number), Consistency::Eventual).await.unwrap()).await;
     let start = Instant::now();
-    assert_eq!(listed(registry).await, CONNECTIONS);
+    assert_eq!(listed(registry, &everyone_in_lobby()).await, CONNECTIONS);
     let lists = CONNECTIONS as f64 / start.elapsed().as_secs_f64();
     let removals = rate(CONNECTIONS, async |number| registry.remove(&key(number)).await.unwrap().unwrap()).await;
     [("connects", connects), ("joins", joins), ("finds", finds), ("listed", lists), ("removals", removals)]
@@ -131,17 +142,24 @@ fn client(url: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-/// The same items, put and got by hand.
+/// Items like those of connections, put and got by hand.
 async fn bare(client: &Client, table: &str) -> (f64, f64) {
+    let pk = |number: usize| AttributeValue::S(format!("C#bare/dev#L0SM9cOF{number:07}="));
     let item = |number: usize| {
         let text = |text: String| AttributeValue::S(text);
+        let opened = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let position = number % 4096;
         [
-            ("pk", text(format!("bare-{number}"))),
+            ("pk", pk(number)),
             ("sk", text("@".into())),
-            ("id", text(format!("L0SM9cOF{number:07}="))),
-            ("principalKey", text(format!("bench/dev#user-{number}"))),
-            ("everyoneKey", text("bare/dev#0".into())),
+            ("apiId", text("a1b2c3d4e5".into())),
+            ("stage", text("dev".into())),
             ("domainName", text("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com".into())),
+            ("principal", text(format!("user-{number}"))),
+            ("connectedAt", AttributeValue::N(opened.as_millis().to_string())),
+            ("expiresAt", AttributeValue::N((opened.as_secs() + 7500).to_string())),
+            ("listKey", text(format!("bare/dev#{:x}", position / 256))),
+            ("listSort", text(format!("{position:03x}#user-{number}\tL0SM9cOF{number:07}="))),
             ("data", text(r#"{"org":"7","admin":"true"}"#.into())),
         ]
         .into_iter()
@@ -153,8 +171,8 @@ async fn bare(client: &Client, table: &str) -> (f64, f64) {
     });
     let puts = puts.await;
     let gets = rate(CONNECTIONS, async |number| {
-        let (pk, sk) = (AttributeValue::S(format!("bare-{number}")), AttributeValue::S("@".into()));
-        client.get_item().table_name(table).key("pk", pk).key("sk", sk).send().await.unwrap()
+        let sk = AttributeValue::S("@".into());
+        client.get_item().table_name(table).key("pk", pk(number)).key("sk", sk).send().await.unwrap()
     });
     (puts, gets.await)
 }
@@ -164,14 +182,14 @@ async fn consumption(url: &str) {
     let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     let registry = DynamoDb::emulated("consumption", proxy.url()).await;
     registry.create_table().await.unwrap();
-    let (one, two) = (key(1), key(2));
     let room = Group::new("room").unwrap();
-    // Somebody with two connections, and a room of a thousand.
+    let data = ConnectionData::new(&serde_json::json!({"org": "8", "admin": "true"})).unwrap();
+    // A lobby of a thousand, and a principal with several connections.
     for number in 1000..2000 {
-        registry.insert(&connection(number)).await.unwrap();
-        registry.join(&key(number), &lobby()).await.unwrap();
+        assert!(registry.insert_into(&connection(number), &[lobby()]).await.unwrap().is_registered());
     }
-    let shared = connection(2).with_principal(Principal::new("user-1").unwrap());
+    let one = connection(1);
+    let [two, three, four] = [2, 3, 4].map(|number| connection(number).with_principal(principal(1)));
     macro_rules! measure {
         ($($name:literal: $call:expr;)*) => {$(
             proxy.plan(|_, _| proxy::Fate::Passes);
@@ -183,23 +201,30 @@ async fn consumption(url: &str) {
         )*};
     }
     measure! {
-        "insert": registry.insert(&connection(1));
-        "find": registry.find(&one, Consistency::Eventual);
-        "find consistently": registry.find(&one, Consistency::Strong);
-        "join as the first": registry.join(&one, &room);
-        "insert another": registry.insert(&shared);
-        "join as another": registry.join(&two, &room);
-        "touch": registry.touch(&one, SystemTime::now());
-        "leave as another": registry.leave(&two, &room);
-        "leave as the last": registry.leave(&one, &room);
-        "remove": registry.remove(&two);
-        "join again": registry.join(&one, &room);
-        "remove from a group": registry.remove(&one);
-        "list 1000 of a group": listed(&registry);
+        "insert": registry.insert(&one);
+        "find": registry.find(one.key(), Consistency::Eventual);
+        "find consistently": registry.find(one.key(), Consistency::Strong);
+        "join as the first": registry.join(one.key(), &room);
+        "insert another": registry.insert(&two);
+        "join as another": registry.join(two.key(), &room);
+        "leave as another": registry.leave(two.key(), &room);
+        "leave as the last": registry.leave(one.key(), &room);
+        "remove without groups": registry.remove(two.key());
+        "join again": registry.join(one.key(), &room);
+        "remove from a group": registry.remove(one.key());
+    }
+    for another in [&three, &four] {
+        assert!(registry.insert_into(another, std::slice::from_ref(&room)).await.unwrap().is_registered());
+    }
+    measure! {
+        "remove from a group as another": registry.remove(three.key());
+        "set_data in one group": registry.set_data(four.key(), Some(&data));
+        "list 1000 of a group": listed(&registry, &everyone_in_lobby());
+        "list everyone": listed(&registry, &namespace().everyone());
     }
 }
 
-/// A transport that does nothing, but for connections that are gone.
+/// A transport that does nothing, except that every twentieth connection is stale.
 #[derive(Debug)]
 struct Nothing;
 
@@ -227,13 +252,13 @@ impl Push for Nothing {
 
 async fn fill(registry: &dyn Registry, count: usize) {
     rate(count, async |number| {
-        registry.insert(&connection(number)).await.unwrap();
-        registry.join(&key(number), &lobby()).await.unwrap();
+        assert!(registry.insert(&connection(number)).await.unwrap().is_registered());
+        assert_ne!(registry.join(&key(number), &lobby()).await.unwrap(), Joined::NotConnected);
     })
     .await;
 }
 
-/// A broadcast through the hub to a group of 10,000, of whom 5 % are gone, beside one to ids that are known.
+/// A broadcast through the hub to a group of 10,000, of which 5 % are stale, beside one to ids that are known.
 async fn broadcasts(name: &str, registry: Arc<dyn Registry>) {
     fill(&*registry, 10_000).await;
     let pusher = Pusher::new(Nothing).with_timeout(Duration::from_secs(600));
@@ -242,7 +267,7 @@ async fn broadcasts(name: &str, registry: Arc<dyn Registry>) {
     let bare = start.elapsed();
     assert_eq!((report.delivered, report.gone.len()), (9_500, 500));
     let hub = Hub::new(registry, pusher);
-    let audience = namespace().group(&lobby());
+    let audience = everyone_in_lobby();
     let start = Instant::now();
     let sent = hub.send_to(&audience, "hello").unwrap().await;
     let (first, broadcast) = (start.elapsed(), sent.report.elapsed);
@@ -266,16 +291,16 @@ fn peak() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Lists, broadcasts to, or disbands a group in a table, in a process of its own, and tells its memory.
+/// Lists, broadcasts to, or disbands a group in a table, in a process of its own, and prints the memory that it took.
 async fn child(what: &str, url: &str, table: &str) {
     let registry = DynamoDb::emulated(table, url).await;
     let start = Instant::now();
     let count = match what {
-        "list" => listed(&registry).await,
+        "list" => listed(&registry, &everyone_in_lobby()).await,
         "disband" => registry.disband(&namespace(), &lobby()).await.unwrap(),
         _ => {
             let hub = Hub::new(registry, Pusher::new(Nothing).with_timeout(Duration::from_secs(600)));
-            hub.send_to(&namespace().group(&lobby()), "hello").unwrap().await.report.ids()
+            hub.send_to(&everyone_in_lobby(), "hello").unwrap().await.report.ids()
         }
     };
     println!("{count} in {} ms, peak memory {} KiB", start.elapsed().as_millis(), peak());
@@ -312,7 +337,7 @@ async fn main() {
     let (_local, url) = dynamodb_local(&folder).await;
     let registry = DynamoDb::emulated("rates", &url).await;
     registry.create_table().await.unwrap();
-    // The first of all requests make it compile itself.
+    // The first requests are slow, since Java compiles meanwhile.
     fill(&registry, 2_000).await;
     let (puts, gets) = bare(&client(&url), "rates").await;
     registry.disband(&namespace(), &lobby()).await.unwrap();

@@ -6,8 +6,8 @@
 //!
 //! Open the address that it prints in two tabs. `PORT` changes the page's port (0: any free one). With `CHAT_TABLE` connections
 //! are kept in that table of DynamoDB, which with `AWS_ENDPOINT_URL_DYNAMODB` is one of an emulator and made if need be.
-//! `CHAT_LEASE` are the seconds within which it is noticed that somebody has gone without a word (10 unless set); with
-//! `CHAT_LOSES` set, no `$disconnect` arrives, so that only asking helps.
+//! `CHAT_SWEEP_PERIOD` is the time in seconds within which a lost `$disconnect` is noticed (10 unless set); with `CHAT_LOSES` set,
+//! every `$disconnect` is lost.
 
 #[path = "authorizer.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]
@@ -75,16 +75,19 @@ fn number<T: std::str::FromStr>(variable: &str, unless_set: T) -> Result<T, Stri
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let (port, lease) = (number("PORT", 8080_u16)?, Duration::from_secs(number("CHAT_LEASE", 10)?));
+    let (port, period) = (number("PORT", 8080_u16)?, Duration::from_secs(number("CHAT_SWEEP_PERIOD", 10)?));
     let key: Arc<[u8]> = rand::random::<[u8; 32]>().into();
     let tokens = Tokens::new(&key)?;
 
     let builder = Gateway::builder(STAGE).bind(("127.0.0.1", 0))?;
     let pusher = builder.pusher();
-    // Asked after half of the time, and looked for whom to ask four times in it, everybody is missed in time.
-    let (ask_after, look_every) = (lease.mul_f64(0.5), lease.mul_f64(0.25).max(Duration::from_millis(100)));
-    // Here `$connect` is answered at once, so that who is gone then is gone for good.
-    let hub = Hub::new(registry().await?, pusher.clone()).with_lease(ask_after).with_grace(Duration::from_secs(1));
+    // Two sweeps in a period, of which each asks about everybody, notice it in time.
+    let interval = period.mul_f64(0.5).max(Duration::from_millis(100));
+    // The local gateway opens a connection as soon as `$connect` is answered.
+    let hub = Hub::new(registry().await?, pusher.clone())
+        .with_sweep_period(interval)
+        .with_sweep_interval(interval)
+        .with_grace(Duration::from_secs(1));
     let hub = hub.announcing(chat_function::announcement);
     let gateway = builder
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
@@ -96,13 +99,13 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
 
     // On AWS a schedule does this.
-    let namespace = Namespace::of_stage(&ApiId::new("local")?, &Stage::new(STAGE)?);
+    let namespace = Namespace::for_stage(&ApiId::new("local")?, &Stage::new(STAGE)?);
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(look_every).await;
-            let swept = hub.sweep(&namespace).await;
-            if !swept.removed.is_empty() || swept.unread.is_some() {
-                tracing::info!(%swept, "swept");
+            tokio::time::sleep(interval).await;
+            let report = hub.sweep(&namespace).await;
+            if !report.removed.is_empty() || report.unread.is_some() {
+                tracing::info!(%report, "swept");
             }
         }
     });

@@ -1,12 +1,15 @@
-//! How do people talk in rooms? A chat: who is connected is in a table, and what is said goes to everyone in the room.
+//! A chat with rooms: a table keeps the connections, and a message goes to everyone in its room.
 //!
 //! | the client sends | and gets |
 //! |---|---|
-//! | `{"action":"join","room":"lobby"}` | `{"event":"who","room":"lobby","who":["alice"]}`; the others `{"event":"joined",…}` |
+//! | `{"action":"join","room":"lobby"}` | `{"event":"who","room":"lobby","who":["alice"],"more":false}`; the others `{"event":"presence",…}` |
 //! | `{"action":"say","room":"lobby","text":"hello"}` | with all in the room `{"event":"said","room":"lobby","who":"alice","text":"hello"}` |
 //! | `{"action":"who","room":"lobby"}` | who is there |
-//! | `{"action":"leave","room":"lobby"}` | the others get `{"event":"left",…}` |
+//! | `{"action":"leave","room":"lobby"}` | the others get `{"event":"presence",…}` |
 //! | anything else | `{"event":"refused","why":…}` |
+//!
+//! A presence message tells a room who joined and who left:
+//! `{"event":"presence","room":"lobby","events":[{"event":"joined","who":"alice","version":1764028800000}]}`.
 //!
 //! Names are those of the authorizer. Needs `CHAT_TABLE` in its environment, and what a function needs to push.
 
@@ -14,7 +17,7 @@ use std::env;
 
 use futures_util::StreamExt as _;
 use lambda_websocket::event::ConnectionId;
-use lambda_websocket::hub::{Change, Hub, Move, OnConnect, OnDisconnect};
+use lambda_websocket::hub::{Hub, OnConnect, OnDisconnect, PresenceEvent};
 use lambda_websocket::registry::{ConnectionKey, DynamoDb, Group};
 use lambda_websocket::route::Rejection;
 use lambda_websocket::{Message, Pusher, Result, Route, Router};
@@ -91,8 +94,8 @@ impl Route for Join {
 
     async fn handle(&self, event: Message<Room>) -> Result<()> {
         let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        let me = ConnectionKey::of(event.request_context());
-        self.0.hub.join(&me, &room).await?;
+        let me = self.0.hub.key(event.request_context());
+        let _ = self.0.hub.join(&me, &room).await?;
         self.0.tell_who(&me, &room).await
     }
 }
@@ -106,7 +109,7 @@ impl Route for Leave {
 
     async fn handle(&self, event: Message<Room>) -> Result<()> {
         let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        self.0.hub.leave(&ConnectionKey::of(event.request_context()), &room).await?;
+        self.0.hub.leave(&self.0.hub.key(event.request_context()), &room).await?;
         Ok(())
     }
 }
@@ -120,7 +123,7 @@ impl Route for Say {
 
     async fn handle(&self, event: Message<Words>) -> Result<()> {
         let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        let me = ConnectionKey::of(event.request_context());
+        let me = self.0.hub.key(event.request_context());
         if event.body.text.chars().count() > TEXT {
             return self.0.refuse(me.id(), format!("at most {TEXT} characters can be said at once")).await;
         }
@@ -129,8 +132,8 @@ impl Route for Say {
         }
         let who = event.principal_id().unwrap_or("somebody");
         let said = Told::Said { room: &room, who, text: &event.body.text };
-        let sent = self.0.hub.send_to(&me.group(&room), &said)?.await;
-        tracing::info!(%sent, "said");
+        let report = self.0.hub.send_to(&me.group(&room), &said)?.await;
+        tracing::info!(%report, "said");
         Ok(())
     }
 }
@@ -144,17 +147,17 @@ impl Route for Who {
 
     async fn handle(&self, event: Message<Room>) -> Result<()> {
         let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        self.0.tell_who(&ConnectionKey::of(event.request_context()), &room).await
+        self.0.tell_who(&self.0.hub.key(event.request_context()), &room).await
     }
 }
 
-/// What a room is told of who comes and goes.
-pub fn announcement(change: &Change) -> Option<serde_json::Value> {
-    let event = match change.what {
-        Move::Joined => "joined",
-        Move::Left => "left",
-    };
-    Some(json!({"event": event, "room": change.group, "who": change.principal}))
+/// Tells a room who has joined and who has left, each with the version that says which of two events is the later one.
+pub fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
+    let events_of_room: Vec<_> = events
+        .iter()
+        .map(|event| json!({"event": event.kind, "who": event.principal, "version": event.version}))
+        .collect();
+    Some(json!({"event": "presence", "room": events.first()?.group, "events": events_of_room}))
 }
 
 /// The routes of the chat.
@@ -162,7 +165,7 @@ pub fn routes(hub: Hub, pusher: Pusher) -> Router {
     let chat = Chat { hub: hub.announcing(announcement), pusher };
     let refusing = chat.clone();
     Router::new()
-        .route(OnConnect::new(chat.hub.registry().clone()))
+        .route(OnConnect::new(chat.hub.clone()))
         .route(OnDisconnect::new(chat.hub.clone()))
         .route(Join(chat.clone()))
         .route(Leave(chat.clone()))

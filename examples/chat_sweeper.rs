@@ -1,6 +1,7 @@
-//! Who has gone without a word? A function on a schedule, which asks about connections of which nothing was heard.
+//! Which connections are stale? A function on a schedule, which asks API Gateway about each connection once in a period.
 //!
-//! Needs `CHAT_TABLE` in its environment, and what a function needs to push; `CHAT_LEASE` are the seconds after which it asks.
+//! Needs `CHAT_TABLE` in its environment, and what a function needs to push. `CHAT_SWEEP_PERIOD` is the period in seconds (600
+//! unless set); the schedule calls the function once a minute.
 
 use std::env;
 use std::time::Duration;
@@ -18,10 +19,10 @@ mod chat_function;
 async fn main() -> Result<(), lambda_runtime::Error> {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
     let variable = |name: &str| env::var(name).map_err(|_| format!("set {name}"));
-    let namespace = Namespace::of_stage(&ApiId::new(variable("API_GATEWAY_ID")?)?, &Stage::new(variable("STAGE")?)?);
-    let lease = env::var("CHAT_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+    let namespace = Namespace::for_stage(&ApiId::new(variable("API_GATEWAY_ID")?)?, &Stage::new(variable("STAGE")?)?);
+    let period = env::var("CHAT_SWEEP_PERIOD").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
     Hub::new(DynamoDb::new(variable("CHAT_TABLE")?).await, Pusher::from_env().await?)
-        .with_lease(Duration::from_secs(lease))
+        .with_sweep_period(Duration::from_secs(period))
         .announcing(chat_function::announcement)
         .run_sweeper(vec![namespace])
         .await

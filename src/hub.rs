@@ -1,72 +1,89 @@
 //! A registry and a pusher together: sending to groups, to a principal, to everyone.
 //!
-//! A [`Hub`] reads who is meant from the [`Registry`] and pushes as it reads. It removes what turns out to be gone, tells groups
-//! who came and went, and [sweeps](Hub::sweep) up connections whose `$disconnect` was lost. [`OnConnect`] and [`OnDisconnect`]
-//! are the routes that keep the registry.
+//! A [`Hub`] reads an audience from the [`Registry`] and pushes as it reads. It removes stale connections, announces presence
+//! to groups, and [sweeps](Hub::sweep) up connections whose `$disconnect` was lost. [`OnConnect`] and [`OnDisconnect`] are the
+//! routes that keep the registry.
 
-mod announce;
 mod close;
+mod evidence;
+mod presence;
 mod routes;
 mod sending;
 mod sweep;
 
-use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::future::join;
+use futures_util::stream::{Stream, StreamExt as _};
 use serde::Serialize;
 
-use self::announce::Announcer;
-pub use self::announce::{Change, Move};
-pub use self::close::Closed;
+pub use self::close::CloseReport;
+use self::evidence::Proven;
+use self::presence::{Announcer, Budget};
+pub use self::presence::{Presence, PresenceEvent};
 pub use self::routes::{OnConnect, OnDisconnect};
-pub use self::sending::{Sending, Sent};
-pub use self::sweep::Swept;
+pub use self::sending::{SendReport, Sending};
+use self::sweep::Progress;
+pub use self::sweep::SweepReport;
 use crate::clock;
-use crate::event::{ApiId, Stage};
+use crate::event::{ApiId, InvalidId, RequestContext, Stage};
 use crate::push::{Endpoint, InvalidEndpoint, Payload, PushError, Pusher, Pushers};
 use crate::registry::{
-    Audience, Connection, ConnectionKey, Consistency, Group, Joined, Left, Namespace, Pages, Principal, ReadOptions,
-    Registry, RegistryError, Removed,
+    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Departures, Group, Inserted, Joined, Left,
+    Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
 };
 
-/// API Gateway waits so long for `$connect`, and answers 410 until it has been answered (CON-1, CON-6).
+/// API Gateway waits this long for `$connect`, and answers 410 until it has been answered (CON-1, CON-6).
 const GRACE: Duration = Duration::from_secs(30);
-const LEASE: Duration = Duration::from_secs(60);
-/// How many connections a second a sweep asks about, of the 10,000 requests that an account has for everything (LIM-5).
+const SWEEP_PERIOD: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How many requests a second a sweep makes, of the 10,000 that an account has for everything (LIM-5).
 const SWEEP_RATE: u32 = 100;
 /// How many connections are removed or asked about at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 
 /// Sends to groups, to a principal, to everyone, and keeps the registry clean.
 ///
-/// | what | how |
+/// | to | use |
 /// |---|---|
 /// | send | [`send_to`](Self::send_to) an audience, [except](Sending::except) the sender |
-/// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](Self::announcing) who came and went |
-/// | who is there | [`principals`](Self::principals) |
+/// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](Self::announcing) presence |
+/// | list who is present | [`principals`](Self::principals) |
 /// | close | [`close`](Self::close) all connections of a principal, or of any audience |
-/// | clean up | what is gone is removed as it is met; [`sweep`](Self::sweep) looks for the rest |
+/// | clean up | sending removes the stale connections that it meets; [`sweep`](Self::sweep) looks for the rest |
 ///
 /// Clones are cheap and share everything.
+///
+/// # Stale connections
+///
+/// A connection that API Gateway answers with 410 is removed, unless
+///
+/// - it is [younger](Self::with_grace) than 30 seconds, since it may not be open yet;
+/// - nothing shows that the endpoint is that of its API: the endpoint is neither the API's default endpoint nor has a connection
+///   of the same API and stage been reached through it. Through a wrong custom domain every connection seems to be gone;
+/// - more than 20 connections and more than half of those that were reached in the same broadcast or sweep were answered so.
+///
+/// A connection that stays is counted in the report as withheld, and expires by itself.
 ///
 /// # Examples
 ///
 /// ```
 /// use lambda_websocket::hub::Hub;
-/// use lambda_websocket::registry::{ConnectionKey, Group};
+/// use lambda_websocket::registry::Group;
 /// use lambda_websocket::{Message, Result};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Say { room: String, text: String }
 ///
 /// async fn say(event: Message<Say>, hub: &Hub) -> Result<()> {
-///     let me = ConnectionKey::of(event.request_context());
+///     let me = hub.key(event.request_context());
 ///     let room = me.group(&Group::new(&event.body.room)?);
-///     let sent = hub.send_to(&room, &event.body.text)?.except(&me).await;
-///     tracing::info!(%sent, "said");
+///     let report = hub.send_to(&room, &event.body.text)?.except(&me).await;
+///     tracing::info!(%report, "said");
 ///     Ok(())
 /// }
 /// ```
@@ -74,26 +91,41 @@ const AT_ONCE: usize = 16;
 pub struct Hub {
     registry: Arc<dyn Registry>,
     pushers: Arc<Pushers>,
-    announcer: Option<Announcer>,
+    namespace: Option<Namespace>,
+    announcer: Announcer,
     grace: Duration,
-    lease: Duration,
+    sweep_period: Duration,
+    sweep_interval: Duration,
     sweep_rate: u32,
+    progress: Arc<Progress>,
+    proven: Arc<Proven>,
 }
 
 impl Hub {
     /// A hub over this registry, which pushes through this pusher.
     ///
-    /// A pusher whose [endpoint](Endpoint::api) names its API and stage is not given the connections of others, since those
-    /// would seem to be gone there; see [`with_pusher_for`](Self::with_pusher_for).
+    /// A pusher whose [endpoint](Endpoint::api) belongs to a known API and stage is not given the connections of others; see
+    /// [`with_pusher_for`](Self::with_pusher_for).
     pub fn new(registry: impl Registry + 'static, pusher: Pusher) -> Self {
         Self {
             registry: Arc::new(registry),
             pushers: Arc::new(Pushers::new(pusher)),
-            announcer: None,
+            namespace: None,
+            announcer: Announcer::default(),
             grace: GRACE,
-            lease: LEASE,
+            sweep_period: SWEEP_PERIOD,
+            sweep_interval: SWEEP_INTERVAL,
             sweep_rate: SWEEP_RATE,
+            progress: Arc::default(),
+            proven: Arc::default(),
         }
+    }
+
+    /// Keeps the connections of all events in this namespace. Default: that of the event's API and stage.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = Some(namespace);
+        self
     }
 
     /// Pushes to the connections of this stage of this API through this pusher.
@@ -103,115 +135,241 @@ impl Hub {
         self
     }
 
-    /// Does not remove connections as gone that are younger than this, since they may not be open yet; 30 seconds unless set.
+    /// Keeps connections that are younger than this, since they may not be open yet. Default: 30 seconds.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Lets a [sweep](Self::sweep) ask about connections that it has not heard of for this time; 60 seconds unless set.
-    #[must_use]
-    pub fn with_lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
-
-    /// Lets a [sweep](Self::sweep) ask about at most this many connections a second; 100 unless set, from 1 to 1000.
-    #[must_use]
-    pub fn with_sweep_rate(mut self, connections: u32) -> Self {
-        self.sweep_rate = connections.clamp(1, 1000);
-        self
-    }
-
-    /// Tells a group who came and who went, with the message that this makes of it, if it makes one.
+    /// Lets [sweeps](Self::sweep) ask about each connection once in this time. Default: 10 minutes.
     ///
-    /// A principal comes with its first connection and goes with its last, each of which is told at most once. Connections
-    /// without a principal come and go unannounced. Who joins is not told of itself.
+    /// In a period a sweep can ask about `rate × period` connections: 60,000 by default.
+    #[must_use]
+    pub fn with_sweep_period(mut self, period: Duration) -> Self {
+        self.sweep_period = period;
+        self
+    }
+
+    /// States how often [`sweep`](Self::sweep) is called. Default: once a minute.
+    ///
+    /// If that is no more often than once in a period, every sweep asks about everybody.
+    #[must_use]
+    pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval;
+        self
+    }
+
+    /// Lets a [sweep](Self::sweep) make at most this many requests a second. Default: 100; from 1 to 1000.
+    #[must_use]
+    pub fn with_sweep_rate(mut self, requests: u32) -> Self {
+        self.sweep_rate = requests.clamp(1, 1000);
+        self
+    }
+
+    /// Announces presence to groups: which principals joined and left, in the message that this function returns, if any.
+    ///
+    /// A principal joins with its first connection in a group and leaves with its last. A connection without a principal is not
+    /// announced. A message is about one group and has at least one event: those that one call noticed, gathered, and earlier
+    /// ones that could not be announced. The connection that joins or leaves is not told of itself.
+    ///
+    /// Sending to an audience makes at most as many pushes again to announce the stale connections that it has removed. Events
+    /// of other groups that would cost more wait until this process sends to their group, sweeps, or
+    /// [announces](Self::announce); at most 10,000 wait. To announce them reliably, see
+    /// [`announcing_through`](Self::announcing_through).
+    ///
+    /// Announcing is best-effort. A client that must know reads [`principals`](Self::principals), and ignores an event whose
+    /// [version](PresenceEvent::version) is lower than that of the last one about the same principal and group.
     ///
     /// # Examples
     ///
     /// ```
-    /// use lambda_websocket::hub::{Hub, Move};
+    /// use lambda_websocket::hub::{Hub, Presence};
     /// use serde_json::json;
     ///
     /// # fn show(hub: Hub) -> Hub {
-    /// hub.announcing(|change| {
-    ///     let verb = match change.what { Move::Joined => "joined", Move::Left => "left" };
-    ///     Some(json!({"event": verb, "room": change.group, "who": change.principal}))
+    /// hub.announcing(|events| {
+    ///     let of = |kind: Presence| -> Vec<_> {
+    ///         events.iter().filter(|event| event.kind == kind).map(|event| &event.principal).collect()
+    ///     };
+    ///     let room = &events.first()?.group;
+    ///     Some(json!({"event": "presence", "room": room, "joined": of(Presence::Joined), "left": of(Presence::Left)}))
     /// })
     /// # }
     /// ```
     #[must_use]
-    pub fn announcing<T: Serialize>(mut self, message: impl Fn(&Change) -> Option<T> + Send + Sync + 'static) -> Self {
-        self.announcer = Some(Announcer::new(move |change| Some(Payload::json(&message(change)?))));
+    pub fn announcing<T: Serialize>(
+        mut self,
+        message: impl Fn(&[PresenceEvent]) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.announcer = self.announcer.with_message(message);
         self
     }
 
-    /// The registry.
+    /// Hands presence events to a queue of your own, instead of announcing them in the invocation that notices them.
+    ///
+    /// The consumer of the queue passes them to [`announce`](Self::announce). Events are serializable.
+    #[must_use]
+    pub fn announcing_through<F, Fut>(mut self, queue: F) -> Self
+    where
+        F: Fn(Vec<PresenceEvent>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        self.announcer = self.announcer.with_queue(queue);
+        self
+    }
+
+    /// Returns the registry.
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
 
-    /// Sends a value as JSON to an audience, when it is awaited.
-    ///
-    /// The value is made JSON once. Connections are pushed to while the registry is read, never collected; see
-    /// [`Pusher::broadcast`]. Those that are gone are removed, and announced as having left.
+    /// Returns the key of the connection that an event concerns.
+    pub fn key(&self, context: &RequestContext) -> ConnectionKey {
+        let key = ConnectionKey::from_context(context);
+        match &self.namespace {
+            Some(namespace) => key.in_namespace(namespace.clone()),
+            None => key,
+        }
+    }
+
+    /// Returns the connection that an event concerns, as it can be registered.
     ///
     /// # Errors
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent. Everything else is in what it came to.
+    /// [`InvalidId`] if the authorizer's principal is not a legal [`Principal`].
+    pub fn connection(&self, context: &RequestContext) -> Result<Connection, InvalidId> {
+        let connection = Connection::from_context(context)?;
+        Ok(match &self.namespace {
+            Some(namespace) => connection.in_namespace(namespace.clone()),
+            None => connection,
+        })
+    }
+
+    /// Connects to the registry and to the endpoint ahead of the first event.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if the registry cannot be reached. That the endpoint cannot be reached is logged: not every call needs
+    /// it.
+    pub async fn warm_up(&self) -> Result<(), RegistryError> {
+        let (registry, endpoint) = join(self.registry.warm_up(), self.pushers.default().warm_up()).await;
+        if let Err(error) = endpoint {
+            tracing::warn!(%error, "the endpoint cannot be reached yet");
+        }
+        registry
+    }
+
+    /// Sends a value as JSON to an audience, when it is awaited.
+    ///
+    /// The value is serialized once. Connections are pushed to while the registry is read, never collected; see
+    /// [`Pusher::broadcast`]. Stale connections are removed meanwhile, and then announced as having left.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent. Everything else is in the [`SendReport`].
     pub fn send_to<T: Serialize + ?Sized>(&self, audience: &Audience, value: &T) -> Result<Sending<'_>, PushError> {
         Ok(self.send_payload_to(audience, Payload::json(value)?))
     }
 
-    /// Sends a payload that was made before to an audience, as [`send_to`](Self::send_to) does.
+    /// Sends a payload to an audience, as [`send_to`](Self::send_to) does.
     pub fn send_payload_to(&self, audience: &Audience, payload: Payload) -> Sending<'_> {
         Sending::new(self, audience.clone(), payload)
     }
 
-    /// Lets a connection join a group, and tells the group when its principal came.
+    /// Registers a connection, lets it join groups, and announces that.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when it could not join. That the group could not be told is logged.
+    /// [`RegistryError`] if it could not be registered. Failures to announce are logged.
+    pub async fn connect(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+        let inserted = self.registry.insert_into(connection, groups).await?;
+        if let Inserted::New { groups } = &inserted {
+            let arrivals = Arrivals::new(connection.clone(), groups.clone());
+            self.announce_or_queue(PresenceEvent::from_arrivals(&arrivals), Budget::Unlimited).await;
+        }
+        Ok(inserted)
+    }
+
+    /// Lets a connection join a group, and announces that if it is the first of its principal.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if it could not join. Failures to announce are logged.
     pub async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
-        let joined = self.registry.join(key, group).await?;
-        if joined == Joined::First {
-            self.announce_move(key, group, Move::Joined).await;
-        }
-        Ok(joined)
+        let arrivals = self.join_all(key, std::slice::from_ref(group)).await?;
+        let joined = arrivals.and_then(|arrivals| arrivals.groups.into_iter().next()).map(|arrival| arrival.joined);
+        Ok(joined.unwrap_or(Joined::NotConnected))
     }
 
-    /// Lets a connection leave a group, and tells the group when its principal has gone.
+    /// Lets a connection join groups in one change, and announces that. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when it could not leave. That the group could not be told is logged.
+    /// [`RegistryError`] if it could not join. Failures to announce are logged.
+    pub async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+        let arrivals = self.registry.join_all(key, groups).await?;
+        let events = arrivals.as_ref().map(PresenceEvent::from_arrivals).unwrap_or_default();
+        self.announce_or_queue(events, Budget::Unlimited).await;
+        Ok(arrivals)
+    }
+
+    /// Lets a connection leave a group, and announces that if it is the last of its principal.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if it could not leave. Failures to announce are logged.
     pub async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        let left = self.registry.leave(key, group).await?;
-        if left == Left::Last {
-            self.announce_move(key, group, Move::Left).await;
-        }
-        Ok(left)
+        let departures = self.registry.leave_groups(key, std::slice::from_ref(group)).await?;
+        self.announce_departures(departures.as_ref()).await;
+        let left =
+            departures.and_then(|departures| departures.groups.into_iter().next()).map(|departure| departure.left);
+        Ok(left.unwrap_or(Left::NotMember))
     }
 
-    /// Removes a connection that was closed, and tells its groups when its principal has gone.
+    /// Lets a connection leave all of its groups, and announces that. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when it could not be removed. That groups could not be told is logged.
-    pub async fn disconnect(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
-        let removed = self.registry.remove(key).await?;
-        if let Some(removed) = &removed {
-            self.announce(Change::of_removed(removed)).await;
-        }
-        Ok(removed)
+    /// [`RegistryError`] if it could not leave. Failures to announce are logged.
+    pub async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        let departures = self.registry.leave_all(key).await?;
+        self.announce_departures(departures.as_ref()).await;
+        Ok(departures)
     }
 
-    /// Who is in a group: each principal once, however many connections it has there.
+    /// Replaces the data of a connection. Returns `None` if it is not registered.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if the data could not be replaced.
+    pub async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError> {
+        self.registry.set_data(key, data).await
+    }
+
+    /// Removes a connection that was closed, and announces that to its groups. Returns `None` if there was nothing to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if it could not be removed. Failures to announce are logged.
+    pub async fn disconnect(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        let departures = self.registry.remove(key).await?;
+        self.announce_departures(departures.as_ref()).await;
+        Ok(departures)
+    }
+
+    /// Lists the principals of a group, each once however many connections it has there.
     pub fn principals(&self, namespace: &Namespace, group: &Group) -> Pages<'_, Principal> {
         self.registry.principals(namespace, group, ReadOptions::default().consistent())
+    }
+
+    async fn announce_departures(&self, departures: Option<&Departures>) {
+        let events = departures.map(PresenceEvent::from_departures).unwrap_or_default();
+        self.announce_or_queue(events, Budget::Unlimited).await;
     }
 
     /// The pusher that reaches a connection.
@@ -219,65 +377,42 @@ impl Hub {
         self.pushers.find(connection.id(), connection.api_id(), connection.stage())
     }
 
-    /// Whether a connection may still come about.
+    /// Whether a connection may not be open yet.
     fn is_young(&self, connection: &Connection) -> bool {
         let opens_until = connection.connected_at().checked_add(self.grace);
         opens_until.is_some_and(|until| until > clock::now())
     }
 
-    /// Removes connections that are gone.
-    async fn remove_all(&self, keys: Vec<ConnectionKey>) -> Vec<Removed> {
-        let removals = stream::iter(keys).map(|key| async move {
-            let removed = self.registry.remove(&key).await;
-            removed.unwrap_or_else(|error| {
-                // The next who pushes to it will try again, or a sweep, or it expires.
-                tracing::warn!(connection_id = %key.id(), %error, "a connection that is gone stays registered");
-                None
-            })
-        });
-        removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
-    }
-
-    async fn announce_move(&self, key: &ConnectionKey, group: &Group, what: Move) {
-        if self.announcer.is_none() {
-            return;
-        }
-        let connection = match self.registry.find(key, Consistency::Strong).await {
-            Ok(Some(connection)) => connection,
-            // It is gone again, which whoever removed it tells.
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(%error, "a group is not told who came or went");
-                return;
-            }
-        };
-        if let Some(principal) = connection.principal() {
-            let change = Change::new(what, key.namespace().clone(), group.clone(), principal.clone());
-            self.announce(vec![change.except(key.clone())]).await;
-        }
-    }
-
-    /// Tells groups who came and went. Who turns out to be gone meanwhile is told, too.
-    async fn announce(&self, changes: Vec<Change>) {
-        let Some(announcer) = &self.announcer else { return };
-        let mut waiting = VecDeque::from(changes);
-        while let Some(change) = waiting.pop_front() {
-            let payload = match announcer.payload(&change) {
-                None => continue,
-                Some(Ok(payload)) => payload,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the message of who came or went cannot be sent");
-                    continue;
+    /// Removes stale connections. Returns those that were removed, and what is to be announced.
+    async fn remove_all(&self, keys: impl Stream<Item = ConnectionKey>) -> (Vec<ConnectionKey>, Vec<PresenceEvent>) {
+        let failures = AtomicUsize::new(0);
+        let removals = keys.map(|key| {
+            let failures = &failures;
+            async move {
+                match self.registry.remove(&key).await {
+                    Ok(departures) => departures,
+                    Err(error) => {
+                        // The next who pushes to it tries again, or a sweep, or it expires.
+                        if failures.fetch_add(1, Ordering::Relaxed) == 0 {
+                            tracing::warn!(connection_id = %key.id(), %error, "a stale connection stays registered");
+                        }
+                        None
+                    }
                 }
-            };
-            let audience = change.namespace.group(&change.group);
-            let sending = Sending::new(self, audience, payload).excepting(change.except);
-            let (sent, removed) = sending.deliver().await;
-            if !sent.is_success() {
-                tracing::warn!(%sent, "not everyone in the group knows who came or went");
             }
-            waiting.extend(removed.iter().flat_map(Change::of_removed));
+        });
+        let mut removals = std::pin::pin!(removals.buffer_unordered(AT_ONCE));
+        let (mut removed, mut events) = (Vec::new(), Vec::new());
+        while let Some(departures) = removals.next().await {
+            let Some(departures) = departures else { continue };
+            events.extend(PresenceEvent::from_departures(&departures));
+            removed.push(departures.connection.key().clone());
         }
+        let failures = failures.load(Ordering::Relaxed);
+        if failures > 1 {
+            tracing::warn!(failures, "stale connections stay registered");
+        }
+        (removed, events)
     }
 }
 
@@ -297,7 +432,7 @@ impl fmt::Debug for Hub {
         f.debug_struct("Hub")
             .field("registry", &self.registry)
             .field("pusher", self.pushers.default())
-            .field("lease", &self.lease)
+            .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
-//! Which connections exist, of whom they are, and which groups they have joined.
+//! Which connections exist, whose they are, and which groups they have joined.
 //!
-//! `$connect` [inserts](Registry::insert), `$disconnect` [removes](Registry::remove), and since API Gateway does not promise
-//! that `$disconnect` is called, every record also expires. [`Memory`] is the registry of one process, `DynamoDb` (feature
-//! `dynamodb`) that of many functions. [`Hub`](crate::hub::Hub) (feature `hub`) joins a registry with a
+//! `$connect` [inserts](Registry::insert) a connection, `$disconnect` [removes](Registry::remove) it, and since API Gateway does
+//! not guarantee that `$disconnect` is called, every record also expires. [`Memory`] is the registry of one process, `DynamoDb`
+//! (feature `dynamodb`) that of many functions. [`Hub`](crate::hub::Hub) (feature `hub`) combines a registry with a
 //! [`Pusher`](crate::Pusher).
 
 #[cfg(feature = "conformance")]
@@ -13,124 +13,224 @@ mod dynamodb;
 mod error;
 mod memory;
 mod name;
+mod outcome;
+mod slice;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 
-pub use self::connection::{Connection, ConnectionKey, InvalidData, LARGEST_DATA};
+pub use self::connection::{Connection, ConnectionData, ConnectionKey, InvalidData, MAX_DATA_BYTES};
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
 pub use self::error::RegistryError;
 pub use self::memory::Memory;
 pub use self::name::{Audience, Group, Namespace, Principal, Who};
+pub use self::outcome::{Arrival, Arrivals, Departure, Departures, Inserted, Joined, Left};
+pub use self::slice::Slice;
 
 /// A list in pages, each of at least one entry, never all at once.
 ///
 /// After an error the list has ended.
 pub type Pages<'a, T> = Pin<Box<dyn Stream<Item = Result<Vec<T>, RegistryError>> + Send + 'a>>;
 
-/// Knows which connections exist.
+/// Stores which connections exist.
 ///
-/// Every change is complete or has not happened: a connection that is not registered is in no group, whatever happens to
-/// whoever writes. What has expired is as if it were not there.
+/// Every change either is complete or has not happened, with one exception: a removal that is interrupted is finished by the
+/// next [`remove`](Self::remove). An expired connection is treated as if it did not exist.
 ///
-/// The module `conformance` (feature of that name) holds an implementation of yours to this.
+/// The presence of a principal in a group is derived from its connections there: the first to join is
+/// [`Joined::First`], the last to leave [`Left::Last`], whatever happens at the same time. A connection that expires in a group
+/// no longer counts.
+///
+/// The methods without a default are what an implementation must have; later versions add only methods with one. The module
+/// `conformance` (feature of that name) checks an implementation.
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync {
-    /// Registers a connection; `false` when it has been removed before.
+    /// Registers a connection, and lets it join groups in the same change.
     ///
-    /// The second time nothing changes. One that was removed does not come back for fifteen minutes, so that a `$connect`
-    /// that is repeated or overtaken by its `$disconnect` leaves nothing behind.
+    /// A connection that was removed does not come back for fifteen minutes, so that a `$connect` that is retried, or overtaken
+    /// by its `$disconnect`, leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
-    async fn insert(&self, connection: &Connection) -> Result<bool, RegistryError>;
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError>;
 
     /// Removes a connection from its groups and from the registry.
     ///
-    /// Of several calls at once, one gets the [`Removed`]. `None` when there was nothing to remove.
+    /// Of several calls at once, one gets the departures. Returns `None` if there was nothing to remove. If a removal is
+    /// interrupted, the connection is no longer registered but still listed in groups, as a stale one is; a later call leaves
+    /// those groups and returns these departures.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
-    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError>;
+    /// [`RegistryError`] when the store fails.
+    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError>;
 
-    /// The connection, if it is registered.
+    /// Returns the connection, if it is registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
+    /// [`RegistryError`] when the store fails.
     async fn find(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Connection>, RegistryError>;
 
-    /// Notes that the connection was alive at this time; `false` when it is not registered.
+    /// Lets a connection join groups, all in one change. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
-    async fn touch(&self, key: &ConnectionKey, seen_at: SystemTime) -> Result<bool, RegistryError>;
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError>;
 
-    /// Lets a connection join a group.
+    /// Lets a connection leave groups, all in one change. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
-    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError>;
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError>;
 
-    /// Lets a connection leave a group.
+    /// Returns the groups that a connection has joined, sorted.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning.
-    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError>;
-
-    /// Lets a connection leave all of its groups, and tells which.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] by meaning; some groups may have been left then.
-    async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError>;
-
-    /// The groups that a connection has joined, in order of their text.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] by meaning.
+    /// [`RegistryError`] when the store fails.
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError>;
 
-    /// Lets every connection leave a group, in bounded memory, and tells how many did.
-    ///
-    /// A large group takes its time; who joins meanwhile may stay.
+    /// Replaces the data of a connection, also where its groups keep them. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] by meaning; some connections may have left then.
+    /// [`RegistryError::TooManyGroups`] if the connection is in more than [`Group::MAX_AT_ONCE`] groups; the others when the
+    /// store fails.
+    async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError>;
+
+    /// Lets every connection leave a group, in bounded memory, and returns how many did.
+    ///
+    /// A large group takes its time; connections that join meanwhile may stay.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails; some connections may have left then.
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError>;
 
-    /// The connections of an audience.
+    /// Lists the connections of an audience.
     ///
-    /// What joins or leaves meanwhile may be in it or not; nothing is in it twice.
+    /// Connections that join or leave meanwhile may be listed or not; none is listed twice.
     fn connections(&self, audience: &Audience, options: ReadOptions) -> Pages<'_, Connection>;
 
-    /// The principals of a group, each once however many connections it has there.
+    /// Lists the principals of a group, each once however many connections it has there.
     fn principals(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Principal>;
 
-    /// Connections that were opened, and last [touched](Self::touch), before this time.
-    fn unseen_since(&self, namespace: &Namespace, time: SystemTime, options: ReadOptions) -> Pages<'_, Connection>;
+    /// Lists the connections of a namespace that belong to a slice.
+    ///
+    /// Default: reads all connections and leaves out the others.
+    fn slice(&self, namespace: &Namespace, slice: Slice, options: ReadOptions) -> Pages<'_, Connection> {
+        let pages = self.connections(&namespace.everyone(), options);
+        Box::pin(pages.filter_map(move |page| {
+            let page = page.map(|mut page| {
+                page.retain(|connection| slice.contains(connection));
+                page
+            });
+            std::future::ready(Some(page).filter(|page| page.as_ref().map_or(true, |page| !page.is_empty())))
+        }))
+    }
+
+    /// Counts the connections of an audience.
+    ///
+    /// Default: reads all of them, in pages.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails.
+    async fn count(&self, audience: &Audience, options: ReadOptions) -> Result<usize, RegistryError> {
+        let mut pages = self.connections(audience, options);
+        let mut count: usize = 0;
+        while let Some(page) = pages.next().await {
+            count = count.saturating_add(page?.len());
+        }
+        Ok(count)
+    }
+
+    /// Connects to the store and gets credentials ahead of the first call.
+    ///
+    /// Default: does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store cannot be reached.
+    async fn warm_up(&self) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    /// Registers a connection. See [`insert_into`](Self::insert_into).
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails.
+    async fn insert(&self, connection: &Connection) -> Result<Inserted, RegistryError> {
+        self.insert_into(connection, &[]).await
+    }
+
+    /// Lets a connection join one group. See [`join_all`](Self::join_all).
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails.
+    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
+        let arrivals = self.join_all(key, std::slice::from_ref(group)).await?;
+        Ok(arrivals
+            .and_then(|arrivals| arrivals.groups.into_iter().next())
+            .map_or(Joined::NotConnected, |one| one.joined))
+    }
+
+    /// Lets a connection leave one group. See [`leave_groups`](Self::leave_groups).
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails.
+    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
+        let departures = self.leave_groups(key, std::slice::from_ref(group)).await?;
+        Ok(departures.and_then(|left| left.groups.into_iter().next()).map_or(Left::NotMember, |one| one.left))
+    }
+
+    /// Lets a connection leave all of its groups, and returns which. Returns `None` if it is not registered.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the store fails; some groups may have been left then.
+    async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        let groups = self.groups(key).await?;
+        let mut all: Option<Departures> = None;
+        // Without groups this tells whether the connection is registered.
+        for groups in groups.chunks(Group::MAX_AT_ONCE).chain(groups.is_empty().then_some(&[][..])) {
+            match (&mut all, self.leave_groups(key, groups).await?) {
+                (Some(all), Some(more)) => all.groups.extend(more.groups),
+                (None, more) => all = more,
+                (Some(_), None) => break,
+            }
+        }
+        Ok(all.map(|mut all| {
+            all.groups.retain(|departure| departure.left != Left::NotMember);
+            all
+        }))
+    }
 }
 
-/// What must be visible to a reader.
+/// Which writes a read sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Consistency {
-    /// What was written a little earlier may not be visible yet.
+    /// Writes of the last moments may be missing. Costs half as much.
     #[default]
     Eventual,
-    /// Everything that was written before is visible.
+    /// Every write that succeeded before.
     Strong,
 }
 
@@ -138,9 +238,9 @@ pub enum Consistency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// How many entries a page has at most; 500 unless set, and at least 1.
+    /// The maximum number of entries of a page. Default: 500; at least 1.
     pub page_size: usize,
-    /// What must be visible; [`Consistency::Eventual`] unless set.
+    /// Which writes are seen. Default: [`Consistency::Eventual`].
     pub consistency: Consistency,
 }
 
@@ -158,7 +258,7 @@ impl ReadOptions {
         self
     }
 
-    /// Reads everything that was written before.
+    /// Sees every write that succeeded before.
     #[must_use]
     pub fn consistent(mut self) -> Self {
         self.consistency = Consistency::Strong;
@@ -166,72 +266,15 @@ impl ReadOptions {
     }
 }
 
-/// What joining a group came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joined {
-    /// The connection is now in the group, the first of its principal. One without a principal is always the first.
-    First,
-    /// The connection is now in the group, where its principal has others.
-    Another,
-    /// The connection was in the group before.
-    Already,
-    /// The connection is not registered: it was closed meanwhile, or never inserted.
-    NotConnected,
-}
-
-/// What leaving a group came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// The connection is no longer in the group, and was the last of its principal. One without a principal is always the
-    /// last.
-    Last,
-    /// The connection is no longer in the group, where its principal has others.
-    Another,
-    /// The connection was not in the group.
-    NotMember,
-}
-
-/// A group that a connection has left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Departure {
-    /// Which.
-    pub group: Group,
-    /// Whether the connection's principal is still there.
-    pub left: Left,
-}
-
-impl Departure {
-    /// A group that was left so.
-    pub fn new(group: Group, left: Left) -> Self {
-        Self { group, left }
-    }
-}
-
-/// A connection that was registered until now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Removed {
-    /// The connection.
-    pub connection: Connection,
-    /// The groups it was in, in order of their text.
-    pub groups: Vec<Departure>,
-}
-
-impl Removed {
-    /// A connection that was removed, and from these groups.
-    pub fn new(connection: Connection, groups: Vec<Departure>) -> Self {
-        Self { connection, groups }
-    }
-}
-
+/// Forwards every method, also those with a default.
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<R: Registry + ?Sized> Registry for Arc<R> {
-    async fn insert(&self, connection: &Connection) -> Result<bool, RegistryError> {
-        (**self).insert(connection).await
+    async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+        (**self).insert_into(connection, groups).await
     }
 
-    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
+    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         (**self).remove(key).await
     }
 
@@ -239,24 +282,24 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
         (**self).find(key, consistency).await
     }
 
-    async fn touch(&self, key: &ConnectionKey, seen_at: SystemTime) -> Result<bool, RegistryError> {
-        (**self).touch(key, seen_at).await
+    async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+        (**self).join_all(key, groups).await
     }
 
-    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
-        (**self).join(key, group).await
-    }
-
-    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        (**self).leave(key, group).await
-    }
-
-    async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError> {
-        (**self).leave_all(key).await
+    async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError> {
+        (**self).leave_groups(key, groups).await
     }
 
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError> {
         (**self).groups(key).await
+    }
+
+    async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError> {
+        (**self).set_data(key, data).await
     }
 
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
@@ -271,7 +314,31 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
         (**self).principals(namespace, group, options)
     }
 
-    fn unseen_since(&self, namespace: &Namespace, time: SystemTime, options: ReadOptions) -> Pages<'_, Connection> {
-        (**self).unseen_since(namespace, time, options)
+    fn slice(&self, namespace: &Namespace, slice: Slice, options: ReadOptions) -> Pages<'_, Connection> {
+        (**self).slice(namespace, slice, options)
+    }
+
+    async fn count(&self, audience: &Audience, options: ReadOptions) -> Result<usize, RegistryError> {
+        (**self).count(audience, options).await
+    }
+
+    async fn warm_up(&self) -> Result<(), RegistryError> {
+        (**self).warm_up().await
+    }
+
+    async fn insert(&self, connection: &Connection) -> Result<Inserted, RegistryError> {
+        (**self).insert(connection).await
+    }
+
+    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
+        (**self).join(key, group).await
+    }
+
+    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
+        (**self).leave(key, group).await
+    }
+
+    async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        (**self).leave_all(key).await
     }
 }

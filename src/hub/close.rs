@@ -2,23 +2,25 @@
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::{AT_ONCE, Change, Hub};
+use super::presence::Budget;
+use super::{AT_ONCE, Hub};
 use crate::push::{Failure, PushError};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
-/// What closing connections came to.
+/// The outcome of closing connections.
 #[derive(Debug, Default)]
+#[must_use = "it says which connections could not be closed"]
 #[non_exhaustive]
-pub struct Closed {
-    /// Those that were closed, or gone already. They are no longer registered.
+pub struct CloseReport {
+    /// The connections that were closed, or had been. They are no longer registered.
     pub closed: Vec<ConnectionKey>,
-    /// Those that could not be closed. They stay registered.
+    /// The connections that could not be closed. They stay registered.
     pub failed: Vec<Failure>,
     /// Why the registry did not name all of the audience, if it did not.
     pub unread: Option<RegistryError>,
 }
 
-impl Closed {
+impl CloseReport {
     /// Whether no connection of the audience is left.
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.failed.is_empty()
@@ -28,16 +30,16 @@ impl Closed {
 impl Hub {
     /// Closes the connections of an audience, such as all of a principal, and removes them.
     ///
-    /// Their clients get the close code 1000. Groups are told who went.
-    pub async fn close(&self, audience: &Audience) -> Closed {
-        let mut closed = Closed::default();
-        let mut changes = Vec::new();
+    /// Their clients get the close code 1000. Each group is told once, of all principals that left it.
+    pub async fn close(&self, audience: &Audience) -> CloseReport {
+        let mut report = CloseReport::default();
+        let mut events = Vec::new();
         let mut pages = self.registry.connections(audience, ReadOptions::default().consistent());
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
                 Err(error) => {
-                    closed.unread = Some(error);
+                    report.unread = Some(error);
                     break;
                 }
             };
@@ -50,15 +52,16 @@ impl Hub {
             for outcome in outcomes {
                 match outcome {
                     Ok(key) => keys.push(key),
-                    Err(failure) => closed.failed.push(failure),
+                    Err(failure) => report.failed.push(failure),
                 }
             }
             // Also those that `$disconnect` has removed in the meantime.
-            closed.closed.extend(keys.iter().cloned());
-            changes.extend(self.remove_all(keys).await.iter().flat_map(Change::of_removed));
+            report.closed.extend(keys.iter().cloned());
+            let (_, left) = self.remove_all(stream::iter(keys)).await;
+            events.extend(left);
         }
-        self.announce(changes).await;
-        closed
+        self.announce_or_queue(events, Budget::Unlimited).await;
+        report
     }
 
     async fn close_one(&self, connection: Connection) -> Result<ConnectionKey, Failure> {
@@ -66,9 +69,10 @@ impl Hub {
             Ok(pusher) => pusher.close(connection.id()).await,
             Err(error) => Err(error),
         };
+        let is_believed = || self.is_proven(connection.api_id(), connection.stage());
         match closed {
             Ok(()) => Ok(connection.key().clone()),
-            Err(PushError::Gone { .. }) if !self.is_young(&connection) => Ok(connection.key().clone()),
+            Err(PushError::Gone { .. }) if !self.is_young(&connection) && is_believed() => Ok(connection.key().clone()),
             Err(error) => Err(Failure { connection_id: connection.id().clone(), error }),
         }
     }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Hub;
-use crate::event::{Connect, Disconnect, RequestContext};
-use crate::registry::{Connection, ConnectionKey, Namespace, Registry};
-use crate::route::{Response, Result, Route};
+use crate::event::{Connect, Disconnect};
+use crate::registry::{Connection, Group};
+use crate::route::{Error, Response, Result, Route, StatusCode};
 
 /// The route `$connect` that registers every connection.
 ///
-/// The principal is the authorizer's; the connection's data are what the authorizer handed on, all of it text, unless
-/// [told otherwise](Self::with_data). Nobody is let in who cannot be registered: the handshake fails with 500 then.
+/// The principal is the one that the authorizer named. If a connection cannot be registered, the handshake fails with status 500.
 ///
 /// # Examples
 ///
@@ -22,34 +21,24 @@ use crate::route::{Response, Result, Route};
 /// use lambda_websocket::hub::{Hub, OnConnect, OnDisconnect};
 ///
 /// # fn show(hub: Hub) -> Router {
-/// Router::new().route(OnConnect::new(hub.registry().clone())).route(OnDisconnect::new(hub))
+/// Router::new().route(OnConnect::new(hub.clone())).route(OnDisconnect::new(hub))
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct OnConnect {
-    registry: Arc<dyn Registry>,
-    namespace: Option<Namespace>,
+    hub: Hub,
     subprotocol: Option<String>,
-    data: Arc<Data>,
+    data: Option<Arc<Data>>,
+    groups: Option<Arc<Groups>>,
 }
 
 type Data = dyn Fn(&Connect, Connection) -> Result<Connection> + Send + Sync;
+type Groups = dyn Fn(&Connect) -> Result<Vec<Group>> + Send + Sync;
 
 impl OnConnect {
-    /// Registers connections here.
-    pub fn new(registry: impl Registry + 'static) -> Self {
-        let data = |event: &Connect, connection: Connection| {
-            let context: Map<String, Value> = event.context()?;
-            Ok(if context.is_empty() { connection } else { connection.with_data(&context)? })
-        };
-        Self { registry: Arc::new(registry), namespace: None, subprotocol: None, data: Arc::new(data) }
-    }
-
-    /// Registers connections in this namespace, instead of that of their API and stage.
-    #[must_use]
-    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
-        self.namespace = Some(namespace);
-        self
+    /// Registers connections in the registry of this hub.
+    pub fn new(hub: Hub) -> Self {
+        Self { hub, subprotocol: None, data: None, groups: None }
     }
 
     /// Selects this subprotocol, for clients that offer it.
@@ -59,13 +48,28 @@ impl OnConnect {
         self
     }
 
-    /// Keeps these data with the connection. An error refuses it.
+    /// Keeps a value of your own with each connection. Default: none. An error refuses the connection.
     #[must_use]
     pub fn with_data<T: serde::Serialize>(
         mut self,
         data: impl Fn(&Connect) -> Result<T> + Send + Sync + 'static,
     ) -> Self {
-        self.data = Arc::new(move |event, connection| Ok(connection.with_data(&data(event)?)?));
+        self.data = Some(Arc::new(move |event, connection| Ok(connection.with_data(&data(event)?)?)));
+        self
+    }
+
+    /// Keeps the whole context of the authorizer with each connection, all of it strings.
+    ///
+    /// Every group that the connection joins has a copy. Prefer [`with_data`](Self::with_data) with what is needed.
+    #[must_use]
+    pub fn with_authorizer_context(self) -> Self {
+        self.with_data(|event| Ok(event.context::<Map<String, Value>>()?))
+    }
+
+    /// Lets each connection join these groups in the same change. Default: none. An error refuses the connection.
+    #[must_use]
+    pub fn joining(mut self, groups: impl Fn(&Connect) -> Result<Vec<Group>> + Send + Sync + 'static) -> Self {
+        self.groups = Some(Arc::new(groups));
         self
     }
 }
@@ -76,12 +80,14 @@ impl Route for OnConnect {
     type Reply = Response;
 
     async fn handle(&self, event: Connect) -> Result<Response> {
-        let connection = (self.data)(&event, Connection::of(event.request_context())?)?;
-        let connection = match &self.namespace {
-            Some(namespace) => connection.in_namespace(namespace.clone()),
-            None => connection,
-        };
-        self.registry.insert(&connection).await?;
+        let mut connection = self.hub.connection(event.request_context())?;
+        if let Some(data) = &self.data {
+            connection = data(&event, connection)?;
+        }
+        let groups = self.groups.as_ref().map(|groups| groups(&event)).transpose()?.unwrap_or_default();
+        if !self.hub.connect(&connection, &groups).await?.is_registered() {
+            return Err(Error::client(StatusCode::GONE, "the connection is closed"));
+        }
         let offered = self.subprotocol.as_deref().filter(|name| event.subprotocols().any(|offered| offered == *name));
         Ok(match offered {
             Some(name) => Response::ok().subprotocol(name),
@@ -92,35 +98,20 @@ impl Route for OnConnect {
 
 impl fmt::Debug for OnConnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnConnect").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("OnConnect").field("hub", &self.hub).finish_non_exhaustive()
     }
 }
 
-/// The route `$disconnect` that removes every connection, and tells its groups.
+/// The route `$disconnect` that removes every connection, and announces that to its groups.
 #[derive(Debug, Clone)]
 pub struct OnDisconnect {
     hub: Hub,
-    namespace: Option<Namespace>,
 }
 
 impl OnDisconnect {
-    /// Removes connections from this hub.
+    /// Removes connections from the registry of this hub.
     pub fn new(hub: Hub) -> Self {
-        Self { hub, namespace: None }
-    }
-
-    /// Removes connections from this namespace, instead of that of their API and stage.
-    #[must_use]
-    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
-        self.namespace = Some(namespace);
-        self
-    }
-
-    fn key(&self, context: &RequestContext) -> ConnectionKey {
-        match &self.namespace {
-            Some(namespace) => ConnectionKey::new(namespace.clone(), context.connection_id.clone()),
-            None => ConnectionKey::of(context),
-        }
+        Self { hub }
     }
 }
 
@@ -130,7 +121,7 @@ impl Route for OnDisconnect {
     type Reply = ();
 
     async fn handle(&self, event: Disconnect) -> Result<()> {
-        self.hub.disconnect(&self.key(event.request_context())).await?;
+        self.hub.disconnect(&self.hub.key(event.request_context())).await?;
         Ok(())
     }
 }

@@ -1,19 +1,23 @@
 //! One message to an audience.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::mpsc;
 
-use super::{Change, Hub};
+use super::Hub;
+use super::evidence::{Evidence, Origin};
+use super::presence::{self, Budget, PresenceEvent};
 use crate::event::ConnectionId;
 use crate::push::{Content, Payload, Report};
-use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError, Removed};
+use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
-/// A message that is sent to an audience when it is awaited, and ends with what it came to.
+/// A message to an audience, which is sent when it is awaited, and ends with its [`SendReport`].
 #[must_use = "nothing is sent unless it is awaited"]
 #[derive(Debug)]
 pub struct Sending<'a> {
@@ -22,31 +26,41 @@ pub struct Sending<'a> {
     payload: Payload,
     except: HashSet<ConnectionKey>,
     options: ReadOptions,
+    prunes: bool,
+    /// The audience, where it was read before.
+    members: Option<Vec<Connection>>,
 }
 
-/// What sending to an audience came to.
+/// The outcome of sending to an audience.
 #[derive(Debug)]
+#[must_use = "it says who does not have the message"]
 #[non_exhaustive]
-pub struct Sent {
-    /// What became of every connection that the registry named.
+pub struct SendReport {
+    /// The outcome of every connection that the registry named.
     pub report: Report,
-    /// Those that are gone and were removed from the registry. One that is gone but may not be open yet stays.
+    /// The stale connections that were removed from the registry. A connection that may not be open yet stays.
     pub pruned: Vec<ConnectionKey>,
+    /// How many connections stay registered though they were answered with 410, because that is
+    /// [not believed](Hub#stale-connections).
+    pub withheld: usize,
     /// Why the registry did not name all of the audience, if it did not.
     pub unread: Option<RegistryError>,
 }
 
-impl Sent {
-    /// Whether everyone in the audience either has the message or is gone.
+impl SendReport {
+    /// Whether everybody in the audience either has the message or is disconnected.
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.report.is_success()
     }
 }
 
 /// One line for a log, without ids.
-impl fmt::Display for Sent {
+impl fmt::Display for SendReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {} pruned", self.report, self.pruned.len())?;
+        if self.withheld > 0 {
+            write!(f, ", {} not, since their 410 is not believed", self.withheld)?;
+        }
         match &self.unread {
             Some(error) => write!(f, "; not all were read: {error}"),
             None => Ok(()),
@@ -54,20 +68,28 @@ impl fmt::Display for Sent {
     }
 }
 
-/// What is noted while the registry is read.
+/// What is recorded while the registry is read and the broadcast runs.
 #[derive(Default)]
-struct Noted {
-    /// Connections that may not be open yet.
-    young: HashSet<ConnectionId>,
+struct Recorded {
+    /// Connections whose push has not been answered, and whether they may not be open yet.
+    under_way: HashMap<ConnectionId, (Origin, bool)>,
     error: Option<RegistryError>,
 }
 
 impl<'a> Sending<'a> {
     pub(super) fn new(hub: &'a Hub, audience: Audience, payload: Payload) -> Self {
-        Self { hub, audience, payload, except: HashSet::new(), options: ReadOptions::default() }
+        Self {
+            hub,
+            audience,
+            payload,
+            except: HashSet::new(),
+            options: ReadOptions::default(),
+            prunes: true,
+            members: None,
+        }
     }
 
-    /// Does not send it to this connection, such as that of the sender. Can be said of several.
+    /// Leaves out a connection, such as that of the sender. Can be called several times.
     pub fn except(mut self, key: &ConnectionKey) -> Self {
         self.except.insert(key.clone());
         self
@@ -78,60 +100,100 @@ impl<'a> Sending<'a> {
         self
     }
 
-    /// Reads the audience so.
+    /// Reads the audience with these options.
     pub fn reading(mut self, options: ReadOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sends it and removes what is gone, without telling anybody.
-    pub(super) async fn deliver(self) -> (Sent, Vec<Removed>) {
-        let Self { hub, audience, payload, except, options } = self;
+    /// Leaves stale connections registered, so that whoever sends next finds and announces them.
+    pub(super) fn without_pruning(mut self) -> Self {
+        self.prunes = false;
+        self
+    }
+
+    /// Sends to these members of the audience, which were read before.
+    pub(super) fn to(mut self, members: Vec<Connection>) -> Self {
+        self.members = Some(members);
+        self
+    }
+
+    /// Sends the message and removes stale connections meanwhile, without announcing that.
+    pub(super) async fn deliver(self) -> (SendReport, Vec<PresenceEvent>) {
+        let Self { hub, audience, payload, except, options, prunes, members } = self;
         let payload = Arc::new(payload);
-        let noted = Arc::new(Mutex::new(Noted::default()));
-        let note = Arc::clone(&noted);
-        let recipient = move |connection: Connection| {
-            if hub.is_young(&connection) {
-                lock(&note).young.insert(connection.id().clone());
-            }
+        let recorded = Mutex::new(Recorded::default());
+        let evidence = Evidence::new(hub);
+        let recipient = |connection: Connection| {
+            let entry = (Origin::new(&connection), hub.is_young(&connection));
+            lock(&recorded).under_way.insert(connection.id().clone(), entry);
             let pusher = hub.pusher_for(&connection);
             let content: Content = pusher.map(|pusher| (Arc::clone(&payload), Some(Arc::clone(pusher.transport()))));
             (connection.id().clone(), content)
         };
-        let note = Arc::clone(&noted);
-        let pages = hub.registry.connections(&audience, options).flat_map(move |page| {
+        let pages = match members {
+            Some(members) => presence::pages(members),
+            None => hub.registry.connections(&audience, options),
+        };
+        let members = pages.flat_map(|page| {
             stream::iter(page.unwrap_or_else(|error| {
-                lock(&note).error = Some(error);
+                lock(&recorded).error = Some(error);
                 Vec::new()
             }))
         });
         let recipients =
-            pages.filter(move |connection| std::future::ready(!except.contains(connection.key()))).map(recipient);
-        let mut report = hub.pushers.default().broadcast_through(recipients).await;
-        let Noted { young, error } = std::mem::take(&mut *lock(&noted));
-        report.is_complete = report.is_complete && error.is_none();
-        let key = |id: &ConnectionId| ConnectionKey::new(audience.namespace().clone(), id.clone());
-        let gone = report.gone.iter().filter(|id| !young.contains(*id)).map(key).collect();
-        let removed = hub.remove_all(gone).await;
-        let pruned = removed.iter().map(|removed| removed.connection.key().clone()).collect();
-        (Sent { report, pruned, unread: error }, removed)
+            members.filter(|connection| std::future::ready(!except.contains(connection.key()))).map(recipient);
+        let (stale, mut to_remove) = mpsc::unbounded_channel::<Option<ConnectionKey>>();
+        // Nobody receives any more once the removals below have ended, which is after the last of these.
+        let remove = |keys: Vec<ConnectionKey>| keys.into_iter().for_each(|key| drop(stale.send(Some(key))));
+        let broadcast = hub
+            .pushers
+            .default()
+            .broadcast_through(recipients)
+            .on_delivered(|id| {
+                let answered = lock(&recorded).under_way.remove(id);
+                if let Some((origin, _)) = answered {
+                    remove(evidence.alive(&origin));
+                }
+            })
+            .on_gone(|id| {
+                let answered = lock(&recorded).under_way.remove(id);
+                if let Some((origin, false)) = answered
+                    && prunes
+                {
+                    remove(evidence.gone(origin));
+                }
+            });
+        let broadcast = async {
+            let report = broadcast.await;
+            let _ = stale.send(None);
+            report
+        };
+        let to_remove = stream::poll_fn(|cx| to_remove.poll_recv(cx));
+        let to_remove = to_remove.take_while(|key| std::future::ready(key.is_some())).filter_map(std::future::ready);
+        let (mut report, removed) = join(broadcast, hub.remove_all(to_remove)).await;
+        let unread = lock(&recorded).error.take();
+        report.is_complete = report.is_complete && unread.is_none();
+        let (pruned, events) = removed;
+        (SendReport { report, pruned, withheld: evidence.withheld(), unread }, events)
     }
-}
-
-fn lock(noted: &Mutex<Noted>) -> std::sync::MutexGuard<'_, Noted> {
-    noted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> IntoFuture for Sending<'a> {
-    type Output = Sent;
-    type IntoFuture = Pin<Box<dyn Future<Output = Sent> + Send + 'a>>;
+    type Output = SendReport;
+    type IntoFuture = Pin<Box<dyn Future<Output = SendReport> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let hub = self.hub;
-            let (sent, removed) = self.deliver().await;
-            hub.announce(removed.iter().flat_map(Change::of_removed).collect()).await;
+            let (hub, audience) = (self.hub, self.audience.clone());
+            let (sent, events) = self.deliver().await;
+            // Announcing costs at most as many pushes as sending did.
+            hub.announce_or_queue(events, Budget::Pushes(sent.report.ids(), audience)).await;
             sent
         })
     }
+}
+
+fn lock(recorded: &Mutex<Recorded>) -> MutexGuard<'_, Recorded> {
+    recorded.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,69 +1,90 @@
 //! Looking for connections whose `$disconnect` was lost.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{AT_ONCE, Change, Hub};
+use super::evidence::{Evidence, Origin};
+use super::presence::{Budget, PresenceEvent};
+use super::{AT_ONCE, Hub};
 use crate::clock;
 use crate::event::current_deadline;
 use crate::push::{Failure, PushError};
-use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Removed};
+use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Slice};
 
-/// What is left of the invocation to tell groups who went.
+/// What is left of the invocation to tell groups who left.
 const MARGIN: Duration = Duration::from_secs(1);
+/// A round of a sweep: once through all connections.
+const POSITIONS: u64 = 4096;
+/// How many positions are asked about before the next are read.
+const STEP: u64 = 64;
 
-/// What a sweep found.
+/// The outcome of a sweep.
 #[derive(Debug, Default)]
+#[must_use = "an incomplete sweep needs a higher rate, or a longer period"]
 #[non_exhaustive]
-pub struct Swept {
+pub struct SweepReport {
     /// How many connections were asked about and are open.
     pub alive: usize,
-    /// Those that are gone and were removed.
+    /// The stale connections that were removed.
     pub removed: Vec<ConnectionKey>,
-    /// Those of which nothing could be learnt. The next sweep asks again.
+    /// How many connections stay registered though they were answered with 410, because that is
+    /// [not believed](Hub#stale-connections).
+    pub withheld: usize,
+    /// The connections whose state could not be found out. They are asked about again in the next period.
     pub failed: Vec<Failure>,
-    /// Whether all suspicious connections were asked about. Otherwise the time was up.
+    /// Whether every connection whose turn it was has been asked about. If not, the time was up.
     pub is_complete: bool,
-    /// Why the registry did not name all suspicious connections, if it did not.
+    /// Why the registry did not name all of the connections, if it did not.
     pub unread: Option<RegistryError>,
-    /// How long it took.
+    /// How long the sweep took.
     pub elapsed: Duration,
 }
 
 /// One line for a log, without ids.
-impl fmt::Display for Swept {
+impl fmt::Display for SweepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { alive, removed, failed, elapsed, .. } = self;
+        let Self { alive, removed, withheld, failed, elapsed, .. } = self;
         let (removed, failed) = (removed.len(), failed.len());
         write!(f, "{alive} alive, {removed} removed, {failed} failed, {} ms", elapsed.as_millis())?;
+        if *withheld > 0 {
+            write!(f, "; {withheld} not removed, since their 410 is not believed")?;
+        }
         match (&self.unread, self.is_complete) {
             (Some(error), _) => write!(f, "; not all were read: {error}"),
-            (None, false) => f.write_str("; there was no time for more"),
+            (None, false) => f.write_str("; the time was up before all had been asked about"),
             (None, true) => Ok(()),
         }
     }
 }
 
-/// What was learnt about a connection.
+/// What was found out about a connection.
 enum Answer {
     Alive,
-    Removed(Box<Removed>),
-    /// It is gone, and somebody else removed it, or it may not be open yet.
-    Settled,
+    /// It may not be open yet, or its 410 is not believed yet.
+    Undecided,
+    Gone(Vec<ConnectionKey>),
     Failed(Failure),
 }
 
+/// Up to which position each namespace has been swept by this process.
+pub(super) type Progress = Mutex<BTreeMap<Namespace, u64>>;
+
 impl Hub {
-    /// Asks API Gateway about connections of which nothing was heard for the [lease](Self::with_lease), and removes those that
-    /// are gone.
+    /// Asks API Gateway about the connections whose turn it is, and removes those that are stale.
     ///
-    /// API Gateway does not promise that it calls `$disconnect`. With a sweep every so often, a lost one is noticed within the
-    /// lease and that time. Each connection is asked about once in a lease, [so many a second](Self::with_sweep_rate). A sweep in
-    /// a Lambda invocation ends before its deadline; the next goes on.
+    /// API Gateway does not guarantee that it calls `$disconnect`. Every connection has a turn once in each
+    /// [period](Self::with_sweep_period), which depends on the time of day and on a hash alone: a sweep asks about those whose
+    /// turn has come since the last sweep of this process, or in the last [interval](Self::with_sweep_interval). So a sweep
+    /// every interval covers everybody, and writes nothing about connections that are open.
+    ///
+    /// A sweep makes at most [so many requests a second](Self::with_sweep_rate). In a Lambda invocation it ends a second before the
+    /// deadline, and the next sweep of the process continues there.
     ///
     /// # Examples
     ///
@@ -72,79 +93,150 @@ impl Hub {
     /// use lambda_websocket::{hub::Hub, registry::Namespace};
     ///
     /// # async fn sweep(hub: Hub, namespace: Namespace) {
-    /// let swept = hub.with_lease(Duration::from_secs(300)).sweep(&namespace).await;
-    /// println!("{swept}");
+    /// let report = hub.with_sweep_period(Duration::from_secs(300)).sweep(&namespace).await;
+    /// println!("{report}");
     /// # }
     /// ```
-    pub async fn sweep(&self, namespace: &Namespace) -> Swept {
+    pub async fn sweep(&self, namespace: &Namespace) -> SweepReport {
+        self.sweep_until(namespace, invocation_end()).await
+    }
+
+    async fn sweep_until(&self, namespace: &Namespace, end: Option<Instant>) -> SweepReport {
         let start = Instant::now();
-        let mut swept = Swept { is_complete: true, ..Swept::default() };
-        let mut changes = Vec::new();
-        let suspicious = clock::now().checked_sub(self.lease).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut report = SweepReport { is_complete: true, ..SweepReport::default() };
+        let mut events = Vec::new();
+        let evidence = Evidence::new(self);
         let mut pace = interval(
             Duration::from_secs(1).checked_div(self.sweep_rate).unwrap_or_default().max(Duration::from_millis(1)),
         );
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let pages = self.registry.unseen_since(namespace, suspicious, ReadOptions::default());
-        let connections = pages.flat_map(|page| match page {
+        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let (mut position, until) = self.turns(namespace);
+        while position < until {
+            // To the end of the step, or of the round.
+            let next =
+                position.saturating_sub(position.checked_rem(STEP).unwrap_or_default()).saturating_add(STEP).min(until);
+            let ring =
+                |position: u64| u16::try_from(position.checked_rem(POSITIONS).unwrap_or_default()).unwrap_or_default();
+            let slice = Slice::of_positions(ring(position), ring(next.saturating_sub(1)).saturating_add(1));
+            let step = self.sweep_slice(namespace, slice, &evidence, &mut pace, &mut report, &mut events);
+            let is_late = match end {
+                None => {
+                    step.await;
+                    false
+                }
+                Some(end) => tokio::select! {
+                    biased;
+                    () = step => false,
+                    () = sleep_until(end) => true,
+                },
+            };
+            if is_late || report.unread.is_some() {
+                report.is_complete = false;
+                break;
+            }
+            position = next;
+            self.swept_to(namespace, position);
+        }
+        report.withheld = evidence.withheld();
+        self.announce_or_queue(events, Budget::Unlimited).await;
+        report.elapsed = start.elapsed();
+        report
+    }
+
+    /// From which to which position connections have their turn.
+    fn turns(&self, namespace: &Namespace) -> (u64, u64) {
+        let at = |time: SystemTime| {
+            let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let period = self.sweep_period.as_millis().max(1);
+            let position = since_1970.saturating_mul(u128::from(POSITIONS)).checked_div(period).unwrap_or_default();
+            u64::try_from(position).unwrap_or(u64::MAX)
+        };
+        let now = clock::now();
+        let until = at(now);
+        if self.sweep_period <= self.sweep_interval {
+            return (until.saturating_sub(POSITIONS), until);
+        }
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied();
+        // Sweeps that come a little late leave nothing out.
+        let before = self.sweep_interval.saturating_add(self.sweep_interval.checked_div(4).unwrap_or_default());
+        let from = progress.unwrap_or_else(|| at(now.checked_sub(before).unwrap_or(UNIX_EPOCH)));
+        match until.saturating_sub(from) {
+            0..=POSITIONS => (from.min(until), until),
+            // More than a round behind: it continues at the same place of the latest round.
+            behind => match behind.checked_rem(POSITIONS) {
+                None | Some(0) => (until.saturating_sub(POSITIONS), until),
+                Some(behind) => (until.saturating_sub(behind), until),
+            },
+        }
+    }
+
+    fn swept_to(&self, namespace: &Namespace, position: u64) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone(), position);
+    }
+
+    async fn sweep_slice(
+        &self,
+        namespace: &Namespace,
+        slice: Slice,
+        evidence: &Evidence<'_>,
+        pace: &mut tokio::time::Interval,
+        report: &mut SweepReport,
+        events: &mut Vec<PresenceEvent>,
+    ) {
+        let connections = self.registry.slice(namespace, slice, ReadOptions::default()).flat_map(|page| match page {
             Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
             Err(error) => stream::iter(vec![Err(error)]),
         });
+        // A connection that may not be open yet need not be asked about.
+        let connections = connections.filter(|connection| {
+            std::future::ready(connection.as_ref().map_or(true, |connection| !self.is_young(connection)))
+        });
         let ticks = stream::poll_fn(move |cx| pace.poll_tick(cx).map(Some));
         let paced = connections.zip(ticks).map(|(connection, _)| connection);
-        let is_late = AtomicBool::new(false);
-        // What was begun is finished.
-        let in_time = paced.take_until(async {
-            until_late().await;
-            is_late.store(true, Ordering::Relaxed);
-        });
-        let answers = in_time.map(|connection| async move { Ok(self.ask(connection?).await) });
+        let answers = paced.map(|connection| async move { Ok(self.ask(connection?, evidence).await) });
         let mut answers = Box::pin(answers.buffer_unordered(AT_ONCE));
         while let Some(answer) = answers.next().await {
             match answer {
-                Ok(Answer::Alive) => swept.alive = swept.alive.saturating_add(1),
-                Ok(Answer::Removed(removed)) => {
-                    changes.extend(Change::of_removed(&removed));
-                    swept.removed.push(removed.connection.key().clone());
+                Ok(Answer::Alive) => report.alive = report.alive.saturating_add(1),
+                Ok(Answer::Undecided) => {}
+                Ok(Answer::Gone(keys)) => {
+                    let (removed, left) = self.remove_all(stream::iter(keys)).await;
+                    report.removed.extend(removed);
+                    events.extend(left);
                 }
-                Ok(Answer::Settled) => {}
-                Ok(Answer::Failed(failure)) => swept.failed.push(failure),
-                Err(error) => swept.unread = Some(error),
+                Ok(Answer::Failed(failure)) => report.failed.push(failure),
+                Err(error) => report.unread = Some(error),
             }
         }
-        drop(answers);
-        swept.is_complete = !is_late.into_inner() && swept.unread.is_none();
-        self.announce(changes).await;
-        swept.elapsed = start.elapsed();
-        swept
     }
 
-    async fn ask(&self, connection: Connection) -> Answer {
-        let key = connection.key();
+    async fn ask(&self, connection: Connection, evidence: &Evidence<'_>) -> Answer {
         let info = match self.pusher_for(&connection) {
             Ok(pusher) => pusher.info(connection.id()).await,
             Err(error) => Err(error),
         };
-        let noted = match info {
-            Ok(_) => self.registry.touch(key, clock::now()).await.map(|_| Answer::Alive),
-            Err(PushError::Gone { .. }) if self.is_young(&connection) => Ok(Answer::Settled),
-            Err(PushError::Gone { .. }) => {
-                let removed = self.registry.remove(key).await;
-                removed.map(|removed| removed.map_or(Answer::Settled, |removed| Answer::Removed(Box::new(removed))))
+        let believed = match info {
+            Ok(_) => {
+                let believed = evidence.alive(&Origin::new(&connection));
+                if believed.is_empty() {
+                    return Answer::Alive;
+                }
+                believed
             }
-            Err(error) => Ok(Answer::Failed(Failure { connection_id: connection.id().clone(), error })),
+            Err(PushError::Gone { .. }) => evidence.gone(Origin::new(&connection)),
+            Err(error) => return Answer::Failed(Failure { connection_id: connection.id().clone(), error }),
         };
-        noted.unwrap_or_else(|error| {
-            tracing::warn!(connection_id = %key.id(), %error, "what was learnt about a connection is not noted");
-            Answer::Settled
-        })
+        if believed.is_empty() { Answer::Undecided } else { Answer::Gone(believed) }
     }
 
-    /// Runs sweeps as a Lambda function, one for each invocation and namespace, whatever the event: for a schedule of EventBridge.
+    /// Runs sweeps as a Lambda function, one for each invocation and namespace, whatever the event is.
+    ///
+    /// For a schedule of EventBridge, such as `rate(1 minute)`. The namespaces share the time of the invocation.
     ///
     /// # Errors
     ///
-    /// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+    /// If the process does not run in Lambda, and when the Lambda runtime ends with an error. An invocation fails with
+    /// [`RegistryError`] if a registry could not be read.
     #[cfg(feature = "runtime")]
     pub async fn run_sweeper(self, namespaces: Vec<Namespace>) -> Result<(), lambda_runtime::Error> {
         use crate::event::within_deadline;
@@ -154,25 +246,27 @@ impl Hub {
         check_environment()?;
         let sweep = service_fn(|event: LambdaEvent<serde::de::IgnoredAny>| async {
             let deadline = invocation(event.context).deadline;
-            for namespace in &namespaces {
-                let swept = within_deadline(deadline, self.sweep(namespace)).await;
-                tracing::info!(%namespace, %swept, "swept");
-                if let Some(error) = swept.unread {
-                    return Err(error);
+            let mut first_error = None;
+            within_deadline(deadline, async {
+                for (number, namespace) in namespaces.iter().enumerate() {
+                    let waiting = u32::try_from(namespaces.len().saturating_sub(number)).unwrap_or(u32::MAX);
+                    let now = Instant::now();
+                    let share = invocation_end()
+                        .and_then(|end| now.checked_add(end.saturating_duration_since(now).checked_div(waiting)?));
+                    let report = self.sweep_until(namespace, share).await;
+                    tracing::info!(%namespace, %report, "swept");
+                    first_error = first_error.take().or(report.unread);
                 }
-            }
-            Ok(())
+            })
+            .await;
+            first_error.map_or(Ok(()), Err)
         });
         lambda_runtime::run(sweep).await
     }
 }
 
-/// Comes when an invocation is nearly over; without one, never.
-async fn until_late() {
-    match current_deadline() {
-        None => std::future::pending().await,
-        Some(deadline) => {
-            sleep(deadline.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN)).await;
-        }
-    }
+/// When an invocation is nearly over, if there is one.
+fn invocation_end() -> Option<Instant> {
+    let left = current_deadline()?.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN);
+    Instant::now().checked_add(left)
 }

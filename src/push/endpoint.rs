@@ -229,7 +229,6 @@ impl Endpoint {
 
     /// Whether this is the default endpoint of an API, which cannot reach another API's connections.
     #[cfg(feature = "hub")]
-    #[allow(dead_code, reason = "the hub asks it before it removes a connection")]
     pub(crate) fn is_default(&self) -> bool {
         self.is_default
     }

@@ -24,6 +24,12 @@ impl Pushers {
         self.others.push((api_id, stage, pusher));
     }
 
+    /// Returns the pusher of this stage of this API, or the default pusher.
+    pub(crate) fn of_api(&self, api_id: &ApiId, stage: &Stage) -> &Pusher {
+        let own = self.others.iter().find(|(api, of_api, _)| api == api_id && of_api == stage);
+        own.map_or(&self.default, |(_, _, pusher)| pusher)
+    }
+
     /// Returns the pusher that reaches a connection of this stage of this API.
     ///
     /// The default pusher takes those of every API and stage, unless its endpoint is known to belong to another one: there
@@ -34,16 +40,14 @@ impl Pushers {
         api_id: &ApiId,
         stage: &Stage,
     ) -> Result<&Pusher, PushError> {
-        if let Some((_, _, pusher)) = self.others.iter().find(|(api, of_api, _)| api == api_id && of_api == stage) {
-            return Ok(pusher);
-        }
-        match self.default.endpoint().and_then(Endpoint::api) {
+        let pusher = self.of_api(api_id, stage);
+        match pusher.endpoint().and_then(Endpoint::api) {
             Some((api, of_api)) if api != api_id || of_api != stage => Err(PushError::OtherApi {
                 connection_id: connection_id.clone(),
                 api_id: api_id.clone(),
                 stage: stage.clone(),
             }),
-            _ => Ok(&self.default),
+            _ => Ok(pusher),
         }
     }
 }

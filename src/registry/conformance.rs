@@ -1,4 +1,4 @@
-//! What every registry must do, as checks for one of yours.
+//! Checks that every implementation of [`Registry`](super::Registry) must pass, also your own.
 //!
 //! # Examples
 //!
@@ -38,7 +38,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::{Audience, Connection, ConnectionKey, Group, Namespace, Pages, Principal, ReadOptions, Registry};
+use super::{
+    Audience, Connection, ConnectionKey, Departure, Group, Inserted, Joined, Left, Namespace, Pages, Principal,
+    ReadOptions, Registry,
+};
 use crate::event::{ApiId, ConnectionId, Stage};
 
 /// A clock that stands still until it is advanced. Clones show the same time.
@@ -73,7 +76,7 @@ impl Clock {
 type Check = for<'a> fn(&'a World<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The checks that [`run`] makes, by name.
-const CHECKS: [(&str, Check); 24] = [
+const CHECKS: [(&str, Check); 29] = [
     ("what_is_inserted_is_found", |world| Box::pin(lifetime::what_is_inserted_is_found(world))),
     ("inserting_twice_changes_nothing", |world| Box::pin(lifetime::inserting_twice_changes_nothing(world))),
     ("what_is_unknown_is_no_error", |world| Box::pin(lifetime::what_is_unknown_is_no_error(world))),
@@ -81,13 +84,24 @@ const CHECKS: [(&str, Check); 24] = [
     ("what_was_removed_does_not_come_back", |world| Box::pin(lifetime::what_was_removed_does_not_come_back(world))),
     ("namespaces_are_apart", |world| Box::pin(lifetime::namespaces_are_apart(world))),
     ("what_has_expired_is_gone", |world| Box::pin(lifetime::what_has_expired_is_gone(world))),
-    ("touching_keeps_from_being_suspected", |world| Box::pin(lifetime::touching_keeps_from_being_suspected(world))),
+    ("presence_heals_when_connections_expire", |world| {
+        Box::pin(lifetime::presence_heals_when_connections_expire(world))
+    }),
+    ("groups_are_joined_at_connect", |world| Box::pin(lifetime::groups_are_joined_at_connect(world))),
+    ("data_change_everywhere", |world| Box::pin(lifetime::data_change_everywhere(world))),
+    ("slices_cover_everyone", |world| Box::pin(lifetime::slices_cover_everyone(world))),
     ("data_of_any_size_come_back", |world| Box::pin(lifetime::data_of_any_size_come_back(world))),
     ("the_first_and_the_last_are_known", |world| Box::pin(groups::the_first_and_the_last_are_known(world))),
     ("without_a_principal_each_is_the_first", |world| Box::pin(groups::without_a_principal_each_is_the_first(world))),
     ("principals_are_counted_once", |world| Box::pin(groups::principals_are_counted_once(world))),
     ("names_do_not_run_into_each_other", |world| Box::pin(groups::names_do_not_run_into_each_other(world))),
     ("many_groups_are_left_at_once", |world| Box::pin(groups::many_groups_are_left_at_once(world))),
+    ("several_groups_are_joined_and_left_at_once", |world| {
+        Box::pin(groups::several_groups_are_joined_and_left_at_once(world))
+    }),
+    ("versions_order_the_presence_of_a_principal", |world| {
+        Box::pin(groups::versions_order_the_presence_of_a_principal(world))
+    }),
     ("a_group_is_disbanded", |world| Box::pin(groups::a_group_is_disbanded(world))),
     ("pages_have_any_size", |world| Box::pin(lists::pages_have_any_size(world))),
     ("what_stays_is_listed_once", |world| Box::pin(lists::what_stays_is_listed_once(world))),
@@ -100,11 +114,13 @@ const CHECKS: [(&str, Check); 24] = [
     ("many_connections", |world| Box::pin(lists::many_connections(world))),
 ];
 
-/// Checks a registry that takes its time from this clock, in namespaces of its own; one check has so many connections.
+/// Checks a registry that takes its time from this clock, in namespaces of its own.
+///
+/// One check registers `many` connections.
 ///
 /// # Panics
 ///
-/// When the registry does not do what it must. The name of the check has been printed before.
+/// If a check fails. Its name was printed before.
 pub async fn run(registry: &dyn Registry, clock: &Clock, many: usize) {
     for (name, check) in CHECKS {
         println!("conformance: {name}");
@@ -145,15 +161,17 @@ impl<'a> World<'a> {
 
     /// Registers a connection.
     async fn connect(&self, id: &str, principal: &str) -> ConnectionKey {
-        assert!(self.registry.insert(&self.connection(id, principal)).await.unwrap(), "{id} was removed before");
-        self.key(id)
+        let connection = self.connection(id, principal);
+        let inserted = self.registry.insert(&connection).await.unwrap();
+        assert_eq!(inserted, Inserted::New { groups: Vec::new() }, "{id} was removed before");
+        connection.key().clone()
     }
 
     /// Registers connections, each of its own principal, who join a group.
     async fn connect_many(&self, count: usize, group: &Group) -> Vec<ConnectionKey> {
         let joined = stream::iter(0..count).map(|number| async move {
             let key = self.connect(&format!("many-{number}"), &format!("principal-{number}")).await;
-            self.registry.join(&key, group).await.unwrap();
+            assert_eq!(self.registry.join(&key, group).await.unwrap(), Joined::First);
             key
         });
         joined.buffer_unordered(32).collect().await
@@ -174,6 +192,11 @@ impl<'a> World<'a> {
         let principals = all(self.registry.principals(&self.namespace, group, options)).await;
         once(principals.iter().map(ToString::to_string))
     }
+}
+
+/// Departures without their versions.
+fn left(departures: &[Departure]) -> Vec<(Group, Left)> {
+    departures.iter().map(|departure| (departure.group.clone(), departure.left)).collect()
 }
 
 fn group(name: &str) -> Group {

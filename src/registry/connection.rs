@@ -1,6 +1,8 @@
 //! What is known about a connection.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,55 +17,149 @@ const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// How much longer its record is kept, for clocks that differ and functions that are late.
 const SLACK: Duration = Duration::from_secs(5 * 60);
 
-/// The largest data of a connection, in bytes of JSON.
+/// The maximum size of a connection's data, in bytes of JSON.
 ///
 /// Every group that a connection joins keeps a copy, so that a group is read in few requests.
-pub const LARGEST_DATA: usize = 16_384;
+pub const MAX_DATA_BYTES: usize = 16_384;
 
 /// Names a connection in a registry: its namespace and its id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// A key also carries the connection's principal where that is known, which saves a registry a request. It plays no part when
+/// keys are compared.
+#[derive(Debug, Clone)]
 pub struct ConnectionKey {
     namespace: Namespace,
     id: ConnectionId,
+    principal: Option<Principal>,
 }
 
 impl ConnectionKey {
     /// The connection with this id in this namespace.
     pub fn new(namespace: Namespace, id: ConnectionId) -> Self {
-        Self { namespace, id }
+        Self { namespace, id, principal: None }
     }
 
     /// The connection that an event concerns, in the namespace of its API and stage.
-    pub fn of(context: &RequestContext) -> Self {
-        Self::new(Namespace::of(context), context.connection_id.clone())
+    ///
+    /// With a [`Hub`](crate::hub::Hub) use its `key` method, which knows the namespace of the hub.
+    pub fn from_context(context: &RequestContext) -> Self {
+        let principal = context.principal_id().and_then(|principal| Principal::new(principal).ok());
+        Self { principal, ..Self::new(Namespace::from_context(context), context.connection_id.clone()) }
     }
 
-    /// The namespace.
+    /// States whose connection it is. A wrong principal costs a request and does no harm.
+    #[must_use]
+    pub fn with_principal(mut self, principal: Principal) -> Self {
+        self.principal = Some(principal);
+        self
+    }
+
+    /// Moves the key to this namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    /// Returns the namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn id(&self) -> &ConnectionId {
         &self.id
     }
 
-    /// All connections of its namespace.
+    /// Returns whose connection it is, where the key knows.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
+    }
+
+    /// Returns the audience of all connections of its namespace.
     pub fn everyone(&self) -> Audience {
         self.namespace.everyone()
     }
 
-    /// The connections of a group of its namespace.
+    /// Returns the audience of a group of its namespace.
     pub fn group(&self, group: &Group) -> Audience {
         self.namespace.group(group)
+    }
+
+    fn name(&self) -> (&Namespace, &ConnectionId) {
+        (&self.namespace, &self.id)
+    }
+}
+
+impl PartialEq for ConnectionKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for ConnectionKey {}
+
+impl Hash for ConnectionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for ConnectionKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ConnectionKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}
+
+/// Data of your own that a registry keeps with a connection: JSON of at most [`MAX_DATA_BYTES`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionData(Arc<str>);
+
+impl ConnectionData {
+    /// Serializes a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidData::NotJson`] if it fails to serialize, [`InvalidData::TooLarge`] if the JSON is too large.
+    pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidData> {
+        let json = serde_json::to_string(value).map_err(|source| InvalidData::NotJson { source })?;
+        match json.len() {
+            0..=MAX_DATA_BYTES => Ok(Self(json.into())),
+            size => Err(InvalidData::TooLarge { size }),
+        }
+    }
+
+    /// Returns the JSON.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes JSON that a registry has kept.
+    #[cfg(feature = "dynamodb")]
+    pub(super) fn from_stored(json: &str) -> Self {
+        Self(json.into())
+    }
+}
+
+/// Leaves out the data, which may be personal.
+impl fmt::Debug for ConnectionData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionData").field("bytes", &self.0.len()).finish_non_exhaustive()
     }
 }
 
 /// An open connection, as `$connect` registers it.
 ///
-/// It does not change while it is registered. It expires two hours after the connection was opened, which is how long
+/// While it is registered, only its [data](super::Registry::set_data) change. Default: it expires two hours after the connection was
+/// opened, which is how long
 /// [API Gateway](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)
-/// lets it live, plus five minutes, unless told otherwise.
+/// keeps it open, plus five minutes.
 ///
 /// # Examples
 ///
@@ -72,8 +168,9 @@ impl ConnectionKey {
 /// use lambda_websocket::registry::{Connection, Memory, Registry};
 ///
 /// # async fn route(event: Connect, registry: Memory) -> lambda_websocket::Result<()> {
-/// let connection = Connection::of(event.request_context())?.with_data(&event.header("User-Agent"))?;
-/// registry.insert(&connection).await?;
+/// let connection = Connection::from_context(event.request_context())?.with_data(&event.header("User-Agent"))?;
+/// let inserted = registry.insert(&connection).await?;
+/// assert!(inserted.is_registered());
 /// # Ok(())
 /// # }
 /// ```
@@ -86,7 +183,7 @@ pub struct Connection {
     principal: Option<Principal>,
     connected_at: SystemTime,
     expires_at: SystemTime,
-    data: Option<Arc<str>>,
+    data: Option<ConnectionData>,
 }
 
 impl Connection {
@@ -94,14 +191,17 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] when the authorizer's principal is not a legal [`Principal`]. An empty one is none.
-    pub fn of(context: &RequestContext) -> Result<Self, InvalidId> {
+    /// [`InvalidId`] if the authorizer's principal is not a legal [`Principal`]. An empty one counts as none.
+    pub fn from_context(context: &RequestContext) -> Result<Self, InvalidId> {
         let principal = context.principal_id().filter(|principal| !principal.is_empty());
         let principal = principal.map(Principal::new).transpose()?;
         let (api_id, stage) = (context.api_id.clone(), context.stage.clone());
         let connection =
-            Self::new(ConnectionKey::of(context), api_id, stage, &context.domain_name, context.connected_at);
-        Ok(Self { principal, ..connection })
+            Self::new(ConnectionKey::from_context(context), api_id, stage, &context.domain_name, context.connected_at);
+        Ok(match principal {
+            Some(principal) => connection.with_principal(principal),
+            None => connection,
+        })
     }
 
     /// A connection to this stage of this API, through this host, opened at this time.
@@ -114,7 +214,7 @@ impl Connection {
     ) -> Self {
         let expires_at = connected_at.checked_add(LIFETIME.saturating_add(SLACK)).unwrap_or(connected_at);
         Self {
-            key,
+            key: ConnectionKey { principal: None, ..key },
             api_id,
             stage,
             domain_name: domain_name.into().into(),
@@ -125,101 +225,98 @@ impl Connection {
         }
     }
 
-    /// The same connection, of this principal.
+    /// States whose connection it is.
     #[must_use]
     pub fn with_principal(mut self, principal: Principal) -> Self {
+        self.key.principal = Some(principal.clone());
         self.principal = Some(principal);
         self
     }
 
-    /// The same connection, in this namespace.
+    /// Moves the connection to this namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: Namespace) -> Self {
         self.key.namespace = namespace;
         self
     }
 
-    /// The same connection, forgotten after this time. Parts of a second are cut off.
+    /// Lets the connection expire at this time, cut off to the second.
     #[must_use]
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = to_second(expires_at);
         self
     }
 
-    /// The same connection, with data of yours.
+    /// Keeps a value of your own with the connection, serialized as JSON.
     ///
     /// # Errors
     ///
-    /// [`InvalidData`] when it cannot be made JSON, or has more than [`LARGEST_DATA`] bytes.
+    /// [`InvalidData::NotJson`] if it fails to serialize, [`InvalidData::TooLarge`] for more than [`MAX_DATA_BYTES`] bytes.
     pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Result<Self, InvalidData> {
-        let json = serde_json::to_string(data).map_err(|source| InvalidData::NotJson { source })?;
-        if json.len() > LARGEST_DATA {
-            return Err(InvalidData::TooLarge { size: json.len() });
-        }
-        self.data = Some(json.into());
+        self.data = Some(ConnectionData::new(data)?);
         Ok(self)
     }
 
-    /// The name in the registry.
+    /// The same connection with other data.
+    pub(super) fn replacing_data(mut self, data: Option<ConnectionData>) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// Returns the key in the registry.
     pub fn key(&self) -> &ConnectionKey {
         &self.key
     }
 
-    /// The connection's id.
+    /// Returns the connection's id.
     pub fn id(&self) -> &ConnectionId {
         &self.key.id
     }
 
-    /// The API.
+    /// Returns the API.
     pub fn api_id(&self) -> &ApiId {
         &self.api_id
     }
 
-    /// The stage of the API.
+    /// Returns the stage of the API.
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
 
-    /// The host that the client used: the custom domain where there is one.
+    /// Returns the host that the client used: the custom domain where there is one.
     pub fn domain_name(&self) -> &str {
         &self.domain_name
     }
 
-    /// Whose it is, where an authorizer said so.
+    /// Returns whose connection it is, where an authorizer said so.
     pub fn principal(&self) -> Option<&Principal> {
         self.principal.as_ref()
     }
 
-    /// When it was opened, to the millisecond.
+    /// Returns when it was opened, to the millisecond.
     pub fn connected_at(&self) -> SystemTime {
         self.connected_at
     }
 
-    /// When it is forgotten, to the second.
+    /// Returns when it expires, to the second.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// The data of yours, if there are some.
+    /// Returns the data as a type of your own, if there are some.
     ///
     /// # Errors
     ///
-    /// [`InvalidData::Shape`] when they do not fit `T`.
+    /// [`InvalidData::Shape`] if they do not fit `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, InvalidData> {
-        let Some(json) = &self.data else { return Ok(None) };
+        let Some(data) = &self.data else { return Ok(None) };
         // What serde says may quote the data.
-        serde_json::from_str(json).map(Some).map_err(|error| InvalidData::Shape { column: error.column() })
+        serde_json::from_str(&data.0).map(Some).map_err(|error| InvalidData::Shape { column: error.column() })
     }
 
-    /// The data as JSON.
+    /// Returns the data as JSON.
     pub fn data_json(&self) -> Option<&str> {
-        self.data.as_deref()
-    }
-
-    #[cfg(feature = "dynamodb")]
-    pub(super) fn with_json(mut self, json: Option<String>) -> Self {
-        self.data = json.map(Into::into);
-        self
+        self.data.as_ref().map(ConnectionData::as_json)
     }
 }
 
@@ -237,20 +334,20 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The data of a connection are not what they should be.
+/// The data of a connection cannot be kept, or do not fit a type.
 ///
 /// No text of it quotes the data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidData {
-    /// They cannot be made JSON.
-    #[error("the connection's data cannot be made JSON")]
+    /// They failed to serialize as JSON.
+    #[error("the connection's data failed to serialize as JSON")]
     NotJson {
         /// Why not.
         source: serde_json::Error,
     },
     /// They have too many bytes.
-    #[error("the connection's data have {size} bytes of JSON, of which a registry keeps at most {LARGEST_DATA}")]
+    #[error("the connection's data have {size} bytes of JSON, more than the maximum of {MAX_DATA_BYTES}")]
     TooLarge {
         /// How many.
         size: usize,

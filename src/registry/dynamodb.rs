@@ -4,6 +4,8 @@ mod call;
 mod change;
 mod item;
 mod list;
+mod presence;
+mod remove;
 mod table;
 
 use std::fmt;
@@ -12,50 +14,59 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValue;
 
-use self::call::{Put, Updated};
-use self::item::{Record, Row, millis, number};
-use super::memory::GRAVE;
+use self::item::Record;
+use super::name::unique;
 use super::{
-    Audience, Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Namespace, Pages, Principal,
-    ReadOptions, Registry, RegistryError, Removed,
+    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departures, Group, Inserted, Namespace,
+    Pages, Principal, ReadOptions, Registry, RegistryError, Slice,
 };
 use crate::clock::Clock;
 use crate::dynamodb::{self, Retries};
 
-/// Over how many partitions groups are spread.
-const SPREAD: u8 = 4;
-
 /// Keeps connections in one table of DynamoDB.
 ///
-/// A connection is one item, found by its id, and through two indexes by its principal and among everyone. Each group that it
-/// joins has a copy of it, and each principal of a group an item with the number of its connections there. Joining, leaving
-/// and removing are transactions over these: whoever is killed between two requests leaves nothing half done. `expiresAt` is
-/// the table's time-to-live attribute; what has expired is left out of every answer, also before DynamoDB removes it.
+/// A connection is one item, found by its id, and by everyone, a slice or its principal through one index. Each group that it
+/// joins has an item for each principal, with the principal's connections there. `expiresAt` is the table's time-to-live attribute;
+/// what has expired is left out of every answer, also before DynamoDB deletes it. So the presence of a principal needs no counter,
+/// and a connection whose `$disconnect` was lost stops counting by itself.
 ///
-/// | call | requests | write units | read units |
+/// Joining and leaving are transactions: a function that is killed leaves nothing half done. Removing first closes the
+/// connection and then takes it out of its groups: see [`Registry::remove`] for what a killed function leaves.
+///
+/// # Cost
+///
+/// | call | round trips | write units | read units |
 /// |---|---|---|---|
-/// | [`insert`](Registry::insert) | 1 | 3 | |
+/// | [`insert`](Registry::insert) | 1 | 2 | |
+/// | [`insert_into`](Registry::insert_into) `n` groups | 2 | 3 + 2 `n` | 1 + `n` |
 /// | [`find`](Registry::find) | 1 | | 0.5, consistent 1 |
-/// | [`join`](Registry::join), [`leave`](Registry::leave) | 2 | 6 | 1 |
-/// | [`remove`](Registry::remove) | 1, with groups 2 | 3; with groups 5, and 4 for each of them | |
-/// | [`touch`](Registry::touch) | 1 | 2 | |
-/// | a list of 1000 | 1 for each page of each partition | | 28, consistent 56 |
+/// | [`join_all`](Registry::join_all), [`leave_groups`](Registry::leave_groups), `n` groups | 2 | 2 + 2 `n` | 1 + `n` |
+/// | [`remove`](Registry::remove) from `n` groups | 2, without groups 1 | 2 + `n` | 0.5 |
+/// | [`set_data`](Registry::set_data), in `n` groups | 2 | 3 + 2 `n` | 1 |
+/// | a list of 1000 | 1 for each page of each shard | | 32, consistent 64 |
 ///
-/// The units are those of items below one kilobyte, of principals with one connection in a group. A connection without
-/// principal takes less.
+/// The same holds if the principal has other connections. The units are those of items below one kilobyte, by the rules of
+/// [on-demand capacity](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html). Keys that do
+/// not [know the principal](ConnectionKey::with_principal) take a round trip and `n` read units more to join and to leave. At $0.625 for a
+/// million write units and $0.125 for a million read units, a million sessions that connect, join one group and disconnect
+/// cost $5.94.
 ///
-/// Consistent reads see what was written before, with one exception: the lists of a principal and of everyone come from
-/// indexes, which DynamoDB updates a little later.
+/// # Consistency
 ///
-/// The role needs `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem` on the table, and `Query` on the
-/// table and its indexes. A call has ten seconds, or what the invocation's deadline leaves; throttling, conflicts and failures
-/// are retried until then.
+/// Consistent reads see every write that succeeded before, with one exception: the lists of a principal, of a slice and of
+/// everyone come from the index, which DynamoDB updates a little later.
 ///
-/// An item of DynamoDB has at most 400 KB, so a connection can be in some ten thousand groups. A principal whose connections
-/// expire without being removed is listed in a group until the last of them expires: see
-/// [`Hub::sweep`](crate::hub::Hub::sweep).
+/// # Permissions
+///
+/// The role needs `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem` on the table, and `Query` on the table
+/// and its index.
+///
+/// # Limits
+///
+/// A call takes at most ten seconds, or what the invocation's deadline leaves; throttling, conflicts and failures are retried
+/// until then. An item of DynamoDB has at most 400 KB, so a connection can be in some ten thousand groups, and a principal can have
+/// some two thousand connections without data in one group.
 ///
 /// # Examples
 ///
@@ -63,14 +74,14 @@ const SPREAD: u8 = 4;
 /// use lambda_websocket::registry::DynamoDb;
 ///
 /// # async fn start() {
-/// let registry = DynamoDb::new("connections").await;
+/// let registry = DynamoDb::new("connections").await.with_group_shards(|group| if group == "lobby" { 8 } else { 1 });
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct DynamoDb {
     client: Client,
     table: Arc<str>,
-    spread: u8,
+    shards: Arc<dyn Fn(&Group) -> u8 + Send + Sync>,
     timeout: Option<Duration>,
     clock: Clock,
 }
@@ -88,29 +99,28 @@ impl DynamoDb {
 
     fn over(table: impl Into<String>, client: Client) -> Self {
         let table: String = table.into();
-        Self { client, table: table.into(), spread: SPREAD, timeout: None, clock: Clock::default() }
+        Self { client, table: table.into(), shards: Arc::new(|_| 1), timeout: None, clock: Clock::default() }
     }
 
-    /// Spreads each group, and the index of everyone, over this many partitions: 4 unless set, and at least 1.
+    /// Shards the items of a group over as many partitions as this function returns. Default: 1.
     ///
-    /// A partition of DynamoDB takes 1000 writes and gives 3000 reads a second. More partitions let a larger group be joined and
-    /// read faster; fewer let a small group be read in fewer requests. All functions that use the table must agree. It can be
-    /// raised at any time, function by function, the readers first; after it was lowered, members are overlooked for as long as
-    /// connections live.
+    /// A partition of DynamoDB takes 1000 write units and gives 3000 read units a second; a join takes two write units of it. More
+    /// shards let a large group be joined and read faster; every read of the group takes that many requests. All functions that
+    /// use the table must agree: a group whose shards change is read incompletely until its members have joined again.
     #[must_use]
-    pub fn with_spread(mut self, partitions: u8) -> Self {
-        self.spread = partitions.max(1);
+    pub fn with_group_shards(mut self, shards: impl Fn(&Group) -> u8 + Send + Sync + 'static) -> Self {
+        self.shards = Arc::new(shards);
         self
     }
 
-    /// Bounds each call, and each page of a list, retries included, by this time.
+    /// Bounds each call, and each page of a list, retries included, by this time. Default: 10 seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Takes the time from this clock, which decides what has expired, for tests.
+    /// Takes the time from this clock, for tests. It decides which connections have expired.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(clock);
@@ -132,111 +142,63 @@ impl DynamoDb {
         self.clock.now()
     }
 
-    /// What takes the place of a connection that was removed, so that it does not come back.
-    fn grave(&self, key: &ConnectionKey) -> Record {
-        let now = self.now();
-        item::grave(key, now.checked_add(GRAVE).unwrap_or(now))
+    fn shards_of(&self, group: &Group) -> u8 {
+        (self.shards)(group).max(1)
     }
 
-    /// The connection's item or its grave.
-    async fn item(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Record>, RegistryError> {
+    fn member_key(&self, key: &ConnectionKey, principal: Option<&Principal>, group: &Group) -> Record {
+        item::member_key(key, principal, group, self.shards_of(group))
+    }
+
+    /// The connection's item, if it is registered.
+    async fn row(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<item::Row>, RegistryError> {
         let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::connection_key(key)));
         let request = request.consistent_read(consistency == Consistency::Strong);
-        Ok(self.call(self.span(), || request.clone().send()).await?.item)
-    }
-
-    /// The connection's item with its groups, if it is registered.
-    async fn row(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Row>, RegistryError> {
-        self.item(key, consistency).await?.map_or(Ok(None), |item| self.open(key, &item))
-    }
-
-    /// The item as a connection, unless it is a grave or has expired.
-    fn open(&self, key: &ConnectionKey, item: &Record) -> Result<Option<Row>, RegistryError> {
-        let row = item::row(key.namespace(), item)?;
-        Ok(row.filter(|row| row.connection.expires_at() > self.now()))
+        let Some(item) = self.call(self.span(), || request.clone().send()).await?.item else { return Ok(None) };
+        if item::is_tombstone(&item) {
+            return Ok(None);
+        }
+        Ok(item::row(key.namespace(), &item)?.filter(|row| row.connection.expires_at() > self.now()))
     }
 }
 
 #[async_trait]
 impl Registry for DynamoDb {
-    async fn insert(&self, connection: &Connection) -> Result<bool, RegistryError> {
-        let request = self
-            .client
-            .put_item()
-            .table_name(&*self.table)
-            .set_item(Some(item::of_connection(connection, self.spread)))
-            // DynamoDB removes what has expired when it comes to it, so the time is looked at here too.
-            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
-            .expression_attribute_values(":now", number(self.now()));
-        match self.put(self.span(), request).await? {
-            Put::Done(_) => Ok(true),
-            Put::Refused(item) => {
-                let item = match item {
-                    Some(item) => Some(item),
-                    None => self.item(connection.key(), Consistency::Strong).await?,
-                };
-                Ok(!item.is_some_and(|item| item::is_grave(&item)))
-            }
-        }
+    async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+        let (span, groups) = (self.span(), unique(groups)?);
+        self.until_current(span, || self.try_insert(connection, &groups, span)).await
     }
 
-    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
-        let request = self
-            .client
-            .put_item()
-            .table_name(&*self.table)
-            .set_item(Some(self.grave(key)))
-            .condition_expression("attribute_not_exists(groups)")
-            .return_values(ReturnValue::AllOld);
-        let span = self.span();
-        let old = match self.put(span, request).await? {
-            Put::Done(old) => old,
-            // It is in groups, which it leaves in the same transaction.
-            Put::Refused(item) => {
-                let known = item.map_or(Ok(None), |item| self.open(key, &item))?;
-                return self.remove_from_groups(key, known, span).await;
-            }
-        };
-        let row = old.map_or(Ok(None), |item| self.open(key, &item))?;
-        Ok(row.map(|row| Removed::new(row.connection, Vec::new())))
+    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        self.remove_connection(key).await
     }
 
     async fn find(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Connection>, RegistryError> {
         Ok(self.row(key, consistency).await?.map(|row| row.connection))
     }
 
-    async fn touch(&self, key: &ConnectionKey, seen_at: SystemTime) -> Result<bool, RegistryError> {
-        let request = self
-            .client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(item::connection_key(key)))
-            .update_expression("SET seenAt = :at")
-            .condition_expression("seenAt < :at AND expiresAt > :now")
-            .expression_attribute_values(":at", millis(seen_at))
-            .expression_attribute_values(":now", number(self.now()));
-        match self.update(self.span(), request).await? {
-            Updated::Done => Ok(true),
-            // It is not there, or was seen later already.
-            Updated::Refused => Ok(self.row(key, Consistency::Strong).await?.is_some()),
-        }
+    async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+        let (span, groups) = (self.span(), unique(groups)?);
+        self.until_current(span, || self.try_join(key, &groups, span)).await
     }
 
-    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
-        self.join_group(key, group).await
-    }
-
-    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        self.leave_group(key, group).await
-    }
-
-    async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError> {
-        self.leave_groups(key, self.span()).await
+    async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError> {
+        let (span, groups) = (self.span(), unique(groups)?);
+        self.until_current(span, || self.try_leave(key, &groups, span)).await
     }
 
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError> {
         let row = self.row(key, Consistency::Strong).await?;
         Ok(row.map(|row| row.groups.into_iter().collect()).unwrap_or_default())
+    }
+
+    async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError> {
+        let span = self.span();
+        self.until_current(span, || self.try_set_data(key, data, span)).await
     }
 
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
@@ -251,14 +213,21 @@ impl Registry for DynamoDb {
         self.list_principals(namespace, group, options)
     }
 
-    fn unseen_since(&self, namespace: &Namespace, time: SystemTime, options: ReadOptions) -> Pages<'_, Connection> {
-        self.list_unseen(namespace, time, options)
+    fn slice(&self, namespace: &Namespace, slice: Slice, options: ReadOptions) -> Pages<'_, Connection> {
+        self.list_slice(namespace, slice, options)
+    }
+
+    /// Reads an item that does not exist.
+    async fn warm_up(&self) -> Result<(), RegistryError> {
+        let key = Record::from([("pk".to_owned(), item::text("warm-up")), ("sk".to_owned(), item::text("warm-up"))]);
+        let request = self.client.get_item().table_name(&*self.table).set_key(Some(key));
+        self.call(self.span(), || request.clone().send()).await.map(drop)
     }
 }
 
 /// Leaves out the client, which holds credentials.
 impl fmt::Debug for DynamoDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynamoDb").field("table", &self.table).field("spread", &self.spread).finish_non_exhaustive()
+        f.debug_struct("DynamoDb").field("table", &self.table).finish_non_exhaustive()
     }
 }

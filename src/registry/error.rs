@@ -4,24 +4,26 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use super::Group;
+
 type Source = Box<dyn Error + Send + Sync>;
 
-/// The registry could not do what it was asked for.
+/// A registry failed to read or to write.
 ///
-/// That a connection is not registered is no error: see [`Joined`](super::Joined) and [`Left`](super::Left).
+/// A connection that is not registered is no error: see [`Joined`](super::Joined) and [`Left`](super::Left).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// It has more to do than it can: retried until there was no time left.
+    /// The store throttles: retried until there was no time left.
     #[error("the registry was throttled")]
     Throttled {
-        /// What it said.
+        /// Its answer.
         source: Source,
     },
-    /// Others wrote the same again and again: retried until there was no time left.
-    #[error("others wrote about the same connection, group or principal at the same time, again and again")]
+    /// Other writers changed the same records at the same time: retried until there was no time left.
+    #[error("other writers keep changing the same connection or the same principal of a group")]
     Contended,
-    /// There was no answer in time. What was to be written may have been.
+    /// There was no answer in time. The change may have happened.
     #[error("no answer from the registry within {} ms", .after.as_millis())]
     TimedOut {
         /// How long it took.
@@ -33,28 +35,36 @@ pub enum RegistryError {
         /// Why.
         source: Source,
     },
-    /// The caller may not do that.
-    #[error("the registry does not allow it: does the role have the rights that its documentation names?")]
+    /// The caller lacks a permission.
+    #[error(
+        "access to the registry is denied: give the role the permissions that the documentation of the registry lists"
+    )]
     Forbidden {
-        /// What it said.
+        /// Its answer.
         source: Source,
     },
     /// There is no such table.
-    #[error("there is no table {table:?} in this account and region")]
+    #[error("there is no table {table:?} in this account and region, or it lacks the index `connections`")]
     NoTable {
         /// Its name.
         table: String,
     },
-    /// A record is there that the registry did not write so.
+    /// A record does not have the form that this registry writes.
     #[error("a record of the registry is not readable: {problem}")]
     Unreadable {
         /// What was expected where.
         problem: String,
     },
+    /// One call names more groups than one change can have.
+    #[error("{count} groups are too many for one change: join or leave at most {} at once", Group::MAX_AT_ONCE)]
+    TooManyGroups {
+        /// How many.
+        count: usize,
+    },
     /// Anything else.
-    #[error("the registry refused")]
+    #[error("the registry refused the request")]
     Refused {
-        /// What it said.
+        /// Its answer.
         source: Source,
     },
 }
@@ -64,7 +74,11 @@ impl RegistryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Contended | Self::TimedOut { .. } | Self::Unavailable { .. } => true,
-            Self::Forbidden { .. } | Self::NoTable { .. } | Self::Unreadable { .. } | Self::Refused { .. } => false,
+            Self::Forbidden { .. }
+            | Self::NoTable { .. }
+            | Self::Unreadable { .. }
+            | Self::TooManyGroups { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }

@@ -9,19 +9,21 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures_util::stream;
 
+use super::connection::milliseconds;
+use super::name::unique;
 use super::{
-    Audience, Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Namespace, Pages, Principal,
-    ReadOptions, Registry, RegistryError, Removed, Who,
+    Arrival, Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departure, Departures, Group,
+    Inserted, Joined, Left, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError, Slice, Who,
 };
 use crate::clock::Clock;
 use crate::event::ConnectionId;
 
-/// For so long a connection that was removed does not come back.
-pub(super) const GRAVE: Duration = Duration::from_secs(15 * 60);
+/// How long a connection that was removed does not come back.
+pub(super) const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
 
 /// Keeps connections in this process: for tests, and for a gateway that runs on one machine.
 ///
-/// Clones share what they keep. Everything is visible at once.
+/// Clones share their connections. Every change is visible at once.
 ///
 /// # Examples
 ///
@@ -30,7 +32,7 @@ pub(super) const GRAVE: Duration = Duration::from_secs(15 * 60);
 ///
 /// # async fn show(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
 /// let registry = Memory::new();
-/// registry.insert(&connection).await?;
+/// assert!(registry.insert(&connection).await?.is_registered());
 /// assert_eq!(registry.join(connection.key(), &Group::new("lobby")?).await?, Joined::First);
 /// # Ok(())
 /// # }
@@ -94,15 +96,16 @@ struct State {
     connections: BTreeMap<Namespace, BTreeMap<ConnectionId, Entry>>,
     rooms: BTreeMap<(Namespace, Group), Room>,
     principals: BTreeMap<(Namespace, Principal), BTreeSet<ConnectionId>>,
-    /// What was removed, which stays so for a while.
-    graves: BTreeSet<ConnectionKey>,
-    /// When each of both expires.
+    /// Connections that were removed, which do not come back for a while.
+    tombstones: BTreeSet<ConnectionKey>,
+    /// When connections and tombstones expire.
     expiries: BTreeSet<(SystemTime, ConnectionKey)>,
+    /// That of the latest change of presence.
+    version: u64,
 }
 
 struct Entry {
     connection: Connection,
-    seen_at: SystemTime,
     groups: BTreeSet<Group>,
 }
 
@@ -115,9 +118,10 @@ struct Room {
 
 impl State {
     fn expire(&mut self, now: SystemTime) {
+        self.version = self.version.max(milliseconds(now));
         while self.expiries.first().is_some_and(|(expires_at, _)| *expires_at <= now) {
             if let Some((_, key)) = self.expiries.pop_first()
-                && !self.graves.remove(&key)
+                && !self.tombstones.remove(&key)
             {
                 self.take_out(&key);
             }
@@ -133,14 +137,14 @@ impl State {
     }
 
     /// Takes a connection out of everything but the expiries.
-    fn take_out(&mut self, key: &ConnectionKey) -> Option<Removed> {
+    fn take_out(&mut self, key: &ConnectionKey) -> Option<Departures> {
         let neighbours = self.connections.get_mut(key.namespace())?;
         let entry = neighbours.remove(key.id())?;
         if neighbours.is_empty() {
             self.connections.remove(key.namespace());
         }
         let groups = entry.groups.iter();
-        let groups = groups.map(|group| Departure::new(group.clone(), self.vacate(&entry.connection, group))).collect();
+        let groups = groups.map(|group| self.vacate(&entry.connection, group)).collect();
         if let Some(principal) = entry.connection.principal() {
             let of_principal = (key.namespace().clone(), principal.clone());
             if let Some(ids) = self.principals.get_mut(&of_principal) {
@@ -150,15 +154,43 @@ impl State {
                 }
             }
         }
-        Some(Removed::new(entry.connection, groups))
+        Some(Departures::new(entry.connection, groups))
+    }
+
+    /// The version of a change of presence that happens now: at least the milliseconds since 1970.
+    fn next_version(&mut self) -> u64 {
+        self.version = self.version.saturating_add(1);
+        self.version
+    }
+
+    /// Takes a connection into a room.
+    fn occupy(&mut self, connection: &Connection, group: &Group) -> Arrival {
+        let key = connection.key();
+        let name = (key.namespace().clone(), group.clone());
+        let is_new = self.get_mut(key).is_some_and(|entry| entry.groups.insert(group.clone()));
+        if !is_new {
+            return Arrival::new(group.clone(), Joined::Already, self.version);
+        }
+        let room = self.rooms.entry(name).or_default();
+        room.members.insert(key.id().clone());
+        let mut joined = Joined::First;
+        if let Some(principal) = connection.principal() {
+            let count = room.principals.entry(principal.clone()).or_default();
+            *count = count.saturating_add(1);
+            if *count > 1 {
+                joined = Joined::Another;
+            }
+        }
+        Arrival::new(group.clone(), joined, self.next_version())
     }
 
     /// Takes a connection out of a room.
-    fn vacate(&mut self, connection: &Connection, group: &Group) -> Left {
+    fn vacate(&mut self, connection: &Connection, group: &Group) -> Departure {
         let name = (connection.key().namespace().clone(), group.clone());
-        let Some(room) = self.rooms.get_mut(&name) else { return Left::NotMember };
+        let not_member = Departure::new(group.clone(), Left::NotMember, self.version);
+        let Some(room) = self.rooms.get_mut(&name) else { return not_member };
         if !room.members.remove(connection.id()) {
-            return Left::NotMember;
+            return not_member;
         }
         let mut left = Left::Last;
         if let Some(principal) = connection.principal()
@@ -173,14 +205,7 @@ impl State {
         if room.members.is_empty() {
             self.rooms.remove(&name);
         }
-        left
-    }
-
-    fn leave(&mut self, key: &ConnectionKey, group: &Group) -> Left {
-        let Some(entry) = self.get_mut(key) else { return Left::NotMember };
-        entry.groups.remove(group);
-        let connection = entry.connection.clone();
-        self.vacate(&connection, group)
+        Departure::new(group.clone(), left, self.next_version())
     }
 
     /// The connections with these ids, and the last of the ids when there may be more.
@@ -211,35 +236,35 @@ fn after<'a, T: Ord>(set: &'a BTreeSet<T>, cursor: Option<&T>) -> impl Iterator<
 
 #[async_trait]
 impl Registry for Memory {
-    async fn insert(&self, connection: &Connection) -> Result<bool, RegistryError> {
+    async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+        let groups = unique(groups)?;
         let key = connection.key();
         let mut state = self.state();
-        if state.graves.contains(key) {
-            return Ok(false);
+        if state.tombstones.contains(key) {
+            return Ok(Inserted::Removed);
         }
         if state.get(key).is_some() || connection.expires_at() <= self.clock.now() {
-            return Ok(true);
+            return Ok(Inserted::Already);
         }
         if let Some(principal) = connection.principal() {
             let of_principal = (key.namespace().clone(), principal.clone());
             state.principals.entry(of_principal).or_default().insert(key.id().clone());
         }
         state.expiries.insert((connection.expires_at(), key.clone()));
-        let entry =
-            Entry { connection: connection.clone(), seen_at: connection.connected_at(), groups: BTreeSet::new() };
+        let entry = Entry { connection: connection.clone(), groups: BTreeSet::new() };
         state.connections.entry(key.namespace().clone()).or_default().insert(key.id().clone(), entry);
-        Ok(true)
+        Ok(Inserted::New { groups: groups.iter().map(|group| state.occupy(connection, group)).collect() })
     }
 
-    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
+    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         let now = self.clock.now();
         let mut state = self.state();
         let removed = state.take_out(key);
         if let Some(removed) = &removed {
             state.expiries.remove(&(removed.connection.expires_at(), key.clone()));
         }
-        if state.graves.insert(key.clone()) {
-            state.expiries.insert((now.checked_add(GRAVE).unwrap_or(now), key.clone()));
+        if state.tombstones.insert(key.clone()) {
+            state.expiries.insert((now.checked_add(TOMBSTONE).unwrap_or(now), key.clone()));
         }
         Ok(removed)
     }
@@ -248,47 +273,43 @@ impl Registry for Memory {
         Ok(self.state().get(key).map(|entry| entry.connection.clone()))
     }
 
-    async fn touch(&self, key: &ConnectionKey, seen_at: SystemTime) -> Result<bool, RegistryError> {
+    async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+        let groups = unique(groups)?;
         let mut state = self.state();
-        let Some(entry) = state.get_mut(key) else { return Ok(false) };
-        entry.seen_at = entry.seen_at.max(seen_at);
-        Ok(true)
+        let Some(connection) = state.get(key).map(|entry| entry.connection.clone()) else { return Ok(None) };
+        let arrivals = groups.iter().map(|group| state.occupy(&connection, group)).collect();
+        Ok(Some(Arrivals::new(connection, arrivals)))
     }
 
-    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
+    async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError> {
+        let groups = unique(groups)?;
         let mut state = self.state();
-        let Some(entry) = state.get_mut(key) else { return Ok(Joined::NotConnected) };
-        if !entry.groups.insert(group.clone()) {
-            return Ok(Joined::Already);
+        let Some(entry) = state.get_mut(key) else { return Ok(None) };
+        for group in &groups {
+            entry.groups.remove(group);
         }
-        let principal = entry.connection.principal().cloned();
-        let room = state.rooms.entry((key.namespace().clone(), group.clone())).or_default();
-        room.members.insert(key.id().clone());
-        let Some(principal) = principal else { return Ok(Joined::First) };
-        let count = room.principals.entry(principal).or_default();
-        *count = count.saturating_add(1);
-        Ok(if *count == 1 { Joined::First } else { Joined::Another })
-    }
-
-    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        Ok(self.state().leave(key, group))
-    }
-
-    async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError> {
-        let mut state = self.state();
-        let groups = state.get(key).map(|entry| entry.groups.clone()).unwrap_or_default();
-        Ok(groups
-            .into_iter()
-            .map(|group| {
-                let left = state.leave(key, &group);
-                Departure::new(group, left)
-            })
-            .collect())
+        let connection = entry.connection.clone();
+        let departures = groups.iter().map(|group| state.vacate(&connection, group)).collect();
+        Ok(Some(Departures::new(connection, departures)))
     }
 
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError> {
         let state = self.state();
         Ok(state.get(key).map(|entry| entry.groups.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError> {
+        let mut state = self.state();
+        let Some(entry) = state.get_mut(key) else { return Ok(None) };
+        if entry.groups.len() > Group::MAX_AT_ONCE {
+            return Err(RegistryError::TooManyGroups { count: entry.groups.len() });
+        }
+        entry.connection = entry.connection.clone().replacing_data(data.cloned());
+        Ok(Some(entry.connection.clone()))
     }
 
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
@@ -324,6 +345,16 @@ impl Registry for Memory {
         })
     }
 
+    fn slice(&self, namespace: &Namespace, slice: Slice, options: ReadOptions) -> Pages<'_, Connection> {
+        let (namespace, size) = (namespace.clone(), options.page_size.max(1));
+        self.pages(move |state, cursor: Option<&ConnectionId>| {
+            let of_slice = state.entries(&namespace, cursor).filter(|entry| slice.contains(&entry.connection));
+            let page: Vec<Connection> = of_slice.take(size).map(|entry| entry.connection.clone()).collect();
+            let last = if page.len() < size { None } else { page.last().map(|connection| connection.id().clone()) };
+            (page, last)
+        })
+    }
+
     fn principals(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Principal> {
         let (name, size) = ((namespace.clone(), group.clone()), options.page_size.max(1));
         self.pages(move |state, cursor: Option<&Principal>| {
@@ -333,16 +364,6 @@ impl Registry for Memory {
                 room.principals.range((start, Bound::Unbounded)).map(|(name, _)| name.clone()).take(size).collect();
             let last = if page.len() < size { None } else { page.last().cloned() };
             (page, last)
-        })
-    }
-
-    fn unseen_since(&self, namespace: &Namespace, time: SystemTime, options: ReadOptions) -> Pages<'_, Connection> {
-        let (namespace, size) = (namespace.clone(), options.page_size.max(1));
-        self.pages(move |state, cursor: Option<&ConnectionId>| {
-            let read: Vec<&Entry> = state.entries(&namespace, cursor).take(size).collect();
-            let last = if read.len() < size { None } else { read.last().map(|entry| entry.connection.id().clone()) };
-            let unseen = read.into_iter().filter(|entry| entry.seen_at < time);
-            (unseen.map(|entry| entry.connection.clone()).collect(), last)
         })
     }
 }

@@ -2,8 +2,8 @@
 const puppeteer = require('puppeteer-core');
 
 const [executablePath, url, screenshot] = process.argv.slice(2);
-/** What the example is started with, and how much longer it is waited before giving up. */
-const LEASE = 3000, SLACK = 3000;
+/** The example's CHAT_SWEEP_PERIOD, and how much longer the test waits before it gives up, in milliseconds. */
+const PERIOD = 3000, SLACK = 3000;
 let passed = 0;
 
 function check(what, holds) {
@@ -63,12 +63,12 @@ const who = page => page.$eval('#who', who => who.textContent);
     await say(carol, 'I will be gone');
     await line(alice, 'carol: I will be gone');
 
-    // The browser dies: no close frame, and the gateway's word of it is lost, too.
+    // The browser dies without a close frame, and `$disconnect` is lost.
     other.process().kill('SIGKILL');
     const start = Date.now();
-    await line(alice, 'carol left', LEASE + SLACK);
+    await line(alice, 'carol left', PERIOD + SLACK);
     const seen = Date.now() - start;
-    check(`who vanishes is seen to leave after ${seen} ms, within the lease of ${LEASE}`, seen <= LEASE);
+    check(`a stale connection is announced after ${seen} ms, within the period of ${PERIOD} ms`, seen <= PERIOD);
     await new Promise(done => setTimeout(done, 1500));
     check('whose other tab is open is still there', (await who(alice)) === 'alice, bob' && !(await lines(alice)).includes('bob left'));
     await say(bob, 'carol is gone');
@@ -77,7 +77,7 @@ const who = page => page.$eval('#who', who => who.textContent);
     await alice.screenshot({path: screenshot});
     console.log(`a picture of it is ${screenshot}`);
     await bob.close();
-    await line(alice, 'bob left', LEASE + SLACK);
+    await line(alice, 'bob left', PERIOD + SLACK);
     check('who closes the last tab leaves', (await who(alice)) === 'alice');
     console.log(`${passed} passed, 0 failed`);
   } finally {

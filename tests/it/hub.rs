@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use futures_util::stream;
 use lambda_websocket::Pusher;
 use lambda_websocket::event::{ApiId, ConnectionId, Region, Stage};
-use lambda_websocket::hub::{Hub, Move};
+use lambda_websocket::hub::{Hub, Presence, PresenceEvent};
 use lambda_websocket::push::{ConnectionInfo, Endpoint, Payload, Push, PushError, Recorder};
 use lambda_websocket::registry::{
-    Audience, Connection, ConnectionKey, Consistency, Departure, Group, Joined, Left, Memory, Namespace, Pages,
-    Principal, ReadOptions, Registry, RegistryError, Removed,
+    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departures, Group, Inserted, Joined,
+    Left, Memory, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
 };
 use lambda_websocket::route::StatusCode;
 use tokio::time::Instant;
@@ -49,17 +49,24 @@ async fn lobby(ids: &[&str]) -> (Hub, Recorder) {
     let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone()));
     for id in ids {
         let name = id.split('-').next().unwrap();
-        hub.registry().insert(&opened(id, OLD).with_principal(principal(name))).await.unwrap();
-        hub.registry().join(&key(id), &group("lobby")).await.unwrap();
+        insert(&hub, &opened(id, OLD).with_principal(principal(name))).await;
+        let _ = hub.registry().join(&key(id), &group("lobby")).await.unwrap();
     }
-    let hub = hub.announcing(|change| {
-        let verb = match change.what {
-            Move::Joined => "+",
-            Move::Left => "-",
-        };
-        Some(format!("{verb}{} {}", change.principal, change.group))
-    });
-    (hub, recorder)
+    (hub.announcing(|events| Some(message(events))), recorder)
+}
+
+async fn insert(hub: &Hub, connection: &Connection) {
+    assert_eq!(hub.registry().insert(connection).await.unwrap(), Inserted::New { groups: Vec::new() });
+}
+
+/// Such as `+ann -bob lobby`.
+fn message(events: &[PresenceEvent]) -> String {
+    let mut words: Vec<String> = events
+        .iter()
+        .map(|event| format!("{}{}", if event.kind == Presence::Joined { "+" } else { "-" }, event.principal))
+        .collect();
+    words.sort();
+    format!("{} {}", words.join(" "), events[0].group)
 }
 
 /// Who got what, in order of their ids.
@@ -85,13 +92,15 @@ async fn registered(hub: &Hub) -> BTreeSet<String> {
 #[tokio::test]
 async fn an_audience_gets_it_except_the_sender() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
-    hub.registry().insert(&opened("carol-1", OLD)).await.unwrap();
+    insert(&hub, &opened("carol-1", OLD)).await;
     let lobby = namespace().group(&group("lobby"));
     let sent = hub.send_to(&lobby, "to the group").unwrap().except(&key("alice-1")).await;
     assert!(sent.is_success() && sent.report.is_complete, "{sent}");
     assert_eq!((sent.report.delivered, sent.pruned.len()), (2, 0));
-    hub.send_to(&namespace().principal(&principal("alice")), "to alice").unwrap().await;
-    hub.send_to(&namespace().everyone(), "to all").unwrap().except(&key("bob-1")).except(&key("carol-1")).await;
+    assert!(hub.send_to(&namespace().principal(&principal("alice")), "to alice").unwrap().await.is_success());
+    let sent =
+        hub.send_to(&namespace().everyone(), "to all").unwrap().except(&key("bob-1")).except(&key("carol-1")).await;
+    assert_eq!(sent.report.delivered, 2);
     assert_eq!(
         got(&recorder),
         [
@@ -113,7 +122,7 @@ async fn an_audience_gets_it_except_the_sender() {
 #[tokio::test]
 async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
-    hub.registry().insert(&opened("new", Duration::from_secs(5))).await.unwrap();
+    insert(&hub, &opened("new", Duration::from_secs(5))).await;
     for id in ["bob-1", "new"] {
         recorder.hang_up(key(id).id());
     }
@@ -136,30 +145,161 @@ async fn who_fails_is_not_pruned() {
 }
 
 #[tokio::test]
-async fn who_is_pruned_is_announced_and_who_is_found_gone_by_that_too() {
+async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1", "carol-1", "carol-2"]).await;
     let kitchen = group("kitchen");
     for id in ["alice-1", "bob-1", "carol-1"] {
-        hub.registry().join(&key(id), &kitchen).await.unwrap();
+        assert_eq!(hub.registry().join(&key(id), &kitchen).await.unwrap(), Joined::First);
     }
-    // Only the kitchen is written to; who is gone there has left the lobby, too, where another turns out to be gone.
-    for id in ["bob-1", "carol-1", "carol-2"] {
+    for id in ["bob-1", "carol-1"] {
         recorder.hang_up(key(id).id());
     }
     let sent = hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await;
     assert_eq!(sent.pruned.len(), 2);
-    let got: Vec<String> = got(&recorder).into_iter().collect();
+    // Carol has another connection in the lobby. It costs as many pushes there as are left, and one message tells all.
     assert_eq!(
-        got,
-        [
-            "alice-1: -bob kitchen",
-            "alice-1: -bob lobby",
-            "alice-1: -carol kitchen",
-            "alice-1: -carol lobby",
-            "alice-1: dinner"
-        ]
+        got(&recorder),
+        ["alice-1: -bob -carol kitchen", "alice-1: -bob lobby", "alice-1: dinner", "carol-2: -bob lobby"]
     );
-    assert_eq!(registered(&hub).await, BTreeSet::from(["alice-1".into()]));
+    assert_eq!(recorder.attempts(), 3 + 3, "twice the recipients");
+    assert_eq!(registered(&hub).await, BTreeSet::from(["alice-1".into(), "carol-2".into()]));
+}
+
+#[tokio::test]
+async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group() {
+    let mut ids = vec!["alice-1".to_owned(), "bob-1".to_owned()];
+    ids.extend((0..20).map(|number| format!("user{number}-1")));
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (hub, recorder) = lobby(&ids).await;
+    let kitchen = group("kitchen");
+    for id in ["alice-1", "bob-1"] {
+        assert_eq!(hub.registry().join(&key(id), &kitchen).await.unwrap(), Joined::First);
+    }
+    recorder.hang_up(key("bob-1").id());
+    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await.pruned.len(), 1);
+    assert_eq!(got(&recorder), ["alice-1: -bob kitchen", "alice-1: dinner"], "the lobby has 21 connections");
+    let lobby = namespace().group(&group("lobby"));
+    assert_eq!(hub.send_to(&lobby, "hello").unwrap().await.report.delivered, 21);
+    assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-bob lobby")).count(), 21);
+    // What waits can also be announced by itself.
+    assert_eq!(hub.registry().join(&key("user0-1"), &kitchen).await.unwrap(), Joined::First);
+    recorder.hang_up(key("user0-1").id());
+    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await.pruned.len(), 1);
+    hub.announce(Vec::new()).await;
+    assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-user0 lobby")).count(), 20);
+}
+
+/// However many have vanished, a send costs at most twice its recipients, and all departures are told.
+#[tokio::test(start_paused = true)]
+async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
+    let (hub, recorder) = lobby(&[]).await;
+    let room = group("room");
+    for number in 0..2000 {
+        let connection = opened(&format!("c{number}"), OLD).with_principal(principal(&format!("p{number}")));
+        insert(&hub, &connection).await;
+        assert_eq!(hub.registry().join(connection.key(), &room).await.unwrap(), Joined::First);
+        if number % 20 == 0 {
+            recorder.hang_up(connection.id());
+        }
+    }
+    let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let hub = hub.announcing({
+        let told = Arc::clone(&told);
+        move |events: &[PresenceEvent]| {
+            told.lock().unwrap().extend(events.iter().map(|event| event.principal.to_string()));
+            Some(message(events))
+        }
+    });
+    let start = Instant::now();
+    let sent = hub.send_to(&namespace().group(&room), "hello").unwrap().await;
+    println!("{} pushes in {:?} of the clock: {sent}", recorder.attempts(), start.elapsed());
+    assert_eq!((sent.report.delivered, sent.pruned.len()), (1900, 100));
+    assert!(recorder.attempts() <= 4000, "{} pushes", recorder.attempts());
+    assert_eq!(told.lock().unwrap().len(), 100, "all departures are told");
+}
+
+#[tokio::test]
+async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
+    let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
+    let queue = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let here = hub.clone().announcing_through({
+        let queue = Arc::clone(&queue);
+        move |events| {
+            let queue = Arc::clone(&queue);
+            async move {
+                queue.lock().unwrap().push(serde_json::to_string(&events)?);
+                Ok(())
+            }
+        }
+    });
+    here.disconnect(&key("bob-1")).await.unwrap();
+    assert_eq!(got(&recorder), [] as [&str; 0]);
+    let queued = std::mem::take(&mut *queue.lock().unwrap());
+    let events: Vec<PresenceEvent> = serde_json::from_str(&queued[0]).unwrap();
+    assert_eq!((events.len(), events[0].kind), (1, Presence::Left));
+    hub.announce(events).await;
+    assert_eq!(got(&recorder), ["alice-1: -bob lobby"]);
+}
+
+/// A leave message that is followed by closing the tab: both are handled at once.
+#[tokio::test]
+async fn a_leave_that_is_followed_by_a_close_is_announced() {
+    #[derive(Debug)]
+    struct ClosesMeanwhile(Memory);
+
+    #[async_trait]
+    impl Registry for ClosesMeanwhile {
+        async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+            self.0.insert_into(connection, groups).await
+        }
+        async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+            self.0.remove(key).await
+        }
+        async fn find(&self, key: &ConnectionKey, how: Consistency) -> Result<Option<Connection>, RegistryError> {
+            self.0.find(key, how).await
+        }
+        async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+            self.0.join_all(key, groups).await
+        }
+        async fn leave_groups(
+            &self,
+            key: &ConnectionKey,
+            groups: &[Group],
+        ) -> Result<Option<Departures>, RegistryError> {
+            let left = self.0.leave_groups(key, groups).await;
+            self.0.remove(key).await?;
+            left
+        }
+        async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError> {
+            self.0.groups(key).await
+        }
+        async fn set_data(
+            &self,
+            key: &ConnectionKey,
+            data: Option<&ConnectionData>,
+        ) -> Result<Option<Connection>, RegistryError> {
+            self.0.set_data(key, data).await
+        }
+        async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
+            self.0.disband(namespace, group).await
+        }
+        fn connections(&self, audience: &Audience, options: ReadOptions) -> Pages<'_, Connection> {
+            self.0.connections(audience, options)
+        }
+        fn principals(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Principal> {
+            self.0.principals(namespace, group, options)
+        }
+    }
+
+    let recorder = Recorder::new();
+    let hub = Hub::new(ClosesMeanwhile(Memory::new()), Pusher::new(recorder.clone()))
+        .announcing(|events| Some(message(events)));
+    for name in ["alice", "bob"] {
+        let connection = opened(name, OLD).with_principal(principal(name));
+        assert!(hub.connect(&connection, &[group("lobby")]).await.unwrap().is_registered());
+    }
+    assert_eq!(hub.leave(&key("bob"), &group("lobby")).await.unwrap(), Left::Last);
+    assert_eq!(got(&recorder), ["alice: +bob lobby", "alice: -bob lobby"]);
 }
 
 #[tokio::test]
@@ -171,7 +311,7 @@ async fn a_principal_comes_and_goes_once() {
             "nobody" => connection,
             _ => connection.with_principal(principal("bob")),
         };
-        hub.registry().insert(&connection).await.unwrap();
+        insert(&hub, &connection).await;
     }
     let lobby = group("lobby");
     for (id, joined) in
@@ -186,11 +326,10 @@ async fn a_principal_comes_and_goes_once() {
     assert_eq!(hub.leave(&key("bob-1"), &lobby).await.unwrap(), Left::Another);
     assert_eq!(got(&recorder).len(), 1);
     let removed = hub.disconnect(&key("bob-2")).await.unwrap().unwrap();
-    assert_eq!(removed.groups, [Departure::new(lobby.clone(), Left::Last)]);
+    assert_eq!((&removed.groups[0].group, removed.groups[0].left), (&lobby, Left::Last));
     assert_eq!(hub.disconnect(&key("bob-2")).await.unwrap(), None);
     hub.disconnect(&key("nobody")).await.unwrap();
-    assert_eq!(got(&recorder)[..2], ["alice-1: +bob lobby", "alice-1: -bob lobby"]);
-    assert_eq!(got(&recorder)[2..], ["nobody: -bob lobby"]);
+    assert_eq!(got(&recorder), ["alice-1: +bob lobby", "alice-1: -bob lobby", "nobody: -bob lobby"]);
     // Who leaves is not told of itself either, and an empty room hears nothing.
     assert_eq!(hub.leave(&key("alice-1"), &lobby).await.unwrap(), Left::Last);
     assert_eq!(got(&recorder).len(), 3);
@@ -199,7 +338,7 @@ async fn a_principal_comes_and_goes_once() {
 #[tokio::test]
 async fn all_connections_of_a_principal_are_closed() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
-    hub.registry().insert(&opened("alice-3", Duration::ZERO).with_principal(principal("alice"))).await.unwrap();
+    insert(&hub, &opened("alice-3", Duration::ZERO).with_principal(principal("alice"))).await;
     recorder.hang_up(key("alice-2").id());
     recorder.hang_up(key("alice-3").id());
     let closed = hub.close(&namespace().principal(&principal("alice"))).await;
@@ -244,11 +383,11 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
     let (here, there) = (Recorder::new(), Recorder::new());
     let at = |api_id, recorder: &Recorder| Pusher::new(At(Endpoint::new(api_id, &region, &dev), recorder.clone()));
     let everyone = Namespace::new("chat").unwrap();
-    let hub = Hub::new(Memory::new(), at(&api_id, &here)).with_lease(Duration::ZERO);
+    let hub = Hub::new(Memory::new(), at(&api_id, &here)).with_sweep_period(Duration::ZERO);
     for (id, api_id) in [("here", &api_id), ("there", &other)] {
         let key = ConnectionKey::new(everyone.clone(), ConnectionId::new(id).unwrap());
         let connection = Connection::new(key, api_id.clone(), dev.clone(), "ws.example.com", SystemTime::now() - OLD);
-        hub.registry().insert(&connection).await.unwrap();
+        insert(&hub, &connection).await;
         // At the other's endpoint each seems to be gone.
         let elsewhere = if id == "here" { &there } else { &here };
         elsewhere.hang_up(connection.id());
@@ -270,27 +409,196 @@ async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
     let recorder = Recorder::new();
     let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_rate(10)
-        .with_lease(Duration::from_secs(60));
+        .with_sweep_period(Duration::ZERO);
     for number in 0..40 {
-        hub.registry().insert(&opened(&format!("c{number:02}"), OLD)).await.unwrap();
+        insert(&hub, &opened(&format!("c{number:02}"), OLD)).await;
         if number % 4 == 0 {
             recorder.hang_up(key(&format!("c{number:02}")).id());
         }
     }
-    hub.registry().insert(&opened("young", Duration::from_secs(40))).await.unwrap();
     let start = Instant::now();
     let swept = hub.sweep(&namespace()).await;
     assert_eq!((swept.alive, swept.removed.len(), swept.failed.len(), swept.is_complete), (30, 10, 0, true), "{swept}");
-    assert!((3900..=4200).contains(&start.elapsed().as_millis()), "{:?} for 40 at 10 a second", start.elapsed());
-    assert_eq!(recorder.attempts(), 40, "who was heard of within the lease is not asked about");
-    assert_eq!(registered(&hub).await.len(), 31);
-    hub.sweep(&namespace()).await;
-    assert_eq!(recorder.attempts(), 40, "each is asked about once in a lease");
-    let hub = hub.with_lease(Duration::ZERO);
+    assert!((3800..=4200).contains(&start.elapsed().as_millis()), "{:?} for 40 at 10 a second", start.elapsed());
+    assert_eq!((recorder.attempts(), registered(&hub).await.len()), (40, 30));
     recorder.answer(StatusCode::INTERNAL_SERVER_ERROR);
     let swept = hub.sweep(&namespace()).await;
-    assert_eq!((swept.alive, swept.failed.len()), (30, 1), "{swept}");
-    assert_eq!(registered(&hub).await.len(), 31, "of whom nothing is known stays");
+    assert_eq!((swept.alive, swept.failed.len()), (29, 1), "{swept}");
+    assert_eq!(registered(&hub).await.len(), 30, "a connection whose state is unknown stays");
+}
+
+/// CON-6: a connection whose `$connect` has not been answered is answered with 410, too.
+#[tokio::test(start_paused = true)]
+async fn con_6_a_sweep_does_not_remove_connections_that_may_not_be_open_yet() {
+    let recorder = Recorder::new();
+    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO);
+    insert(&hub, &opened("young", Duration::from_secs(20))).await;
+    recorder.hang_up(key("young").id());
+    assert_eq!(hub.sweep(&namespace()).await.removed, []);
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(hub.sweep(&namespace()).await.removed, [key("young")]);
+}
+
+/// A transport to which everybody is connected, or nobody, and which counts.
+#[derive(Debug, Clone, Default)]
+struct Counting {
+    asked: Arc<std::sync::Mutex<std::collections::HashMap<ConnectionId, Vec<Duration>>>>,
+    since: Option<Instant>,
+}
+
+#[async_trait]
+impl Push for Counting {
+    async fn post(&self, _: &ConnectionId, _: &Payload) -> Result<(), PushError> {
+        Ok(())
+    }
+
+    async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        let at = self.since.map(|since| since.elapsed()).unwrap_or_default();
+        self.asked.lock().unwrap().entry(connection_id.clone()).or_default().push(at);
+        Ok(ConnectionInfo::new(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH))
+    }
+
+    async fn close(&self, _: &ConnectionId) -> Result<(), PushError> {
+        Ok(())
+    }
+}
+
+async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is_frozen: bool) -> Counting {
+    let counting = Counting { since: Some(Instant::now()), ..Counting::default() };
+    let memory = Memory::new();
+    let hub =
+        || Hub::new(memory.clone(), Pusher::new(counting.clone())).with_sweep_rate(rate).with_sweep_period(period);
+    for number in 0..connections {
+        let connection = opened(&format!("c{number}"), OLD).with_expiry(SystemTime::now() + 100 * OLD);
+        assert!(memory.insert(&connection).await.unwrap().is_registered());
+    }
+    let (mut warm, start) = (hub(), Instant::now());
+    for minute in 0..sweeps {
+        tokio::time::sleep_until(start + minute * Duration::from_secs(60)).await;
+        if is_frozen {
+            // Each sweep is a cold start, which remembers nothing.
+            warm = hub();
+        }
+        let report = warm.sweep(&namespace()).await;
+        assert!(report.removed.is_empty() && report.unread.is_none(), "{report}");
+    }
+    counting
+}
+
+/// Every connection is asked about within a period and an interval, whatever the sweeper remembers.
+async fn everybody_is_asked_about(connections: usize, rate: u32, period: Duration, is_frozen: bool) {
+    let rounds = 3;
+    let minutes = u32::try_from(rounds * period.as_secs() / 60).unwrap();
+    let counting = sweeps(connections, rate, period, minutes + 1, is_frozen).await;
+    let asked = counting.asked.lock().unwrap();
+    assert_eq!(asked.len(), connections, "each was asked about");
+    let most = asked.values().map(Vec::len).max().unwrap();
+    let longest = asked.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0])).max().unwrap();
+    println!("{connections} connections: at most {most} times in {rounds} periods, at most {longest:?} apart");
+    assert!(longest <= period + Duration::from_secs(70), "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_covers_everybody_within_its_period() {
+    everybody_is_asked_about(20_000, 1000, Duration::from_secs(600), false).await;
+    everybody_is_asked_about(2_000, 1000, Duration::from_secs(600), true).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "takes a minute: run it in a release build"]
+async fn a_sweep_covers_a_million_connections_within_its_period() {
+    everybody_is_asked_about(1_000_000, 1000, Duration::from_secs(1800), false).await;
+}
+
+/// Beyond what its rate allows a sweep takes longer, and still leaves nobody out.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_too_slow_starves_nobody() {
+    let counting = sweeps(3_000, 10, Duration::from_secs(120), 12, false).await;
+    assert_eq!(counting.asked.lock().unwrap().len(), 3_000);
+}
+
+/// Through a wrong custom domain everybody seems to be gone.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_endpoint_removes_nobody() {
+    let wrong = Recorder::new();
+    let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
+    let domain = Endpoint::custom_domain("ws.example.com", "staging").unwrap();
+    for endpoint in [domain.clone(), domain.for_api(api_id, stage)] {
+        let hub = Hub::new(Memory::new(), Pusher::new(At(endpoint, wrong.clone()))).with_sweep_period(Duration::ZERO);
+        for number in 0..100 {
+            insert(&hub, &opened(&format!("c{number}"), OLD)).await;
+            wrong.hang_up(key(&format!("c{number}")).id());
+        }
+        let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+        assert_eq!((sent.report.gone.len(), sent.pruned.len(), sent.withheld), (100, 0, 100), "{sent}");
+        let swept = hub.sweep(&namespace()).await;
+        assert_eq!((swept.removed.len(), swept.withheld), (0, 100), "{swept}");
+        assert!(!hub.close(&namespace().everyone()).await.is_success());
+        assert_eq!(registered(&hub).await.len(), 100);
+    }
+}
+
+/// A custom domain is believed as soon as it has reached a connection of its API.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_reaches_connections_is_believed() {
+    let recorder = Recorder::new();
+    let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
+    let hub = Hub::new(Memory::new(), Pusher::new(At(domain, recorder.clone())));
+    for id in ["alive", "stale"] {
+        insert(&hub, &opened(id, OLD)).await;
+    }
+    recorder.hang_up(key("stale").id());
+    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    assert_eq!((sent.pruned, sent.withheld), (vec![key("stale")], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_implausible_share_of_410_removes_nobody() {
+    let recorder = Recorder::new();
+    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO);
+    for number in 0..100 {
+        insert(&hub, &opened(&format!("c{number}"), OLD)).await;
+        if number < 60 {
+            recorder.hang_up(key(&format!("c{number}")).id());
+        }
+    }
+    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    assert!(sent.withheld >= 20, "{sent}");
+    assert!(registered(&hub).await.len() >= 60, "{sent}");
+}
+
+/// Stale connections are removed while the broadcast runs, also when the time is up before its end.
+#[tokio::test(start_paused = true)]
+async fn stale_connections_are_removed_though_the_time_is_up() {
+    #[derive(Debug)]
+    struct Slow(Recorder);
+
+    #[async_trait]
+    impl Push for Slow {
+        async fn post(&self, id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.0.post(id, payload).await
+        }
+        async fn info(&self, id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+            self.0.info(id).await
+        }
+        async fn close(&self, id: &ConnectionId) -> Result<(), PushError> {
+            self.0.close(id).await
+        }
+    }
+
+    let recorder = Recorder::new();
+    let pusher = Pusher::new(Slow(recorder.clone())).with_timeout(Duration::from_secs(1)).with_concurrency(10);
+    let hub = Hub::new(Memory::new(), pusher);
+    for number in 0..1000 {
+        insert(&hub, &opened(&format!("c{number}"), OLD)).await;
+        if number % 4 == 0 {
+            recorder.hang_up(key(&format!("c{number}")).id());
+        }
+    }
+    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    assert!(!sent.report.not_tried.is_empty() && !sent.report.gone.is_empty(), "{sent}");
+    assert_eq!(sent.pruned.len(), sent.report.gone.len(), "{sent}");
 }
 
 /// A registry whose lists break off, and whose removals fail at first.
@@ -306,11 +614,11 @@ fn broken() -> RegistryError {
 
 #[async_trait]
 impl Registry for Broken {
-    async fn insert(&self, connection: &Connection) -> Result<bool, RegistryError> {
-        self.memory.insert(connection).await
+    async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
+        self.memory.insert_into(connection, groups).await
     }
 
-    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Removed>, RegistryError> {
+    async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         match self.removals_fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
             Ok(_) => Err(broken()),
             Err(_) => self.memory.remove(key).await,
@@ -321,24 +629,24 @@ impl Registry for Broken {
         self.memory.find(key, consistency).await
     }
 
-    async fn touch(&self, _: &ConnectionKey, _: SystemTime) -> Result<bool, RegistryError> {
-        Err(broken())
+    async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
+        self.memory.join_all(key, groups).await
     }
 
-    async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
-        self.memory.join(key, group).await
-    }
-
-    async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        self.memory.leave(key, group).await
-    }
-
-    async fn leave_all(&self, key: &ConnectionKey) -> Result<Vec<Departure>, RegistryError> {
-        self.memory.leave_all(key).await
+    async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError> {
+        self.memory.leave_groups(key, groups).await
     }
 
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError> {
         self.memory.groups(key).await
+    }
+
+    async fn set_data(
+        &self,
+        key: &ConnectionKey,
+        data: Option<&ConnectionData>,
+    ) -> Result<Option<Connection>, RegistryError> {
+        self.memory.set_data(key, data).await
     }
 
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
@@ -354,10 +662,6 @@ impl Registry for Broken {
     fn principals(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Principal> {
         self.memory.principals(namespace, group, options)
     }
-
-    fn unseen_since(&self, namespace: &Namespace, _: SystemTime, options: ReadOptions) -> Pages<'_, Connection> {
-        self.connections(&namespace.everyone(), options)
-    }
 }
 
 #[tokio::test]
@@ -366,7 +670,7 @@ async fn what_the_registry_could_not_do_is_said() {
     let recorder = Recorder::new();
     let hub = Hub::new(Arc::clone(&registry), Pusher::new(recorder.clone()));
     for id in ["a", "b", "c"] {
-        registry.insert(&opened(id, OLD)).await.unwrap();
+        assert!(registry.insert(&opened(id, OLD)).await.unwrap().is_registered());
     }
     recorder.hang_up(key("a").id());
     let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
@@ -410,8 +714,9 @@ mod behind_the_gateway {
         Router::new().route(on_connect).route(OnDisconnect::new(hub.clone())).on("join", move |event: Message| {
             let hub = hub.clone();
             async move {
-                hub.join(&ConnectionKey::of(event.request_context()), &group("lobby")).await?;
-                hub.send_to(&ConnectionKey::of(event.request_context()).group(&group("lobby")), "hello")?.await;
+                let me = hub.key(event.request_context());
+                assert_eq!(hub.join(&me, &group("lobby")).await?, Joined::First);
+                assert!(hub.send_to(&me.group(&group("lobby")), "hello")?.await.is_success());
                 Ok(())
             }
         })
@@ -429,7 +734,7 @@ mod behind_the_gateway {
                 },
                 ["route.request.querystring.Auth"],
             )
-            .router(routes(&hub, OnConnect::new(hub.registry().clone()).with_subprotocol("chat.v1")))
+            .router(routes(&hub, OnConnect::new(hub.clone()).with_subprotocol("chat.v1").with_authorizer_context()))
             .start()
             .await
             .unwrap();
@@ -464,11 +769,14 @@ mod behind_the_gateway {
     async fn dis_1_a_lost_disconnect_is_noticed_by_a_sweep() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::new(Memory::new(), builder.pusher())
-            .with_lease(Duration::ZERO)
+            .with_sweep_period(Duration::ZERO)
             .with_grace(Duration::ZERO)
-            .announcing(|change| Some(json!({"left": change.principal})).filter(|_| change.what == Move::Left));
-        let on_connect = OnConnect::new(hub.registry().clone())
-            .with_data(|event: &Connect| Ok(event.query("room").map(str::to_owned)));
+            .announcing(|events| {
+                let left = events.iter().find(|event| event.kind == Presence::Left)?;
+                Some(json!({"left": left.principal}))
+            });
+        let on_connect =
+            OnConnect::new(hub.clone()).with_data(|event: &Connect| Ok(event.query("room").map(str::to_owned)));
         let gateway = builder
             .authorizer(
                 |request: Request| async move { Ok(Authorization::allow(request.query("Auth").unwrap_or_default())) },

@@ -19,6 +19,9 @@ mod aws_lambda_events;
 #[cfg(not(feature = "runtime"))]
 mod compile_fail;
 mod conformance;
+#[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
+#[path = "../support/dynamo/mod.rs"]
+mod dynamo;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod emulators;
 #[cfg(feature = "push")]

@@ -48,7 +48,7 @@ fn what_is_no_name_is_refused_with_a_reason() {
 #[test]
 fn lim_6_the_namespace_of_a_stage_is_legal_however_long() {
     let (api_id, stage) = (ApiId::new("a".repeat(63)).unwrap(), Stage::new("s".repeat(128)).unwrap());
-    let namespace = Namespace::of_stage(&api_id, &stage);
+    let namespace = Namespace::for_stage(&api_id, &stage);
     assert_eq!(Namespace::new(namespace.as_str()).unwrap(), namespace);
 }
 
@@ -56,12 +56,12 @@ fn lim_6_the_namespace_of_a_stage_is_legal_however_long() {
 fn lim_3_a_connection_is_forgotten_after_two_hours_and_some_slack() {
     let Event::Connect(connect) = fixture::event("connect") else { panic!() };
     let context = connect.request_context();
-    let connection = Connection::of(context).unwrap();
+    let connection = Connection::from_context(context).unwrap();
     let kept = connection.expires_at().duration_since(context.connected_at).unwrap();
     assert!((Duration::from_secs(7499)..=Duration::from_secs(7500)).contains(&kept), "{kept:?}");
     assert_eq!(connection.connected_at(), context.connected_at);
     assert_eq!(connection.principal().map(Principal::as_str), context.principal_id());
-    assert_eq!(connection.key(), &ConnectionKey::of(context));
+    assert_eq!(connection.key(), &ConnectionKey::from_context(context));
     assert_eq!(connection.key().namespace().as_str(), format!("{}/{}", context.api_id, context.stage));
     assert_eq!(connection.data::<u8>().unwrap(), None);
 }

@@ -58,19 +58,16 @@ fn errors_about_events_quote_no_secret() {
 #[cfg(feature = "registry")]
 #[test]
 fn what_is_kept_with_a_connection_is_its_own() {
-    use lambda_websocket::registry::{Connection, InvalidData, LARGEST_DATA};
+    use lambda_websocket::registry::{Connection, InvalidData, MAX_DATA_BYTES};
 
     let lambda_websocket::Event::Connect(connect) = fixture::event("connect") else { panic!() };
-    let connection = Connection::of(connect.request_context()).unwrap().with_data("s3cret").unwrap();
+    let connection = Connection::from_context(connect.request_context()).unwrap().with_data("s3cret").unwrap();
     let invalid = connection.data::<u64>().unwrap_err();
     let error: &dyn Error = &invalid;
     assert!(!format!("{connection:?} {invalid:?} {invalid}").contains("s3cret") && error.source().is_none());
-    let large = connection.with_data(&"x".repeat(LARGEST_DATA)).unwrap_err();
-    assert!(matches!(large, InvalidData::TooLarge { size } if size == LARGEST_DATA + 2));
-    assert_eq!(
-        large.to_string(),
-        "the connection's data have 16386 bytes of JSON, of which a registry keeps at most 16384"
-    );
+    let large = connection.with_data(&"x".repeat(MAX_DATA_BYTES)).unwrap_err();
+    assert!(matches!(large, InvalidData::TooLarge { size } if size == MAX_DATA_BYTES + 2));
+    assert_eq!(large.to_string(), "the connection's data have 16386 bytes of JSON, more than the maximum of 16384");
 }
 
 #[cfg(feature = "registry")]
@@ -84,5 +81,5 @@ fn a_registry_error_does_not_show_the_answer_that_it_came_from() {
         _body: &'static str,
     }
     let error = RegistryError::Refused { source: Box::new(Answer { _body: "s3cret" }) };
-    assert_eq!(format!("{error:?}"), "RegistryError(the registry refused: unhandled)");
+    assert_eq!(format!("{error:?}"), "RegistryError(the registry refused the request: unhandled)");
 }

@@ -96,7 +96,6 @@ impl<'a> Broadcast<'a> {
 
     /// Calls this with each connection as soon as it has answered 410.
     #[cfg(feature = "hub")]
-    #[allow(dead_code, reason = "the hub removes connections with it while it sends")]
     pub(crate) fn on_gone(mut self, hook: impl FnMut(&ConnectionId) + Send + 'a) -> Self {
         self.on_gone = Some(Box::new(hook));
         self
@@ -104,7 +103,6 @@ impl<'a> Broadcast<'a> {
 
     /// Calls this with each connection as soon as the payload has been delivered to it.
     #[cfg(feature = "hub")]
-    #[allow(dead_code, reason = "the hub records with it who has the payload")]
     pub(crate) fn on_delivered(mut self, hook: impl FnMut(&ConnectionId) + Send + 'a) -> Self {
         self.on_delivered = Some(Box::new(hook));
         self

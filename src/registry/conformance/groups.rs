@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Departure, Group, Joined, Left, Principal};
-use super::{World, group, set};
+use super::super::{Group, Joined, Left, Principal};
+use super::{World, group, left, set};
 
 pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
     let lobby = group("lobby");
@@ -27,32 +27,33 @@ pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
     ] {
         assert_eq!(world.registry.leave(key, &lobby).await.unwrap(), expected, "{key:?}");
     }
-    assert_eq!(world.registry.join(&other, &lobby).await.unwrap(), Joined::First, "who left comes again");
+    assert_eq!(world.registry.join(&other, &lobby).await.unwrap(), Joined::First, "after the last has left");
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["other"]));
 }
 
 pub(super) async fn without_a_principal_each_is_the_first(world: &World<'_>) {
     let lobby = group("lobby");
     for id in ["one", "other"] {
-        world.registry.insert(&world.anonymous(id)).await.unwrap();
+        assert!(world.registry.insert(&world.anonymous(id)).await.unwrap().is_registered());
         assert_eq!(world.registry.join(&world.key(id), &lobby).await.unwrap(), Joined::First);
     }
     assert_eq!(world.principals(&lobby).await, set(&[]));
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["one", "other"]));
     assert_eq!(world.registry.leave(&world.key("one"), &lobby).await.unwrap(), Left::Last);
     let removed = world.registry.remove(&world.key("other")).await.unwrap().unwrap();
-    assert_eq!(removed.groups, [Departure::new(lobby, Left::Last)]);
+    assert_eq!(left(&removed.groups), [(lobby, Left::Last)]);
 }
 
 pub(super) async fn principals_are_counted_once(world: &World<'_>) {
     let lobby = group("lobby");
     for number in 0..6 {
         let key = world.connect(&format!("c{number}"), &format!("p{}", number % 2)).await;
-        world.registry.join(&key, &lobby).await.unwrap();
+        let expected = if number < 2 { Joined::First } else { Joined::Another };
+        assert_eq!(world.registry.join(&key, &lobby).await.unwrap(), expected);
     }
     assert_eq!(world.principals(&lobby).await, set(&["p0", "p1"]));
-    for (number, left) in [(0, Left::Another), (2, Left::Another), (4, Left::Last)] {
-        assert_eq!(world.registry.leave(&world.key(&format!("c{number}")), &lobby).await.unwrap(), left);
+    for (number, expected) in [(0, Left::Another), (2, Left::Another), (4, Left::Last)] {
+        assert_eq!(world.registry.leave(&world.key(&format!("c{number}")), &lobby).await.unwrap(), expected);
     }
     assert_eq!(world.principals(&lobby).await, set(&["p1"]));
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["c1", "c3", "c5"]));
@@ -85,22 +86,23 @@ pub(super) async fn many_groups_are_left_at_once(world: &World<'_>) {
     for room in rooms.iter().step_by(7) {
         assert_eq!(world.registry.join(&other, room).await.unwrap(), Joined::Another);
     }
-    let expected: Vec<Departure> = (0..)
+    let expected: Vec<(Group, Left)> = (0..)
         .zip(&rooms)
         .map(|(number, room): (usize, _)| {
-            Departure::new(room.clone(), if number.is_multiple_of(7) { Left::Another } else { Left::Last })
+            (room.clone(), if number.is_multiple_of(7) { Left::Another } else { Left::Last })
         })
         .collect();
     assert_eq!(world.registry.groups(&one).await.unwrap(), rooms);
-    assert_eq!(world.registry.leave_all(&one).await.unwrap(), expected);
+    assert_eq!(left(&world.registry.leave_all(&one).await.unwrap().unwrap().groups), expected);
     assert_eq!(world.registry.groups(&one).await.unwrap(), Vec::<Group>::new());
-    for room in &rooms {
-        world.registry.join(&one, room).await.unwrap();
+    for rooms in rooms.chunks(50) {
+        let arrivals = world.registry.join_all(&one, rooms).await.unwrap().unwrap();
+        assert!(arrivals.groups.iter().all(|arrival| arrival.joined != Joined::Already), "{arrivals:?}");
     }
-    assert_eq!(world.registry.remove(&one).await.unwrap().unwrap().groups, expected);
+    assert_eq!(left(&world.registry.remove(&one).await.unwrap().unwrap().groups), expected);
     for (number, room) in rooms.iter().enumerate() {
-        let left = if number % 7 == 0 { set(&["other"]) } else { BTreeSet::new() };
-        assert_eq!(world.ids(&world.group(room)).await, left, "{room}");
+        let stay = if number % 7 == 0 { set(&["other"]) } else { BTreeSet::new() };
+        assert_eq!(world.ids(&world.group(room)).await, stay, "{room}");
     }
 }
 
@@ -122,4 +124,58 @@ pub(super) async fn a_group_is_disbanded(world: &World<'_>) {
         assert_eq!(world.registry.groups(key).await.unwrap(), Vec::<Group>::new());
     }
     assert_eq!(world.registry.join(&world.key("many-0"), &lobby).await.unwrap(), Joined::First);
+}
+
+pub(super) async fn several_groups_are_joined_and_left_at_once(world: &World<'_>) {
+    let (lobby, kitchen, attic) = (group("lobby"), group("kitchen"), group("attic"));
+    let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
+    assert_eq!(world.registry.join(&one, &lobby).await.unwrap(), Joined::First);
+    let groups = [lobby.clone(), kitchen.clone(), lobby.clone()];
+    for (key, expected) in [
+        (&other, [(&lobby, Joined::Another), (&kitchen, Joined::First)]),
+        (&one, [(&lobby, Joined::Already), (&kitchen, Joined::Another)]),
+    ] {
+        let arrivals = world.registry.join_all(key, &groups).await.unwrap().unwrap();
+        assert_eq!(arrivals.connection.key(), key);
+        let arrivals: Vec<_> = arrivals.groups.iter().map(|arrival| (&arrival.group, arrival.joined)).collect();
+        assert_eq!(arrivals, expected);
+    }
+    let groups = [attic.clone(), kitchen.clone(), lobby.clone()];
+    for (key, expected) in [(&one, Left::Another), (&other, Left::Last)] {
+        let departures = world.registry.leave_groups(key, &groups).await.unwrap().unwrap();
+        assert_eq!(departures.connection.key(), key);
+        let expected = [(attic.clone(), Left::NotMember), (kitchen.clone(), expected), (lobby.clone(), expected)];
+        assert_eq!(left(&departures.groups), expected);
+    }
+    assert_eq!(world.registry.join_all(&world.key("unknown"), &groups).await.unwrap(), None);
+    assert_eq!(world.registry.leave_groups(&world.key("unknown"), &groups).await.unwrap(), None);
+    let none = world.registry.join_all(&one, &[]).await.unwrap().unwrap();
+    assert_eq!(none.groups, []);
+}
+
+/// Whoever hears of joins and leaves out of order can tell which came last.
+pub(super) async fn versions_order_the_presence_of_a_principal(world: &World<'_>) {
+    let lobby = group("lobby");
+    let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
+    let mut last = 0;
+    let mut follows = |version: u64, what: &str| {
+        assert!(version > last, "{what}: {version} after {last}");
+        last = version;
+    };
+    for _ in 0..3 {
+        for (key, what) in [(&one, "one joins"), (&other, "other joins")] {
+            let arrivals = world.registry.join_all(key, std::slice::from_ref(&lobby)).await.unwrap().unwrap();
+            follows(arrivals.groups[0].version, what);
+        }
+        for (key, what) in [(&other, "other leaves"), (&one, "one leaves")] {
+            let departures = world.registry.leave_groups(key, std::slice::from_ref(&lobby)).await.unwrap().unwrap();
+            follows(departures.groups[0].version, what);
+        }
+        // Time passes, if only a little, until somebody who has left is back.
+        world.clock.advance(std::time::Duration::from_secs(1));
+    }
+    let arrivals = world.registry.join_all(&one, std::slice::from_ref(&lobby)).await.unwrap().unwrap();
+    follows(arrivals.groups[0].version, "one joins");
+    let removed = world.registry.remove(&one).await.unwrap().unwrap();
+    follows(removed.groups[0].version, "one is removed");
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::{
-    Connection, Consistency, Departure, Group, Joined, LARGEST_DATA, Left, Principal, ReadOptions, Removed,
+    Connection, ConnectionData, Consistency, Group, Inserted, Joined, Left, MAX_DATA_BYTES, Principal, ReadOptions,
+    RegistryError, Slice,
 };
-use super::{World, all, group, set};
+use super::{World, all, group, left, once, set};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const NEW: Inserted = Inserted::New { groups: Vec::new() };
 
 async fn find(world: &World<'_>, id: &str) -> Option<Connection> {
     world.registry.find(&world.key(id), Consistency::Strong).await.unwrap()
@@ -20,7 +22,7 @@ pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
     let bare = world.anonymous("bare").with_expiry(world.clock.now() + MINUTE);
     for connection in [&full, &bare] {
         assert_eq!(find(world, connection.id().as_str()).await, None);
-        assert!(world.registry.insert(connection).await.unwrap());
+        assert_eq!(world.registry.insert(connection).await.unwrap(), NEW);
         assert_eq!(find(world, connection.id().as_str()).await.as_ref(), Some(connection));
     }
     let found = find(world, "full").await.unwrap();
@@ -31,17 +33,19 @@ pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
     }
     // A list has the whole record, so that nobody needs to look each up.
     let lobby = group("lobby");
-    world.registry.join(full.key(), &lobby).await.unwrap();
+    assert_eq!(world.registry.join(full.key(), &lobby).await.unwrap(), Joined::First);
     let listed = all(world.registry.connections(&world.group(&lobby), ReadOptions::default().consistent())).await;
     assert_eq!(listed, [full]);
 }
 
 pub(super) async fn inserting_twice_changes_nothing(world: &World<'_>) {
     let first = world.connection("one", "alice").with_data("first").unwrap();
-    assert!(world.registry.insert(&first).await.unwrap());
-    world.registry.join(first.key(), &group("lobby")).await.unwrap();
+    assert_eq!(world.registry.insert(&first).await.unwrap(), NEW);
+    assert_eq!(world.registry.join(first.key(), &group("lobby")).await.unwrap(), Joined::First);
     let second = world.connection("one", "bob").with_data("second").unwrap();
-    assert!(world.registry.insert(&second).await.unwrap());
+    assert_eq!(world.registry.insert(&second).await.unwrap(), Inserted::Already);
+    let inserted = world.registry.insert_into(&second, &[group("kitchen")]).await.unwrap();
+    assert_eq!(inserted, Inserted::Already);
     assert_eq!(find(world, "one").await.as_ref(), Some(&first));
     assert_eq!(world.registry.groups(first.key()).await.unwrap(), [group("lobby")]);
 }
@@ -49,10 +53,10 @@ pub(super) async fn inserting_twice_changes_nothing(world: &World<'_>) {
 pub(super) async fn what_is_unknown_is_no_error(world: &World<'_>) {
     let (key, lobby) = (world.key("unknown"), group("lobby"));
     assert_eq!(find(world, "unknown").await, None);
-    assert!(!world.registry.touch(&key, world.clock.now()).await.unwrap());
     assert_eq!(world.registry.join(&key, &lobby).await.unwrap(), Joined::NotConnected);
     assert_eq!(world.registry.leave(&key, &lobby).await.unwrap(), Left::NotMember);
-    assert_eq!(world.registry.leave_all(&key).await.unwrap(), []);
+    assert_eq!(world.registry.leave_all(&key).await.unwrap(), None);
+    assert_eq!(world.registry.set_data(&key, None).await.unwrap(), None);
     assert_eq!(world.registry.groups(&key).await.unwrap(), Vec::<Group>::new());
     assert_eq!(world.registry.disband(&world.namespace, &lobby).await.unwrap(), 0);
     assert_eq!(world.registry.remove(&key).await.unwrap(), None);
@@ -66,11 +70,11 @@ pub(super) async fn what_is_removed_is_gone(world: &World<'_>) {
     let one = world.connect("one", "alice").await;
     let other = world.connect("other", "alice").await;
     for (key, group) in [(&one, &lobby), (&one, &kitchen), (&other, &lobby)] {
-        world.registry.join(key, group).await.unwrap();
+        assert!(matches!(world.registry.join(key, group).await.unwrap(), Joined::First | Joined::Another));
     }
-    let departures = vec![Departure::new(kitchen.clone(), Left::Last), Departure::new(lobby.clone(), Left::Another)];
-    let removed = world.registry.remove(&one).await.unwrap();
-    assert_eq!(removed, Some(Removed::new(world.connection("one", "alice"), departures)));
+    let removed = world.registry.remove(&one).await.unwrap().unwrap();
+    assert_eq!(removed.connection, world.connection("one", "alice"));
+    assert_eq!(left(&removed.groups), [(kitchen.clone(), Left::Last), (lobby.clone(), Left::Another)]);
     assert_eq!(find(world, "one").await, None);
     assert_eq!(world.registry.groups(&one).await.unwrap(), Vec::<Group>::new());
     for audience in [world.namespace.everyone(), world.namespace.principal(&alice), world.group(&lobby)] {
@@ -81,23 +85,26 @@ pub(super) async fn what_is_removed_is_gone(world: &World<'_>) {
     assert_eq!(world.registry.join(&one, &lobby).await.unwrap(), Joined::NotConnected);
     assert_eq!(world.registry.remove(&one).await.unwrap(), None, "the second time there is nothing");
     let last = world.registry.remove(&other).await.unwrap().unwrap();
-    assert_eq!(last.groups, [Departure::new(lobby, Left::Last)]);
+    assert_eq!(left(&last.groups), [(lobby, Left::Last)]);
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
 }
 
 pub(super) async fn what_was_removed_does_not_come_back(world: &World<'_>) {
     let late = world.connection("late", "alice");
     assert_eq!(world.registry.remove(late.key()).await.unwrap(), None, "`$disconnect` overtakes `$connect`");
-    assert!(!world.registry.insert(&late).await.unwrap());
+    assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed);
     let repeated = world.connection("repeated", "alice");
-    assert!(world.registry.insert(&repeated).await.unwrap());
+    assert_eq!(world.registry.insert(&repeated).await.unwrap(), NEW);
     assert!(world.registry.remove(repeated.key()).await.unwrap().is_some());
-    assert!(!world.registry.insert(&repeated).await.unwrap(), "a `$connect` that comes twice");
+    assert_eq!(world.registry.insert(&repeated).await.unwrap(), Inserted::Removed, "a `$connect` that is retried");
+    let inserted = world.registry.insert_into(&repeated, &[group("lobby")]).await.unwrap();
+    assert_eq!(inserted, Inserted::Removed);
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
     assert_eq!(world.registry.join(late.key(), &group("lobby")).await.unwrap(), Joined::NotConnected);
     assert_eq!(world.registry.join(repeated.key(), &group("lobby")).await.unwrap(), Joined::NotConnected);
     world.clock.advance(16 * MINUTE);
-    assert!(world.registry.insert(&world.connection("late", "alice")).await.unwrap(), "nothing is kept for ever");
+    let inserted = world.registry.insert(&world.connection("late", "alice")).await.unwrap();
+    assert_eq!(inserted, NEW, "a tombstone expires");
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&["late"]));
 }
 
@@ -123,7 +130,7 @@ pub(super) async fn namespaces_are_apart(world: &World<'_>) {
 pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     let lobby = group("lobby");
     let short = world.connection("short", "alice").with_expiry(world.clock.now() + 10 * MINUTE);
-    assert!(world.registry.insert(&short).await.unwrap());
+    assert_eq!(world.registry.insert(&short).await.unwrap(), NEW);
     let long = world.connect("long", "bob").await;
     world.clock.advance(5 * MINUTE);
     for key in [short.key(), &long] {
@@ -135,13 +142,10 @@ pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     assert_eq!(world.ids(&world.namespace.principal(&Principal::new("alice").unwrap())).await, set(&[]));
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["long"]));
     assert_eq!(world.principals(&lobby).await, set(&["bob"]));
-    assert!(!world.registry.touch(short.key(), world.clock.now()).await.unwrap());
     assert_eq!(world.registry.join(short.key(), &group("kitchen")).await.unwrap(), Joined::NotConnected);
     assert_eq!(world.registry.leave(short.key(), &lobby).await.unwrap(), Left::NotMember);
     assert_eq!(world.registry.groups(short.key()).await.unwrap(), Vec::<Group>::new());
-    assert_eq!(world.registry.leave_all(short.key()).await.unwrap(), []);
-    let unseen = world.registry.unseen_since(&world.namespace, world.clock.now(), ReadOptions::default());
-    assert_eq!(all(unseen).await.len(), 1);
+    assert_eq!(world.registry.leave_all(short.key()).await.unwrap(), None);
     // Who comes again is the first again.
     let again = world.connect("again", "alice").await;
     assert_eq!(world.registry.join(&again, &lobby).await.unwrap(), Joined::First);
@@ -149,32 +153,109 @@ pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     assert_eq!(world.principals(&lobby).await, set(&["alice", "bob"]));
 }
 
-pub(super) async fn touching_keeps_from_being_suspected(world: &World<'_>) {
-    let opened = world.clock.now();
-    for id in ["quiet", "lively", "new"] {
-        world.connect(id, "alice").await;
+/// A principal counts as present for as long as one of its connections does, however they end.
+pub(super) async fn presence_heals_when_connections_expire(world: &World<'_>) {
+    let lobby = group("lobby");
+    let short = world.connection("short", "alice").with_expiry(world.clock.now() + 10 * MINUTE);
+    let long = world.connection("long", "alice").with_expiry(world.clock.now() + 30 * MINUTE);
+    for (connection, expected) in [(&short, Joined::First), (&long, Joined::Another)] {
+        assert_eq!(world.registry.insert(connection).await.unwrap(), NEW);
+        assert_eq!(world.registry.join(connection.key(), &lobby).await.unwrap(), expected);
     }
-    let unseen = async |since| {
-        let unseen = world.registry.unseen_since(&world.namespace, since, ReadOptions::default().with_page_size(1));
-        let unseen = all(unseen).await;
-        super::once(unseen.iter().map(|connection| connection.id().to_string()))
-    };
-    assert_eq!(unseen(opened).await, set(&[]));
-    assert_eq!(unseen(opened + MINUTE).await, set(&["quiet", "lively", "new"]));
-    assert!(world.registry.touch(&world.key("lively"), opened + 2 * MINUTE).await.unwrap());
-    assert!(world.registry.touch(&world.key("lively"), opened + MINUTE).await.unwrap(), "what is older counts no more");
-    assert!(world.registry.touch(&world.key("new"), opened + MINUTE).await.unwrap());
-    assert_eq!(unseen(opened + MINUTE).await, set(&["quiet"]));
-    assert_eq!(unseen(opened + 2 * MINUTE).await, set(&["quiet", "new"]));
-    world.registry.remove(&world.key("quiet")).await.unwrap();
-    assert_eq!(unseen(opened + 3 * MINUTE).await, set(&["lively", "new"]));
+    world.clock.advance(11 * MINUTE);
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["long"]));
+    assert_eq!(world.registry.leave(long.key(), &lobby).await.unwrap(), Left::Last, "the other has expired");
+    assert_eq!(world.principals(&lobby).await, set(&[]));
+    assert_eq!(world.registry.join(long.key(), &lobby).await.unwrap(), Joined::First);
+    let removed = world.registry.remove(long.key()).await.unwrap().unwrap();
+    assert_eq!(left(&removed.groups), [(lobby.clone(), Left::Last)]);
+
+    // The same with the one that expires later gone first, and a third that joins beside an expired one.
+    let (early, late) = (world.connection("early", "bob"), world.connect("late", "bob").await);
+    let early = early.with_expiry(world.clock.now() + 10 * MINUTE);
+    assert_eq!(world.registry.insert(&early).await.unwrap(), NEW);
+    assert_eq!(world.registry.join(&late, &lobby).await.unwrap(), Joined::First);
+    assert_eq!(world.registry.join(early.key(), &lobby).await.unwrap(), Joined::Another);
+    assert!(world.registry.remove(&late).await.unwrap().is_some());
+    assert_eq!(world.principals(&lobby).await, set(&["bob"]));
+    world.clock.advance(11 * MINUTE);
+    assert_eq!(world.principals(&lobby).await, set(&[]));
+    let third = world.connect("third", "bob").await;
+    assert_eq!(world.registry.join(&third, &lobby).await.unwrap(), Joined::First, "the other has expired");
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["third"]));
+    let removed = world.registry.remove(&third).await.unwrap().unwrap();
+    assert_eq!(left(&removed.groups), [(lobby.clone(), Left::Last)]);
+    assert_eq!((world.principals(&lobby).await, world.ids(&world.group(&lobby)).await), (set(&[]), set(&[])));
+}
+
+pub(super) async fn groups_are_joined_at_connect(world: &World<'_>) {
+    let (lobby, kitchen) = (group("lobby"), group("kitchen"));
+    for (id, expected) in [("one", Joined::First), ("other", Joined::Another)] {
+        let connection = world.connection(id, "alice");
+        let groups = [lobby.clone(), kitchen.clone(), lobby.clone()];
+        let Inserted::New { groups } = world.registry.insert_into(&connection, &groups).await.unwrap() else {
+            panic!("{id} is new");
+        };
+        let arrivals: Vec<_> = groups.iter().map(|arrival| (&arrival.group, arrival.joined)).collect();
+        assert_eq!(arrivals, [(&lobby, expected), (&kitchen, expected)], "each group once");
+        assert_eq!(world.registry.groups(connection.key()).await.unwrap(), [kitchen.clone(), lobby.clone()]);
+    }
+    assert_eq!(world.ids(&world.group(&lobby)).await, set(&["one", "other"]));
+    let many: Vec<Group> = (0..=Group::MAX_AT_ONCE).map(|number| group(&format!("room-{number}"))).collect();
+    let refused = world.registry.insert_into(&world.connection("greedy", "bob"), &many).await;
+    assert!(matches!(refused, Err(RegistryError::TooManyGroups { count: 100 })), "{refused:?}");
+    assert_eq!(find(world, "greedy").await, None);
+}
+
+pub(super) async fn data_change_everywhere(world: &World<'_>) {
+    let (lobby, kitchen) = (group("lobby"), group("kitchen"));
+    let connection = world.connection("one", "alice").with_data("old").unwrap();
+    let inserted = world.registry.insert_into(&connection, &[lobby.clone(), kitchen.clone()]).await.unwrap();
+    assert!(inserted.is_registered());
+    for data in [Some("new"), None, Some("newer")] {
+        let json = data.map(|data| ConnectionData::new(data).unwrap());
+        let changed = world.registry.set_data(connection.key(), json.as_ref()).await.unwrap().unwrap();
+        assert_eq!(changed.data::<String>().unwrap().as_deref(), data);
+        assert_eq!(find(world, "one").await.as_ref(), Some(&changed));
+        for audience in [world.group(&lobby), world.group(&kitchen), world.namespace.everyone()] {
+            let listed = all(world.registry.connections(&audience, ReadOptions::default().consistent())).await;
+            assert_eq!(listed.as_slice(), std::slice::from_ref(&changed), "{audience:?}");
+        }
+    }
+    assert!(world.registry.leave(connection.key(), &kitchen).await.unwrap() == Left::Last);
+    world.registry.remove(connection.key()).await.unwrap();
+    assert_eq!(world.registry.set_data(connection.key(), None).await.unwrap(), None);
+}
+
+pub(super) async fn slices_cover_everyone(world: &World<'_>) {
+    let mut expected = Vec::new();
+    for number in 0..60 {
+        let id = format!("c{number}");
+        expected.push(id.clone());
+        match number % 3 {
+            0 => assert_eq!(world.registry.insert(&world.anonymous(&id)).await.unwrap(), NEW),
+            _ => drop(world.connect(&id, &format!("p{}", number / 4)).await),
+        }
+    }
+    for count in [1, 2, 7, 60, 1000] {
+        let mut listed = Vec::new();
+        for index in 0..count {
+            let slice = Slice::new(index, count);
+            let of_slice = all(world.registry.slice(&world.namespace, slice, ReadOptions::default())).await;
+            assert!(of_slice.iter().all(|connection| slice.contains(connection)), "{slice:?}");
+            listed.extend(of_slice.iter().map(|connection| connection.id().to_string()));
+        }
+        assert_eq!(once(listed.into_iter()), expected.iter().cloned().collect(), "{count} slices");
+    }
+    let everyone = world.namespace.everyone();
+    assert_eq!(world.registry.count(&everyone, ReadOptions::default().with_page_size(7)).await.unwrap(), 60);
 }
 
 pub(super) async fn data_of_any_size_come_back(world: &World<'_>) {
-    for (id, size) in [("empty", 0), ("large", LARGEST_DATA - 2)] {
+    for (id, size) in [("empty", 0), ("large", MAX_DATA_BYTES - 2)] {
         let data = "x".repeat(size);
         let connection = world.connection(id, "alice").with_data(&data).unwrap();
-        assert!(world.registry.insert(&connection).await.unwrap());
+        assert_eq!(world.registry.insert(&connection).await.unwrap(), NEW);
         assert_eq!(find(world, id).await.unwrap().data::<String>().unwrap(), Some(data));
     }
 }

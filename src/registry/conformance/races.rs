@@ -50,7 +50,8 @@ pub(super) async fn one_of_many_removes(world: &World<'_>) {
     for (id, rooms) in [("lone", 0), ("social", 3)] {
         let key = world.connect(id, "alice").await;
         for number in 0..rooms {
-            world.registry.join(&key, &group(&format!("room-{number}"))).await.unwrap();
+            let room = group(&format!("room-{number}"));
+            assert_eq!(world.registry.join(&key, &room).await.unwrap(), Joined::First);
         }
         let removed = join_all((0..6).map(|_| world.registry.remove(&key))).await;
         let removed: Vec<_> = removed.into_iter().filter_map(Result::unwrap).collect();

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 
 use super::super::RegistryError;
 use super::DynamoDb;
@@ -17,28 +20,20 @@ use super::item::Record;
 use crate::retry::{Attempts, Passing, Span};
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-const CONDITION: &str = "ConditionalCheckFailedException";
 
-/// What putting an item came to.
-pub(super) enum Put {
-    /// It is there, in the place of this one, where that was asked for.
+/// The outcome of a conditional write.
+pub(super) enum Written {
+    /// It has happened, to this item, where the request asks for it.
     Done(Option<Record>),
-    /// The condition does not hold, for this item, where DynamoDB says so.
+    /// The condition does not hold, for this item, if there is one.
     Refused(Option<Record>),
 }
 
-/// What changing an item came to.
-pub(super) enum Updated {
-    Done,
-    /// The condition does not hold.
-    Refused,
-}
-
-/// What a transaction came to.
+/// The outcome of a transaction.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Transaction {
     Done,
-    /// A condition does not hold: somebody else was there in the meantime.
+    /// A condition does not hold: another writer was faster.
     Stale,
 }
 
@@ -70,14 +65,14 @@ impl DynamoDb {
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
     }
 
-    pub(super) async fn put(&self, span: Span, request: PutItemFluentBuilder) -> Result<Put, RegistryError> {
+    pub(super) async fn put(&self, span: Span, request: PutItemFluentBuilder) -> Result<Written, RegistryError> {
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let attempt = || async {
             match request.clone().send().await {
-                Ok(done) => Ok(Put::Done(done.attributes)),
+                Ok(done) => Ok(Written::Done(done.attributes)),
                 Err(error) => match error.as_service_error() {
                     Some(PutItemError::ConditionalCheckFailedException(refused)) => {
-                        Ok(Put::Refused(refused.item.clone()))
+                        Ok(Written::Refused(refused.item.clone()))
                     }
                     _ => Err(self.meaning(error)),
                 },
@@ -86,12 +81,37 @@ impl DynamoDb {
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
     }
 
-    pub(super) async fn update(&self, span: Span, request: UpdateItemFluentBuilder) -> Result<Updated, RegistryError> {
+    pub(super) async fn update(&self, span: Span, request: UpdateItemFluentBuilder) -> Result<Written, RegistryError> {
+        let request = request
+            .return_values(ReturnValue::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let attempt = || async {
             match request.clone().send().await {
-                Ok(_) => Ok(Updated::Done),
-                Err(error) if error.code() == Some(CONDITION) => Ok(Updated::Refused),
-                Err(error) => Err(self.meaning(error)),
+                Ok(done) => Ok(Written::Done(done.attributes)),
+                Err(error) => match error.as_service_error() {
+                    Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                        Ok(Written::Refused(refused.item.clone()))
+                    }
+                    _ => Err(self.meaning(error)),
+                },
+            }
+        };
+        self.retry(span, ATTEMPT_TIMEOUT, attempt).await
+    }
+
+    pub(super) async fn delete(&self, span: Span, request: DeleteItemFluentBuilder) -> Result<Written, RegistryError> {
+        let request = request
+            .return_values(ReturnValue::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let attempt = || async {
+            match request.clone().send().await {
+                Ok(done) => Ok(Written::Done(done.attributes)),
+                Err(error) => match error.as_service_error() {
+                    Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
+                        Ok(Written::Refused(refused.item.clone()))
+                    }
+                    _ => Err(self.meaning(error)),
+                },
             }
         };
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
@@ -131,7 +151,7 @@ impl DynamoDb {
         }
     }
 
-    /// The items with these keys that are there, at most a hundred, as they are now.
+    /// The items with these keys that exist, at most a hundred, read consistently.
     pub(super) async fn read(&self, span: Span, keys: Vec<Record>) -> Result<Vec<Record>, RegistryError> {
         let mut found = Vec::new();
         let mut left = keys;

@@ -2,11 +2,13 @@
 //!
 //! | item | `pk` | `sk` |
 //! |---|---|---|
-//! | connection, or its grave | `C#<namespace>#<id>` | `@` |
-//! | connection in a group | `G#<namespace>#<shard of its id>#<group>` | `C#<id>` |
-//! | principal in a group | `G#<namespace>#<shard of its name>#<group>` | `P#<principal>` |
+//! | connection, or its tombstone | `C#<namespace>#<id>` | `@` |
+//! | principal in a group, with its connections there | `G#<namespace>#<shard>#<group>` | `P#<principal>` |
+//! | connection without a principal in a group | `G#<namespace>#<shard>#<group>` | `C#<id>` |
 //!
-//! A namespace contains no `#`, and what is free text comes last, so that no two of them are the same.
+//! The index `connections` has `listKey`, `<namespace>#<shard>`, and `listSort`, `<position>#<principal>\t<id>`, so that one index
+//! lists everyone, a slice, and a principal. A namespace contains no `#`, a principal no control character, and free text
+//! comes last, so that no two keys are the same.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,17 +16,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::super::connection::{milliseconds, seconds};
-use super::super::{Connection, ConnectionKey, Group, Namespace, Principal, RegistryError};
+use super::super::slice::position_of;
+use super::super::{Connection, ConnectionData, ConnectionKey, Group, Namespace, Principal, RegistryError};
 use crate::event::{ApiId, ConnectionId, Stage};
 
 pub(super) type Record = HashMap<String, AttributeValue>;
 
-/// The index of a principal's connections, by `principalKey` and `id`.
-pub(super) const PRINCIPALS: &str = "principals";
-/// The index of all connections, by `everyoneKey` and `id`.
-pub(super) const EVERYONE: &str = "everyone";
-/// What the indexes show beside keys.
-pub(super) const SHOWN: [&str; 7] = ["apiId", "stage", "domainName", "principal", "connectedAt", "expiresAt", "data"];
+/// The index of all connections, by `listKey` and `listSort`.
+pub(super) const CONNECTIONS: &str = "connections";
+/// The attributes that the index has beside keys.
+pub(super) const PROJECTED: [&str; 7] =
+    ["apiId", "stage", "domainName", "principal", "connectedAt", "expiresAt", "data"];
+/// Over how many partitions the index is sharded: one for each value of the first four bits of a position.
+pub(super) const INDEX_SHARDS: u16 = 16;
+const POSITIONS_OF_A_SHARD: u16 = 256;
 
 /// A connection with its groups.
 pub(super) struct Row {
@@ -49,6 +54,10 @@ pub(super) fn count(count: u64) -> AttributeValue {
     AttributeValue::N(count.to_string())
 }
 
+pub(super) fn set<'g>(groups: impl IntoIterator<Item = &'g Group>) -> AttributeValue {
+    AttributeValue::Ss(groups.into_iter().map(ToString::to_string).collect())
+}
+
 fn key(pk: String, sk: String) -> Record {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
@@ -57,40 +66,72 @@ pub(super) fn connection_key(of: &ConnectionKey) -> Record {
     key(format!("C#{}#{}", of.namespace(), of.id()), "@".to_owned())
 }
 
-pub(super) fn member_key(namespace: &Namespace, group: &Group, id: &ConnectionId, spread: u8) -> Record {
-    key(group_partition(namespace, group, shard(id.as_str(), spread)), format!("C#{id}"))
+/// The key of a principal in a group, or of a connection without a principal.
+pub(super) fn member_key(of: &ConnectionKey, principal: Option<&Principal>, group: &Group, shards: u8) -> Record {
+    let (name, sk) = match principal {
+        Some(principal) => (principal.as_str(), format!("P#{principal}")),
+        None => (of.id().as_str(), format!("C#{}", of.id())),
+    };
+    let shard = position_of(name).checked_rem(u16::from(shards)).unwrap_or_default();
+    key(group_partition(of.namespace(), group, shard), sk)
 }
 
-pub(super) fn presence_key(namespace: &Namespace, group: &Group, principal: &Principal, spread: u8) -> Record {
-    key(group_partition(namespace, group, shard(principal.as_str(), spread)), format!("P#{principal}"))
-}
-
-pub(super) fn group_partition(namespace: &Namespace, group: &Group, shard: u8) -> String {
+pub(super) fn group_partition(namespace: &Namespace, group: &Group, shard: u16) -> String {
     format!("G#{namespace}#{shard}#{group}")
 }
 
-pub(super) fn everyone_key(namespace: &Namespace, shard: u8) -> String {
-    format!("{namespace}#{shard}")
+pub(super) fn list_key(namespace: &Namespace, shard: u16) -> String {
+    format!("{namespace}#{shard:x}")
 }
 
-pub(super) fn principal_key(namespace: &Namespace, principal: &Principal) -> String {
-    format!("{namespace}#{principal}")
+pub(super) fn shard_of(position: u16) -> u16 {
+    position.checked_div(POSITIONS_OF_A_SHARD).unwrap_or_default()
 }
 
-/// Which of so many partitions it is in. It must never come out differently, or what was written is not found.
-pub(super) fn shard(name: &str, spread: u8) -> u8 {
-    let hash = name.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
-    u8::try_from(hash.checked_rem(u32::from(spread)).unwrap_or_default()).unwrap_or_default()
+/// The positions that a shard of the index has.
+pub(super) fn positions_of(shard: u16) -> std::ops::Range<u16> {
+    let start = shard.saturating_mul(POSITIONS_OF_A_SHARD);
+    start..start.saturating_add(POSITIONS_OF_A_SHARD)
 }
 
-fn shown(connection: &Connection) -> Record {
-    let mut record = HashMap::from([
-        ("id".to_owned(), text(connection.id().as_str())),
+/// The first and the last sort key that connections at these positions can have.
+pub(super) fn sort_range(positions: std::ops::Range<u16>) -> (String, String) {
+    // `$` comes right after `#`.
+    (format!("{:03x}#", positions.start), format!("{:03x}$", positions.end.saturating_sub(1)))
+}
+
+/// How the sort keys of a principal's connections begin, and their shard.
+pub(super) fn principal_prefix(principal: &Principal) -> (u16, String) {
+    let position = position_of(principal.as_str());
+    (shard_of(position), format!("{position:03x}#{principal}\t"))
+}
+
+fn list_place(connection: &Connection) -> (u16, String) {
+    let id = connection.id();
+    match connection.principal() {
+        Some(principal) => {
+            let (shard, prefix) = principal_prefix(principal);
+            (shard, format!("{prefix}{id}"))
+        }
+        None => {
+            let position = position_of(id.as_str());
+            (shard_of(position), format!("{position:03x}#\t{id}"))
+        }
+    }
+}
+
+pub(super) fn of_connection<'g>(connection: &Connection, groups: impl IntoIterator<Item = &'g Group>) -> Record {
+    let key = connection.key();
+    let mut record = connection_key(key);
+    let (shard, sort) = list_place(connection);
+    record.extend([
         ("apiId".to_owned(), text(connection.api_id().as_str())),
         ("stage".to_owned(), text(connection.stage().as_str())),
         ("domainName".to_owned(), text(connection.domain_name())),
         ("connectedAt".to_owned(), millis(connection.connected_at())),
         ("expiresAt".to_owned(), number(connection.expires_at())),
+        ("listKey".to_owned(), text(list_key(key.namespace(), shard))),
+        ("listSort".to_owned(), text(sort)),
     ]);
     if let Some(principal) = connection.principal() {
         record.insert("principal".to_owned(), text(principal.as_str()));
@@ -98,51 +139,20 @@ fn shown(connection: &Connection) -> Record {
     if let Some(data) = connection.data_json() {
         record.insert("data".to_owned(), text(data));
     }
-    record
-}
-
-pub(super) fn of_connection(connection: &Connection, spread: u8) -> Record {
-    let namespace = connection.key().namespace();
-    let mut record = shown(connection);
-    record.extend(connection_key(connection.key()));
-    record.insert("seenAt".to_owned(), millis(connection.connected_at()));
-    let everyone = everyone_key(namespace, shard(connection.id().as_str(), spread));
-    record.insert("everyoneKey".to_owned(), text(everyone));
-    if let Some(principal) = connection.principal() {
-        record.insert("principalKey".to_owned(), text(principal_key(namespace, principal)));
+    let mut groups = groups.into_iter().peekable();
+    if groups.peek().is_some() {
+        record.insert("groups".to_owned(), set(groups));
     }
     record
 }
 
-/// The copy of a connection in a group.
-pub(super) fn of_member(connection: &Connection, group: &Group, spread: u8) -> Record {
-    let mut record = shown(connection);
-    record.extend(member_key(connection.key().namespace(), group, connection.id(), spread));
-    record
-}
-
-pub(super) fn of_presence(connection: &Connection, group: &Group, principal: &Principal, spread: u8) -> Record {
-    let mut record = presence_key(connection.key().namespace(), group, principal, spread);
-    record.insert("principal".to_owned(), text(principal.as_str()));
-    record.insert("connections".to_owned(), count(1));
-    record.insert("expiresAt".to_owned(), number(connection.expires_at()));
-    record
-}
-
-pub(super) fn grave(key: &ConnectionKey, until: SystemTime) -> Record {
-    let mut record = connection_key(key);
-    record.insert("isClosed".to_owned(), AttributeValue::Bool(true));
-    record.insert("expiresAt".to_owned(), number(until));
-    record
-}
-
-pub(super) fn is_grave(record: &Record) -> bool {
+pub(super) fn is_tombstone(record: &Record) -> bool {
     record.contains_key("isClosed")
 }
 
-/// What an item says of a connection; `None` for a grave.
+/// What an item says of a connection, also of one that is closed; `None` for a tombstone of an unknown one.
 pub(super) fn row(namespace: &Namespace, record: &Record) -> Result<Option<Row>, RegistryError> {
-    if is_grave(record) {
+    if !record.contains_key("connectedAt") {
         return Ok(None);
     }
     let groups = match record.get("groups") {
@@ -155,10 +165,11 @@ pub(super) fn row(namespace: &Namespace, record: &Record) -> Result<Option<Row>,
     Ok(Some(Row { connection: connection(namespace, record)?, groups }))
 }
 
+/// Reads a connection from its item, or from the index.
 pub(super) fn connection(namespace: &Namespace, record: &Record) -> Result<Connection, RegistryError> {
-    let id = parse("id", string(record, "id")?, ConnectionId::new)?;
+    let id = string(record, "pk")?.splitn(3, '#').nth(2).ok_or_else(|| unreadable("pk", "a connection's key"))?;
     let connection = Connection::new(
-        ConnectionKey::new(namespace.clone(), id),
+        ConnectionKey::new(namespace.clone(), parse("pk", id, ConnectionId::new)?),
         parse("apiId", string(record, "apiId")?, ApiId::new)?,
         parse("stage", string(record, "stage")?, Stage::new)?,
         string(record, "domainName")?,
@@ -167,7 +178,7 @@ pub(super) fn connection(namespace: &Namespace, record: &Record) -> Result<Conne
     let data = record.contains_key("data").then(|| string(record, "data")).transpose()?;
     let connection = connection
         .with_expiry(time("expiresAt", Duration::from_secs(integer(record, "expiresAt")?))?)
-        .with_json(data.map(str::to_owned));
+        .replacing_data(data.map(ConnectionData::from_stored));
     Ok(match record.contains_key("principal") {
         true => connection.with_principal(principal(record)?),
         false => connection,
@@ -188,11 +199,11 @@ pub(super) fn string<'a>(record: &'a Record, attribute: &'static str) -> Result<
     text.map(String::as_str).ok_or_else(|| unreadable(attribute, "a text"))
 }
 
-fn time(attribute: &'static str, since_1970: Duration) -> Result<SystemTime, RegistryError> {
+pub(super) fn time(attribute: &'static str, since_1970: Duration) -> Result<SystemTime, RegistryError> {
     UNIX_EPOCH.checked_add(since_1970).ok_or_else(|| unreadable(attribute, "a time within the range of the clock"))
 }
 
-fn parse<'a, T, E: std::fmt::Display>(
+pub(super) fn parse<'a, T, E: std::fmt::Display>(
     attribute: &'static str,
     text: &'a str,
     parse: impl Fn(&'a str) -> Result<T, E>,
@@ -200,7 +211,7 @@ fn parse<'a, T, E: std::fmt::Display>(
     parse(text).map_err(|error| RegistryError::Unreadable { problem: format!("`{attribute}`: {error}") })
 }
 
-fn unreadable(attribute: &'static str, expected: &'static str) -> RegistryError {
+pub(super) fn unreadable(attribute: &'static str, expected: &'static str) -> RegistryError {
     RegistryError::Unreadable { problem: format!("`{attribute}`: expected {expected}") }
 }
 

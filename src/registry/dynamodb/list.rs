@@ -1,29 +1,64 @@
 //! Lists, page by page.
 
-use std::time::SystemTime;
+use std::ops::Range;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::super::{
-    Audience, Connection, Consistency, Group, Namespace, Pages, Principal, ReadOptions, RegistryError, Who,
+    Audience, Connection, Consistency, Group, Namespace, Pages, Principal, ReadOptions, RegistryError, Slice, Who,
 };
 use super::DynamoDb;
-use super::item::{self, EVERYONE, PRINCIPALS, Record, millis, number, text};
+use super::item::{self, CONNECTIONS, INDEX_SHARDS, Record, number, text};
+use super::presence;
 
 impl DynamoDb {
     pub(super) fn list(&self, audience: &Audience, options: ReadOptions) -> Pages<'_, Connection> {
-        let namespace = audience.namespace();
-        let queries = match audience.who() {
-            Who::Group(group) => self.group_queries(namespace, group, "C#", options),
-            Who::Principal(principal) => {
-                let query = self.query(options).index_name(PRINCIPALS).key_condition_expression("principalKey = :key");
-                vec![query.expression_attribute_values(":key", text(item::principal_key(namespace, principal)))]
+        let namespace = audience.namespace().clone();
+        match audience.who() {
+            Who::Group(group) => {
+                let queries = self.group_queries(&namespace, group, None, options);
+                let now = self.now();
+                self.pages(queries, options, move |record| presence::connections(&namespace, record, now))
             }
-            Who::Everyone => self.everyone_queries(namespace, options),
-        };
-        let namespace = namespace.clone();
-        self.pages(queries, move |record| item::connection(&namespace, record))
+            Who::Principal(principal) => {
+                let (shard, prefix) = item::principal_prefix(principal);
+                let query = self
+                    .index_query(&namespace, shard, options)
+                    .key_condition_expression("listKey = :key AND begins_with(listSort, :prefix)")
+                    .expression_attribute_values(":prefix", text(prefix));
+                self.connection_pages(vec![query], namespace, options)
+            }
+            Who::Everyone => self.list_slice(&namespace, Slice::new(0, 1), options),
+        }
+    }
+
+    pub(super) fn list_slice(
+        &self,
+        namespace: &Namespace,
+        slice: Slice,
+        options: ReadOptions,
+    ) -> Pages<'_, Connection> {
+        let positions = slice.range();
+        let queries = (0..INDEX_SHARDS).filter_map(|shard| {
+            let of_shard = item::positions_of(shard);
+            let wanted = Range { start: positions.start.max(of_shard.start), end: positions.end.min(of_shard.end) };
+            if wanted.is_empty() {
+                return None;
+            }
+            let query = self.index_query(namespace, shard, options);
+            if wanted == of_shard {
+                return Some(query.key_condition_expression("listKey = :key"));
+            }
+            let (first, last) = item::sort_range(wanted);
+            Some(
+                query
+                    .key_condition_expression("listKey = :key AND listSort BETWEEN :first AND :last")
+                    .expression_attribute_values(":first", text(first))
+                    .expression_attribute_values(":last", text(last)),
+            )
+        });
+        self.connection_pages(queries.collect(), namespace.clone(), options)
     }
 
     pub(super) fn list_principals(
@@ -32,49 +67,54 @@ impl DynamoDb {
         group: &Group,
         options: ReadOptions,
     ) -> Pages<'_, Principal> {
-        self.pages(self.group_queries(namespace, group, "P#", options), item::principal)
+        let now = self.now();
+        self.pages(self.group_queries(namespace, group, Some("P#"), options), options, move |record| {
+            let is_there = presence::Presence::read(record)?.living(now).next().is_some();
+            is_there.then(|| item::principal(record)).into_iter().collect()
+        })
     }
 
-    pub(super) fn list_unseen(
+    /// The items of a group.
+    pub(super) fn records(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Record> {
+        let queries = self.group_queries(namespace, group, None, options);
+        self.pages(queries, options, |record| Ok(vec![record.clone()]))
+    }
+
+    fn connection_pages(
         &self,
-        namespace: &Namespace,
-        time: SystemTime,
+        queries: Vec<QueryFluentBuilder>,
+        namespace: Namespace,
         options: ReadOptions,
     ) -> Pages<'_, Connection> {
-        let queries = self.everyone_queries(namespace, options).into_iter().map(|query| {
-            query
-                .filter_expression("expiresAt > :now AND seenAt < :time")
-                .expression_attribute_values(":time", millis(time))
-        });
-        let namespace = namespace.clone();
-        self.pages(queries.collect(), move |record| item::connection(&namespace, record))
+        self.pages(queries, options, move |record| Ok(vec![item::connection(&namespace, record)?]))
     }
 
     fn group_queries(
         &self,
         namespace: &Namespace,
         group: &Group,
-        prefix: &str,
+        prefix: Option<&str>,
         options: ReadOptions,
     ) -> Vec<QueryFluentBuilder> {
         let query = |shard| {
-            self.query(options)
+            let query = self
+                .query(options)
                 .consistent_read(options.consistency == Consistency::Strong)
-                .key_condition_expression("pk = :key AND begins_with(sk, :prefix)")
-                .expression_attribute_values(":key", text(item::group_partition(namespace, group, shard)))
-                .expression_attribute_values(":prefix", text(prefix))
+                .expression_attribute_values(":key", text(item::group_partition(namespace, group, u16::from(shard))));
+            match prefix {
+                None => query.key_condition_expression("pk = :key"),
+                Some(prefix) => query
+                    .key_condition_expression("pk = :key AND begins_with(sk, :prefix)")
+                    .expression_attribute_values(":prefix", text(prefix)),
+            }
         };
-        (0..self.spread).map(query).collect()
+        (0..self.shards_of(group)).map(query).collect()
     }
 
-    fn everyone_queries(&self, namespace: &Namespace, options: ReadOptions) -> Vec<QueryFluentBuilder> {
-        let query = |shard| {
-            self.query(options)
-                .index_name(EVERYONE)
-                .key_condition_expression("everyoneKey = :key")
-                .expression_attribute_values(":key", text(item::everyone_key(namespace, shard)))
-        };
-        (0..self.spread).map(query).collect()
+    fn index_query(&self, namespace: &Namespace, shard: u16, options: ReadOptions) -> QueryFluentBuilder {
+        self.query(options)
+            .index_name(CONNECTIONS)
+            .expression_attribute_values(":key", text(item::list_key(namespace, shard)))
     }
 
     fn query(&self, options: ReadOptions) -> QueryFluentBuilder {
@@ -86,11 +126,12 @@ impl DynamoDb {
             .expression_attribute_values(":now", number(self.now()))
     }
 
-    /// The pages of several queries at once, as they come, one of each ahead.
+    /// The pages of several queries at once, as they come, one of each ahead. An item may have several entries.
     fn pages<'a, T: Send + 'a>(
         &'a self,
         queries: Vec<QueryFluentBuilder>,
-        decode: impl Fn(&Record) -> Result<T, RegistryError> + Clone + Send + 'a,
+        options: ReadOptions,
+        decode: impl Fn(&Record) -> Result<Vec<T>, RegistryError> + Clone + Send + 'a,
     ) -> Pages<'a, T> {
         let partitions = queries.into_iter().map(|query| {
             let decode = decode.clone();
@@ -106,21 +147,35 @@ impl DynamoDb {
             has_failed = page.is_err();
             std::future::ready(goes_on)
         });
-        Box::pin(pages)
+        let size = options.page_size.max(1);
+        Box::pin(pages.flat_map(move |page| {
+            stream::iter(match page {
+                Ok(page) if page.len() > size => {
+                    let mut entries = page.into_iter();
+                    std::iter::from_fn(|| {
+                        let page: Vec<T> = entries.by_ref().take(size).collect();
+                        (!page.is_empty()).then_some(Ok(page))
+                    })
+                    .collect::<Vec<_>>()
+                }
+                page => vec![page],
+            })
+        }))
     }
 
     /// The next page that is not empty, and the query for what comes after it.
     async fn page<T>(
         &self,
         mut query: QueryFluentBuilder,
-        decode: impl Fn(&Record) -> Result<T, RegistryError>,
+        decode: impl Fn(&Record) -> Result<Vec<T>, RegistryError>,
     ) -> Option<(Result<Vec<T>, RegistryError>, Option<QueryFluentBuilder>)> {
         loop {
             let answer = match self.call(self.span(), || query.clone().send()).await {
                 Ok(answer) => answer,
                 Err(error) => return Some((Err(error), None)),
             };
-            let page: Result<Vec<T>, RegistryError> = answer.items().iter().map(&decode).collect();
+            let page: Result<Vec<Vec<T>>, RegistryError> = answer.items().iter().map(&decode).collect();
+            let page = page.map(|page| page.into_iter().flatten().collect::<Vec<T>>());
             let next = answer.last_evaluated_key.map(|key| query.clone().set_exclusive_start_key(Some(key)));
             match (page, next) {
                 (Ok(page), Some(next)) if page.is_empty() => query = next,

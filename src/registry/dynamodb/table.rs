@@ -6,14 +6,14 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex, KeyType, Projection, ProjectionType, TableStatus};
 
-use super::item::{EVERYONE, PRINCIPALS, SHOWN};
+use super::item::{CONNECTIONS, PROJECTED};
 use crate::dynamodb::{BoxError, key, let_expire, text_attribute};
 
-/// How long it is waited for a new table.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a new table may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn create(client: &Client, table: &str) -> Result<(), BoxError> {
-    let attributes = ["pk", "sk", "id", "principalKey", "everyoneKey"];
+    let attributes = ["pk", "sk", "listKey", "listSort"];
     let attributes = attributes.into_iter().map(text_attribute).collect::<Result<_, _>>()?;
     let created = client
         .create_table()
@@ -21,8 +21,7 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), BoxError>
         .set_attribute_definitions(Some(attributes))
         .key_schema(key("pk", KeyType::Hash)?)
         .key_schema(key("sk", KeyType::Range)?)
-        .global_secondary_indexes(index(PRINCIPALS, "principalKey", SHOWN.to_vec())?)
-        .global_secondary_indexes(index(EVERYONE, "everyoneKey", [&SHOWN[..], &["seenAt"]].concat())?)
+        .global_secondary_indexes(index()?)
         .billing_mode(BillingMode::PayPerRequest)
         .send()
         .await;
@@ -36,14 +35,14 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), BoxError>
     }
 }
 
-fn index(name: &str, hash: &str, shown: Vec<&str>) -> Result<GlobalSecondaryIndex, BoxError> {
-    let shown = shown.into_iter().map(str::to_owned).collect();
+fn index() -> Result<GlobalSecondaryIndex, BoxError> {
+    let projected = PROJECTED.into_iter().map(str::to_owned).collect();
     let projection =
-        Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(shown)).build();
+        Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(projected)).build();
     Ok(GlobalSecondaryIndex::builder()
-        .index_name(name)
-        .key_schema(key(hash, KeyType::Hash)?)
-        .key_schema(key("id", KeyType::Range)?)
+        .index_name(CONNECTIONS)
+        .key_schema(key("listKey", KeyType::Hash)?)
+        .key_schema(key("listSort", KeyType::Range)?)
         .projection(projection)
         .build()?)
 }
@@ -58,6 +57,6 @@ async fn until_active(client: &Client, table: &str) -> Result<(), BoxError> {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
-    let not_active = || format!("the table {table:?} is not active after {} s", PATIENCE.as_secs());
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| Err(not_active().into()))
+    let not_active = || format!("the table {table:?} is not active after {} s", TIMEOUT.as_secs());
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| Err(not_active().into()))
 }

@@ -7,17 +7,25 @@ use std::time::{Duration, SystemTime};
 use lambda_websocket::Pusher;
 use lambda_websocket::hub::Hub;
 use lambda_websocket::push::Recorder;
-use lambda_websocket::registry::{Consistency, Joined, Left, Registry, RegistryError};
+use lambda_websocket::registry::{ConnectionData, Consistency, Joined, Left, Registry, RegistryError};
 
 use super::{Table, connection, group, key, namespace};
+use crate::dynamo::Dynamo;
 use crate::emulators::dynamodb_local;
 use crate::proxy::{Fate, Proxy};
 
 type Change = for<'a> fn(&'a dyn Registry) -> Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + 'a>>;
 
 /// Every change there is, and how many connections there are after it.
-const CHANGES: [(&str, Change, usize); 12] = [
+const CHANGES: [(&str, Change, usize); 14] = [
     ("insert", |table| Box::pin(async { table.insert(&connection("new", "alice")).await.map(drop) }), 34),
+    (
+        "insert into two groups",
+        |table| {
+            Box::pin(async { table.insert_into(&connection("new", "alice"), &[group(1), group(77)]).await.map(drop) })
+        },
+        34,
+    ),
     ("join as the first", |table| Box::pin(async { table.join(&key("lone"), &group(77)).await.map(drop) }), 33),
     ("join as another", |table| Box::pin(async { table.join(&key("lone"), &group(1)).await.map(drop) }), 33),
     ("leave as the last", |table| Box::pin(async { table.leave(&key("other-3"), &group(1)).await.map(drop) }), 33),
@@ -28,21 +36,44 @@ const CHANGES: [(&str, Change, usize); 12] = [
     ("remove from three groups", |table| Box::pin(async { table.remove(&key("social")).await.map(drop) }), 32),
     ("remove from forty groups", |table| Box::pin(async { table.remove(&key("busy")).await.map(drop) }), 32),
     ("disband", |table| Box::pin(async { table.disband(&namespace(), &group(1)).await.map(drop) }), 33),
-    ("touch", |table| Box::pin(async { table.touch(&key("busy"), SystemTime::now()).await.map(drop) }), 33),
+    (
+        "set data",
+        |table| {
+            Box::pin(async {
+                let data = ConnectionData::new("away").unwrap();
+                table.set_data(&key("social"), Some(&data)).await.map(drop)
+            })
+        },
+        33,
+    ),
+    ("clear data", |table| Box::pin(async { table.set_data(&key("busy"), None).await.map(drop) }), 33),
 ];
+
+/// A registry on the same table, a minute later: when an interrupted removal may be continued.
+fn later(table: &Table) -> lambda_websocket::registry::DynamoDb {
+    table.direct.clone().with_clock(|| SystemTime::now() + Duration::from_secs(60))
+}
+
+#[tokio::test]
+async fn killed_writer_leaves_nothing_half_done() {
+    killed_writers(&Dynamo::start().await.url).await;
+}
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_writer_that_is_killed_leaves_nothing_half_done() {
-    let local = dynamodb_local().await;
-    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+async fn killed_writer_leaves_nothing_half_done_on_dynamodb_local() {
+    killed_writers(&dynamodb_local().await.url).await;
+}
+
+async fn killed_writers(url: &str) {
+    let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     let (mut kills, mut tables) = (0, 0..);
     for (name, change, after) in CHANGES {
         for fate in [Fate::DiesBefore, Fate::DiesAfter] {
             for number in 0.. {
-                let table = Table::new(&proxy, &local.url, &format!("kill-{}", tables.next().unwrap())).await;
+                let table = Table::new(&proxy, url, &format!("kill-{}", tables.next().unwrap())).await;
                 table.populate().await;
-                assert_eq!(table.check("at first").await, 33);
+                assert_eq!(table.check("at first", false).await, 33);
                 table.proxy.plan(move |request, _| if request == number { fate } else { Fate::Passes });
                 let is_done = tokio::select! {
                     done = change(&table.through) => { done.unwrap(); true }
@@ -50,15 +81,16 @@ async fn a_writer_that_is_killed_leaves_nothing_half_done() {
                 };
                 table.proxy.plan(|_, _| Fate::Passes);
                 let when = format!("{name}: {fate:?} request {number}");
-                let left = table.check(&when).await;
+                let left = table.check(&when, name.starts_with("remove from") && !is_done).await;
                 if is_done {
                     assert_eq!(left, after, "{name}");
                     break;
                 }
                 kills += 1;
                 // Somebody does it again, and it is done.
-                change(&table.direct).await.unwrap();
-                assert_eq!(table.check(&format!("{when}, then again")).await, after, "{when}");
+                let later = later(&table);
+                change(&later).await.unwrap();
+                assert_eq!(table.check(&format!("{when}, then again"), false).await, after, "{when}");
             }
         }
     }
@@ -66,23 +98,64 @@ async fn a_writer_that_is_killed_leaves_nothing_half_done() {
     assert!(kills >= 40, "{kills} kills");
 }
 
+/// Every departure of a removal that was interrupted is told to one of those who continue it.
+#[tokio::test]
+async fn interrupted_removal_is_continued_and_tells_what_is_left() {
+    let dynamo = Dynamo::start().await;
+    let proxy = Proxy::start(dynamo.url.trim_start_matches("http://").parse().unwrap()).await;
+    for number in 1..6 {
+        let table = Table::new(&proxy, &dynamo.url, &format!("removal-{number}")).await;
+        table.populate().await;
+        table.proxy.plan(move |request, _| if request >= number { Fate::DiesBefore } else { Fate::Passes });
+        let busy = key("busy");
+        tokio::select! {
+            removed = table.through.remove(&busy) => panic!("{removed:?}"),
+            () = table.proxy.death() => {}
+        }
+        table.proxy.plan(|_, _| Fate::Passes);
+        assert_eq!(table.direct.find(&key("busy"), Consistency::Strong).await.unwrap(), None);
+        assert_eq!(table.direct.join(&key("busy"), &group(50)).await.unwrap(), Joined::NotConnected);
+        let early = table.direct.remove(&key("busy")).await.unwrap();
+        assert_eq!(early, None, "whoever began is left alone at first");
+        let later = later(&table);
+        let done = later.remove(&key("busy")).await.unwrap().map_or(0, |removed| removed.groups.len());
+        println!("{number} requests passed: {done} of 40 departures were left");
+        assert!((1..=40).contains(&done));
+        assert_eq!(later.remove(&key("busy")).await.unwrap(), None, "nothing is told twice");
+        assert_eq!(table.check("continued", false).await, 32);
+    }
+}
+
+#[tokio::test]
+async fn sweep_finds_whatever_was_left() {
+    sweeps(&Dynamo::start().await.url).await;
+}
+
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_sweep_finds_whatever_was_left() {
-    let local = dynamodb_local().await;
-    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+async fn sweep_finds_whatever_was_left_on_dynamodb_local() {
+    sweeps(&dynamodb_local().await.url).await;
+}
+
+async fn sweeps(url: &str) {
+    let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     let mut sweeps = 0;
     for (name, change, _) in CHANGES {
         for fate in [Fate::DiesBefore, Fate::DiesAfter] {
-            let table = Table::new(&proxy, &local.url, &format!("sweep-{sweeps}")).await;
+            let table = Table::new(&proxy, url, &format!("sweep-{sweeps}")).await;
             table.populate().await;
+            // Others are connected, so that it is plausible that so many are stale.
+            for number in 0..40 {
+                let connection = connection(&format!("open-{number}"), &format!("open{number}"));
+                assert!(table.direct.insert(&connection).await.unwrap().is_registered());
+            }
             table.proxy.plan(move |request, _| if request == 1 { fate } else { Fate::Passes });
             tokio::select! {
                 done = change(&table.through) => done.unwrap(),
                 () = table.proxy.death() => {}
             }
-            let left = table.check(name).await;
-            // All of them are gone, and nobody was told.
+            let left = table.check(name, true).await;
+            // All of the first are disconnected, and nobody was told.
             let recorder = Recorder::new();
             for id in ["lone", "social", "busy", "new"]
                 .map(str::to_owned)
@@ -91,42 +164,50 @@ async fn a_sweep_finds_whatever_was_left() {
             {
                 recorder.hang_up(key(&id).id());
             }
-            // The one who sweeps is killed, too; the next goes on.
+            // The sweeper is killed, too; the next continues.
             let hub = Hub::new(table.through.clone(), Pusher::new(recorder.clone()))
                 .with_sweep_rate(1000)
-                .with_lease(Duration::ZERO);
+                .with_sweep_period(Duration::ZERO);
             let chat = namespace();
-            table.proxy.plan(move |request, _| if request == 10 { fate } else { Fate::Passes });
+            table.proxy.plan(move |request, _| if request == 40 { fate } else { Fate::Passes });
             tokio::select! {
                 swept = hub.sweep(&chat) => panic!("{swept}"),
                 () = table.proxy.death() => {}
             }
             table.proxy.plan(|_, _| Fate::Passes);
-            table.check("a sweep was killed").await;
+            table.check("a sweep was killed", true).await;
             let swept = hub.sweep(&namespace()).await;
             assert!(swept.is_complete && swept.failed.is_empty() && swept.removed.len() <= left, "{swept}");
-            assert_eq!(table.check("swept").await, 0, "{name}: {fate:?}");
+            assert_eq!(table.check("swept", true).await, 40, "{name}: {fate:?}");
             sweeps += 1;
         }
     }
 }
 
 #[tokio::test]
+async fn transient_failures_are_retried_until_the_deadline() {
+    retries(&Dynamo::start().await.url).await;
+}
+
+#[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn what_passes_is_retried_until_the_deadline() {
-    let local = dynamodb_local().await;
-    let proxy = Proxy::start(local.url.trim_start_matches("http://").parse().unwrap()).await;
+async fn transient_failures_are_retried_until_the_deadline_on_dynamodb_local() {
+    retries(&dynamodb_local().await.url).await;
+}
+
+async fn retries(url: &str) {
+    let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     for (number, (name, change, after)) in CHANGES.into_iter().enumerate() {
         for fate in [Fate::Throttled, Fate::Fails, Fate::BreaksAfter] {
-            let table = Table::new(&proxy, &local.url, &format!("retry-{number}-{fate:?}")).await;
+            let table = Table::new(&proxy, url, &format!("retry-{number}-{fate:?}")).await;
             table.populate().await;
             table.proxy.plan(move |request, _| if request % 2 == 0 { fate } else { Fate::Passes });
             change(&table.through).await.unwrap_or_else(|error| panic!("{name}: {fate:?}: {error}"));
             table.proxy.plan(|_, _| Fate::Passes);
-            assert_eq!(table.check(&format!("{name}: {fate:?}")).await, after);
+            assert_eq!(table.check(&format!("{name}: {fate:?}"), false).await, after);
         }
     }
-    let table = Table::new(&proxy, &local.url, "late").await;
+    let table = Table::new(&proxy, url, "late").await;
     table.populate().await;
     // The answer is lost and the transaction is repeated: it happens once, and is told as what it was.
     table.proxy.plan(|number, operation| match operation {
@@ -139,6 +220,14 @@ async fn what_passes_is_retried_until_the_deadline() {
         _ => Fate::Passes,
     });
     assert_eq!(table.through.leave(&key("lone"), &group(60)).await.unwrap(), Left::Last);
+    // So it is with a removal, which is no transaction.
+    table.proxy.plan(|number, _| if number % 2 == 0 { Fate::BreaksAfter } else { Fate::Passes });
+    let removed = table.through.remove(&key("social")).await.unwrap().expect("this writer removes it");
+    let left: Vec<Left> = removed.groups.iter().map(|departure| departure.left).collect();
+    assert_eq!(left, [Left::Another; 3]);
+    let removed = table.through.remove(&key("other-7")).await.unwrap().expect("this writer removes it");
+    let left: Vec<Left> = removed.groups.iter().map(|departure| departure.left).collect();
+    assert_eq!(left, [Left::Last]);
     // A batch that is not done at once.
     table.proxy.plan(|number, operation| match operation {
         "BatchGetItem" if number < 5 => Fate::Unprocessed,

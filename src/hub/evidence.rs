@@ -1,0 +1,132 @@
+//! Which 410 answers are believed.
+//!
+//! A 410 says that a connection is closed, or that the endpoint is another API's. A registry that believed the second would lose
+//! everybody who is connected. So a 410 counts only from an endpoint that cannot be another API's: the default endpoint, which
+//! names its API, a transport without an address, or one through which a connection of the same API and stage has been
+//! reached. And when most answers are 410, none of them is believed.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::Hub;
+use crate::event::{ApiId, Stage};
+use crate::push::Endpoint;
+use crate::registry::{Connection, ConnectionKey};
+
+/// So many 410 answers are always plausible.
+const PLAUSIBLE: usize = 20;
+/// How many connections are remembered until their 410 answers are believed.
+const MAX_HELD: usize = 10_000;
+
+/// What the answers of one broadcast or sweep say.
+pub(super) struct Evidence<'a> {
+    hub: &'a Hub,
+    answers: Mutex<Answers>,
+}
+
+#[derive(Default)]
+struct Answers {
+    alive: usize,
+    gone: usize,
+    /// Connections whose 410 is not believed yet.
+    held: Vec<Origin>,
+    /// How many more there are.
+    more: usize,
+}
+
+/// A connection, and whose it is.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) key: ConnectionKey,
+    api_id: ApiId,
+    stage: Stage,
+}
+
+impl Origin {
+    pub(super) fn new(connection: &Connection) -> Self {
+        let (api_id, stage) = (connection.api_id().clone(), connection.stage().clone());
+        Self { key: connection.key().clone(), api_id, stage }
+    }
+}
+
+impl<'a> Evidence<'a> {
+    pub(super) fn new(hub: &'a Hub) -> Self {
+        Self { hub, answers: Mutex::default() }
+    }
+
+    /// A connection was reached. Returns connections whose 410 is believed since then.
+    pub(super) fn alive(&self, origin: &Origin) -> Vec<ConnectionKey> {
+        self.hub.prove(&origin.api_id, &origin.stage);
+        let mut answers = self.answers();
+        answers.alive = answers.alive.saturating_add(1);
+        self.believed(&mut answers)
+    }
+
+    /// A connection was answered with 410. Returns connections whose 410 is believed.
+    pub(super) fn gone(&self, origin: Origin) -> Vec<ConnectionKey> {
+        let mut answers = self.answers();
+        answers.gone = answers.gone.saturating_add(1);
+        match answers.held.len() < MAX_HELD {
+            true => answers.held.push(origin),
+            false => answers.more = answers.more.saturating_add(1),
+        }
+        self.believed(&mut answers)
+    }
+
+    /// How many 410 answers were not believed. Logs why, if there are some.
+    pub(super) fn withheld(&self) -> usize {
+        let answers = self.answers();
+        let withheld = answers.held.len().saturating_add(answers.more);
+        if withheld > 0 {
+            let (alive, gone) = (answers.alive, answers.gone);
+            tracing::warn!(
+                withheld,
+                alive,
+                gone,
+                "connections stay registered though they were answered with 410: too many of them, or nothing shows that \
+                 the endpoint is that of their API"
+            );
+        }
+        withheld
+    }
+
+    fn believed(&self, answers: &mut Answers) -> Vec<ConnectionKey> {
+        let is_plausible = answers.gone <= PLAUSIBLE || answers.gone <= answers.alive;
+        if answers.held.is_empty() || !is_plausible {
+            return Vec::new();
+        }
+        let held = std::mem::take(&mut answers.held);
+        let (believed, held): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|origin| self.hub.is_proven(&origin.api_id, &origin.stage));
+        answers.held = held;
+        believed.into_iter().map(|origin| origin.key).collect()
+    }
+
+    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The APIs and stages of which a connection was reached.
+pub(super) type Proven = Mutex<BTreeSet<(ApiId, Stage)>>;
+
+impl Hub {
+    fn prove(&self, api_id: &ApiId, stage: &Stage) {
+        if !self.is_proven(api_id, stage) {
+            let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+            proven.insert((api_id.clone(), stage.clone()));
+        }
+    }
+
+    /// Whether a 410 for a connection of this stage of this API says that it is closed.
+    pub(super) fn is_proven(&self, api_id: &ApiId, stage: &Stage) -> bool {
+        let endpoint = self.pushers.of_api(api_id, stage).endpoint().map(Endpoint::is_default);
+        endpoint.unwrap_or(true)
+            || self
+                .proven
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .any(|(api, of_api)| api == api_id && of_api == stage)
+    }
+}

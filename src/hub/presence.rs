@@ -1,0 +1,266 @@
+//! Presence events: who joined a group, and who left it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::{self, StreamExt as _};
+use serde::{Deserialize, Serialize};
+
+use super::Hub;
+use crate::push::{Payload, PushError};
+use crate::registry::{
+    Arrivals, Audience, Connection, ConnectionKey, Departures, Group, Joined, Left, Namespace, Principal, ReadOptions,
+};
+
+/// How many events one message has at most; the rest wait for the next.
+const MAX_EVENTS: usize = 500;
+/// How many events wait for a message at most.
+const MAX_PENDING: usize = 10_000;
+/// How many connections of a group are read ahead, to see whether a message to them is affordable.
+const MAX_READ_AHEAD: usize = 10_000;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Message = dyn Fn(&[PresenceEvent]) -> Option<Result<Payload, PushError>> + Send + Sync;
+type Queue = dyn Fn(Vec<PresenceEvent>) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> + Send + Sync;
+
+/// A principal joined a group with its first connection, or left it with its last.
+///
+/// In JSON: `{"kind": "joined", "namespace": …, "group": …, "principal": …, "version": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PresenceEvent {
+    /// Whether the principal joined or left.
+    pub kind: Presence,
+    /// The namespace of the group.
+    pub namespace: Namespace,
+    /// The group.
+    pub group: Group,
+    /// The principal.
+    pub principal: Principal,
+    /// Orders the events of one principal in one group: of two that arrive out of order, the one with the higher version is
+    /// true. It is about the time in milliseconds since 1970.
+    pub version: u64,
+    /// The connection that joined or left, which need not be told.
+    #[serde(skip)]
+    except: Option<ConnectionKey>,
+}
+
+/// Whether a principal joined or left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Presence {
+    /// It joined.
+    Joined,
+    /// It left.
+    Left,
+}
+
+impl PresenceEvent {
+    fn new(kind: Presence, connection: &Connection, principal: &Principal, group: &Group, version: u64) -> Self {
+        Self {
+            kind,
+            namespace: connection.key().namespace().clone(),
+            group: group.clone(),
+            principal: principal.clone(),
+            version,
+            except: Some(connection.key().clone()),
+        }
+    }
+
+    /// The groups that a principal joined with its first connection.
+    pub(super) fn from_arrivals(arrivals: &Arrivals) -> Vec<Self> {
+        let connection = &arrivals.connection;
+        let Some(principal) = connection.principal() else { return Vec::new() };
+        let first = arrivals.groups.iter().filter(|arrival| arrival.joined == Joined::First);
+        first.map(|one| Self::new(Presence::Joined, connection, principal, &one.group, one.version)).collect()
+    }
+
+    /// The groups that a principal left with its last connection.
+    pub(super) fn from_departures(departures: &Departures) -> Vec<Self> {
+        let connection = &departures.connection;
+        let Some(principal) = connection.principal() else { return Vec::new() };
+        let last = departures.groups.iter().filter(|departure| departure.left == Left::Last);
+        last.map(|one| Self::new(Presence::Left, connection, principal, &one.group, one.version)).collect()
+    }
+
+    fn audience(&self) -> Audience {
+        self.namespace.group(&self.group)
+    }
+}
+
+/// How groups are told, and the events that wait.
+#[derive(Clone, Default)]
+pub(super) struct Announcer {
+    message: Option<Arc<Message>>,
+    queue: Option<Arc<Queue>>,
+    pending: Arc<Mutex<VecDeque<PresenceEvent>>>,
+}
+
+/// How many pushes the announcements of a call may make.
+#[derive(Debug, Clone)]
+pub(super) enum Budget {
+    /// As many as it takes.
+    Unlimited,
+    /// So many; and as many as it takes for this audience, which has just been sent as many.
+    Pushes(usize, Audience),
+}
+
+impl Announcer {
+    pub(super) fn with_message<T: Serialize>(
+        mut self,
+        message: impl Fn(&[PresenceEvent]) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.message = Some(Arc::new(move |events| Some(Payload::json(&message(events)?))));
+        self
+    }
+
+    pub(super) fn with_queue<F, Fut>(mut self, queue: F) -> Self
+    where
+        F: Fn(Vec<PresenceEvent>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.queue = Some(Arc::new(move |events| Box::pin(queue(events))));
+        self
+    }
+
+    /// Lets events wait for the next message to their group.
+    fn postpone(&self, events: impl IntoIterator<Item = PresenceEvent>) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped: usize = 0;
+        for event in events {
+            if pending.len() >= MAX_PENDING {
+                pending.pop_front();
+                dropped = dropped.saturating_add(1);
+            }
+            pending.push_back(event);
+        }
+        if dropped > 0 {
+            tracing::warn!(dropped, "too many presence events wait to be announced: the oldest are dropped");
+        }
+    }
+
+    /// Takes the events that wait for a message to this audience, or all of them.
+    fn take_pending(&self, audience: Option<&Audience>) -> Vec<PresenceEvent> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = |event: &PresenceEvent| audience.is_none_or(|audience| event.audience() == *audience);
+        let (taken, rest) = std::mem::take(&mut *pending).into_iter().partition(is_wanted);
+        *pending = rest;
+        Vec::from(taken)
+    }
+
+    /// The message of as many events as fit, and how many those are.
+    fn message(&self, events: &[PresenceEvent]) -> Option<(Result<Payload, PushError>, usize)> {
+        let message = self.message.as_ref()?;
+        let mut count = events.len().min(MAX_EVENTS);
+        loop {
+            let payload = message(events.get(..count)?)?;
+            match payload {
+                Err(PushError::TooLarge { .. }) if count > 1 => count = count.div_ceil(2),
+                payload => return Some((payload, count)),
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// Tells groups about presence events, one message for each group.
+    ///
+    /// For the consumer of the queue of [`announcing_through`](Self::announcing_through). Events that this hub could not
+    /// afford to announce yet are announced, too.
+    pub async fn announce(&self, events: Vec<PresenceEvent>) {
+        self.tell(events, Budget::Unlimited).await;
+    }
+
+    /// Hands events to the queue, if there is one; otherwise tells groups, within the budget.
+    pub(super) async fn announce_or_queue(&self, events: Vec<PresenceEvent>, budget: Budget) {
+        let Some(queue) = &self.announcer.queue else { return self.tell(events, budget).await };
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = queue(events).await {
+            tracing::warn!(%error, "presence events could not be queued: their groups are not told");
+        }
+    }
+
+    async fn tell(&self, events: Vec<PresenceEvent>, budget: Budget) {
+        if self.announcer.message.is_none() {
+            return;
+        }
+        let (mut left, own) = match &budget {
+            Budget::Unlimited => (usize::MAX, None),
+            Budget::Pushes(pushes, audience) => (*pushes, Some(audience)),
+        };
+        let mut groups: BTreeMap<(Namespace, Group), Vec<PresenceEvent>> = BTreeMap::new();
+        for event in self.announcer.take_pending(own).into_iter().chain(events) {
+            groups.entry((event.namespace.clone(), event.group.clone())).or_default().push(event);
+        }
+        // The group that was just sent to comes first: it is the one that is affordable for sure.
+        let mut groups: Vec<Vec<PresenceEvent>> = groups.into_values().collect();
+        groups.sort_by_key(|events| events.first().is_some_and(|event| Some(&event.audience()) != own));
+        for events in groups {
+            let Some(audience) = events.first().map(PresenceEvent::audience) else { continue };
+            let is_affordable = own.is_none_or(|own| *own == audience);
+            left = self.tell_group(&audience, events, left, is_affordable).await;
+        }
+    }
+
+    /// Tells one group, if that takes no more pushes than are left, and returns how many are left then.
+    async fn tell_group(
+        &self,
+        audience: &Audience,
+        events: Vec<PresenceEvent>,
+        left: usize,
+        is_affordable: bool,
+    ) -> usize {
+        let Some((payload, count)) = self.announcer.message(&events) else { return left };
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::warn!(%error, "a presence message cannot be sent");
+                return left;
+            }
+        };
+        let mut except = events.iter().take(count).map(|event| event.except.clone());
+        let first = except.next().flatten();
+        let except = first.filter(|first| except.all(|other| other.as_ref() == Some(first)));
+        let sending = self.send_payload_to(audience, payload).excepting(except).without_pruning();
+        let sending = match is_affordable {
+            true => sending,
+            false => match self.read_ahead(audience, left).await {
+                Some(members) => sending.to(members),
+                None => {
+                    self.announcer.postpone(events);
+                    return left;
+                }
+            },
+        };
+        self.announcer.postpone(events.into_iter().skip(count));
+        let (sent, _) = sending.deliver().await;
+        if !sent.is_success() {
+            tracing::warn!(%sent, "a presence message did not reach everybody in its group");
+        }
+        left.saturating_sub(sent.report.ids())
+    }
+
+    /// The connections of an audience, unless there are more than so many, or they cannot be read.
+    async fn read_ahead(&self, audience: &Audience, most: usize) -> Option<Vec<Connection>> {
+        let most = most.min(MAX_READ_AHEAD);
+        let mut members = Vec::new();
+        let mut pages = self.registry.connections(audience, ReadOptions::default());
+        while let Some(page) = pages.next().await {
+            members.extend(page.ok()?);
+            if members.len() > most {
+                return None;
+            }
+        }
+        Some(members)
+    }
+}
+
+/// The pages of connections that were read ahead.
+pub(super) fn pages(members: Vec<Connection>) -> crate::registry::Pages<'static, Connection> {
+    Box::pin(stream::iter((!members.is_empty()).then_some(Ok(members))))
+}

@@ -1,0 +1,255 @@
+//! Removing a connection, and disbanding a group.
+//!
+//! A removal is two round trips, and no transaction: it closes the connection, whose item becomes its tombstone and says which
+//! groups it was in, and then takes it out of these, all at once. Closing decides who removes; nothing can join after it. The old
+//! value of each presence says whether the connection was the last. If the writer is killed in between, the tombstone still
+//! has the groups, and the next removal continues.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Update};
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::super::memory::TOMBSTONE;
+use super::super::{
+    Connection, ConnectionKey, Departure, Departures, Group, Left, Namespace, ReadOptions, Registry as _, RegistryError,
+};
+use super::DynamoDb;
+use super::call::{Transaction, Written};
+use super::change::{delete, name, update};
+use super::item::{self, CONNECTIONS, Record, Row, count, millis, number, set, text};
+use super::presence::{Presence, next_version};
+use crate::event::ConnectionId;
+use crate::retry::Span;
+
+/// How many groups are left, or presences of a group removed, at a time.
+const AT_ONCE: usize = 16;
+/// How long a removal is left to whoever began it.
+const ABANDONED: Duration = Duration::from_secs(15);
+
+impl DynamoDb {
+    pub(super) async fn remove_connection(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
+        let span = self.span();
+        let me = format!("{:016x}", fastrand::u64(..));
+        let (closed, siblings) = join(self.close(key, &me, span), self.has_siblings(key, span)).await;
+        let is_alone = !siblings.unwrap_or(false);
+        let row = match closed? {
+            Written::Done(None) => return Ok(None),
+            Written::Done(Some(before)) => {
+                let is_over = item::is_tombstone(&before) || self.has_expired(&before)?;
+                match item::row(key.namespace(), &before)?.filter(|_| !is_over) {
+                    Some(row) => row,
+                    None => return Ok(None),
+                }
+            }
+            Written::Refused(tombstone) => return self.resume(key, tombstone, &me, is_alone, span).await,
+        };
+        self.leave_behind(row, is_alone, span).await.map(Some)
+    }
+
+    /// Makes the connection's item its tombstone. Refused if it is one already.
+    async fn close(&self, key: &ConnectionKey, me: &str, span: Span) -> Result<Written, RegistryError> {
+        let now = self.now();
+        let request = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(item::connection_key(key)))
+            .update_expression(
+                "SET isClosed = :true, closedBy = :me, closedAt = :at, expiresAt = :until REMOVE listKey, listSort",
+            )
+            // An expired item is as good as none.
+            .condition_expression("attribute_not_exists(isClosed) OR expiresAt <= :now")
+            .expression_attribute_values(":true", AttributeValue::Bool(true))
+            .expression_attribute_values(":me", text(me))
+            .expression_attribute_values(":at", millis(now))
+            .expression_attribute_values(":now", number(now))
+            .expression_attribute_values(":until", number(now.checked_add(TOMBSTONE).unwrap_or(now)));
+        self.update(span, request).await
+    }
+
+    /// Continues a removal that another writer began and did not finish, or this one, whose answer was lost.
+    async fn resume(
+        &self,
+        key: &ConnectionKey,
+        tombstone: Option<Record>,
+        me: &str,
+        is_alone: bool,
+        span: Span,
+    ) -> Result<Option<Departures>, RegistryError> {
+        let Some(tombstone) = tombstone else { return Ok(None) };
+        let Some(row) = item::row(key.namespace(), &tombstone)? else { return Ok(None) };
+        if item::string(&tombstone, "closedBy")? == me {
+            return self.leave_behind(row, is_alone, span).await.map(Some);
+        }
+        let closed_at = item::time("closedAt", Duration::from_millis(item::integer(&tombstone, "closedAt")?))?;
+        if row.groups.is_empty() || self.now().duration_since(closed_at).unwrap_or_default() < ABANDONED {
+            return Ok(None);
+        }
+        let groups: Vec<Group> = row.groups.iter().cloned().collect();
+        let mut open = BTreeSet::new();
+        for groups in groups.chunks(Group::MAX_AT_ONCE) {
+            let presences = self.presences(&row.connection, groups, span).await?;
+            let has = presences.into_iter().filter(|(_, presence)| presence.has(key.id(), self.now()));
+            open.extend(has.map(|(group, _)| group));
+        }
+        if open.is_empty() {
+            return Ok(None);
+        }
+        self.leave_behind(Row { groups: open, ..row }, is_alone, span).await.map(Some)
+    }
+
+    /// Whether the principal seems to have other connections, which decides what is tried first.
+    async fn has_siblings(&self, key: &ConnectionKey, span: Span) -> Result<bool, RegistryError> {
+        let Some(principal) = key.principal() else { return Ok(false) };
+        let (shard, prefix) = item::principal_prefix(principal);
+        let request = self
+            .client
+            .query()
+            .table_name(&*self.table)
+            .index_name(CONNECTIONS)
+            .key_condition_expression("listKey = :key AND begins_with(listSort, :prefix)")
+            .expression_attribute_values(":key", text(item::list_key(key.namespace(), shard)))
+            .expression_attribute_values(":prefix", text(prefix))
+            .projection_expression("pk")
+            .limit(2);
+        // The index may still have the connection itself.
+        let own = item::connection_key(key);
+        let found = self.call(span, || request.clone().send()).await?;
+        Ok(found.items().iter().any(|other| other.get("pk") != own.get("pk")))
+    }
+
+    /// Takes a closed connection out of its groups. It is this writer's alone.
+    async fn leave_behind(&self, row: Row, is_alone: bool, span: Span) -> Result<Departures, RegistryError> {
+        let Row { connection, groups } = row;
+        let leave = |group: Group| self.leave_closed(&connection, group, is_alone, span);
+        let departures = stream::iter(groups).map(leave).buffered(AT_ONCE).try_collect().await?;
+        Ok(Departures::new(connection, departures))
+    }
+
+    async fn leave_closed(
+        &self,
+        connection: &Connection,
+        group: Group,
+        is_alone: bool,
+        span: Span,
+    ) -> Result<Departure, RegistryError> {
+        let key = self.member_key(connection.key(), connection.principal(), &group);
+        let id = connection.id();
+        let last = |before: Option<u64>| next_version(before, self.now());
+        if is_alone {
+            let request = self
+                .client
+                .delete_item()
+                .table_name(&*self.table)
+                .set_key(Some(key.clone()))
+                .condition_expression(
+                    "attribute_not_exists(pk) OR (attribute_exists(members.#id) AND size(members) = :one)",
+                )
+                .expression_attribute_names("#id", id.as_str())
+                .expression_attribute_values(":one", count(1));
+            if let Written::Done(before) = self.delete(span, request).await? {
+                // Without an item, an earlier attempt of this writer has removed it.
+                let before = before.map(|before| Presence::read(&before)).transpose()?;
+                let version = last(before.map(|presence| presence.version));
+                return Ok(Departure::new(group, Left::Last, version));
+            }
+        }
+        let request = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(key.clone()))
+            .update_expression("SET version = version + :one REMOVE members.#id")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_names("#id", id.as_str())
+            .expression_attribute_values(":one", count(1));
+        let Written::Done(Some(before)) = self.update(span, request).await? else {
+            return Ok(Departure::new(group, Left::Last, last(None)));
+        };
+        let before = Presence::read(&before)?;
+        let version = last(Some(before.version));
+        if before.has_others(id, self.now()) {
+            return Ok(Departure::new(group, Left::Another, version));
+        }
+        // An empty item would be read with the group until it expires.
+        let request = self
+            .client
+            .delete_item()
+            .table_name(&*self.table)
+            .set_key(Some(key))
+            .condition_expression("version = :left")
+            .expression_attribute_values(":left", count(before.version.saturating_add(1)));
+        if let Err(error) = self.delete(span, request).await {
+            tracing::debug!(%error, "an empty presence stays until it expires");
+        }
+        Ok(Departure::new(group, Left::Last, version))
+    }
+
+    fn has_expired(&self, record: &Record) -> Result<bool, RegistryError> {
+        Ok(item::integer(record, "expiresAt")? <= super::super::connection::seconds(self.now()))
+    }
+
+    pub(super) async fn disband_group(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError> {
+        let records = self.records(namespace, group, ReadOptions::default().consistent());
+        let counts = records
+            .flat_map(|page| match page {
+                Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
+                Err(error) => stream::iter(vec![Err(error)]),
+            })
+            .map(|record| async { self.remove_presence(namespace, group, &record?).await })
+            .buffer_unordered(AT_ONCE);
+        counts.try_fold(0_usize, |sum, count| std::future::ready(Ok(sum.saturating_add(count)))).await
+    }
+
+    /// Removes a principal from a group, with all of its connections there.
+    async fn remove_presence(
+        &self,
+        namespace: &Namespace,
+        group: &Group,
+        record: &Record,
+    ) -> Result<usize, RegistryError> {
+        let span = self.span();
+        let place = name(record)?;
+        self.until_current(span, || async {
+            let key = Record::from([("pk".to_owned(), text(&place.0)), ("sk".to_owned(), text(&place.1))]);
+            let Some(record) = self.read(span, vec![key.clone()]).await?.pop() else { return Ok(Some(0)) };
+            let presence = Presence::read(&record)?;
+            let members: Vec<&str> = presence.living(self.now()).collect();
+            let mut writes = vec![delete(
+                Delete::builder()
+                    .table_name(&*self.table)
+                    .set_key(Some(key))
+                    .condition_expression("version = :known")
+                    .expression_attribute_values(":known", count(presence.version)),
+            )?];
+            let keys = members
+                .iter()
+                .map(|id| Ok(ConnectionKey::new(namespace.clone(), item::parse("members", id, ConnectionId::new)?)));
+            let keys: Vec<ConnectionKey> = keys.collect::<Result<_, RegistryError>>()?;
+            if let Some((_, more)) = keys.split_at_checked(Group::MAX_AT_ONCE) {
+                // More than one transaction can have.
+                for key in more {
+                    self.leave(key, group).await?;
+                }
+            }
+            let keys = keys.iter().take(Group::MAX_AT_ONCE).map(item::connection_key).collect();
+            // A connection that is closed, or that DynamoDB has removed, is left alone.
+            for connection in self.read(span, keys).await? {
+                let key = connection.into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
+                writes.push(update(
+                    Update::builder()
+                        .table_name(&*self.table)
+                        .set_key(Some(key))
+                        .update_expression("DELETE groups :group")
+                        .condition_expression("attribute_exists(pk)")
+                        .expression_attribute_values(":group", set([group])),
+                )?);
+            }
+            Ok((self.transact(span, writes).await? == Transaction::Done).then_some(members.len()))
+        })
+        .await
+    }
+}
