@@ -303,12 +303,13 @@ impl Pusher {
 
     /// Connects and gets credentials ahead of the first push, which then need not wait for either.
     ///
-    /// Worth a call before the function's first invocation. It is a single attempt. With [`Direct`] it is one request
-    /// that no API counts; the other transports have nothing to do.
+    /// Worth a call before the function's first invocation. It is a single attempt. With [`Direct`] and [`Sdk`] it is one
+    /// request for `/ping`, which API Gateway itself answers; other transports may have nothing to do.
     ///
     /// # Errors
     ///
-    /// Why the endpoint cannot be reached; a later push tries anew.
+    /// [`PushError::Credentials`], [`PushError::Untrusted`], [`PushError::Unreachable`], and [`PushError::TimedOut`]. A later
+    /// push tries again.
     pub async fn warm_up(&self) -> Result<(), PushError> {
         let start = Instant::now();
         let limit = self.span().left().min(self.attempt_timeout);

@@ -2,6 +2,7 @@
 
 mod connections;
 mod dead;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

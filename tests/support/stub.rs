@@ -88,6 +88,11 @@ pub type Tls = Option<tokio_rustls::TlsAcceptor>;
 
 impl Stub {
     pub async fn start(behaviour: Behaviour, tls: Tls) -> Self {
+        Self::start_with_streams(behaviour, tls, 128).await
+    }
+
+    /// One that carries so many requests at a time on a connection of HTTP/2; API Gateway takes 128.
+    pub async fn start_with_streams(behaviour: Behaviour, tls: Tls, streams: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stub = Self { address: listener.local_addr().unwrap(), log: Log::default(), over_http_2: Arc::default() };
         let (shared, over_http_2) = (Arc::clone(&stub.log), Arc::clone(&stub.over_http_2));
@@ -98,12 +103,12 @@ impl Stub {
                 let (log, over_http_2, tls) = (Arc::clone(&shared), Arc::clone(&over_http_2), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, None, behaviour, log).await,
+                        None => serve(stream, None, streams, behaviour, log).await,
                         Some(tls) => {
                             // A client that does not trust the certificate leaves.
                             if let Ok(stream) = tls.accept(stream).await {
                                 let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                                serve(stream, is_h2.then_some(over_http_2), behaviour, log).await;
+                                serve(stream, is_h2.then_some(over_http_2), streams, behaviour, log).await;
                             }
                         }
                     }
@@ -117,6 +122,7 @@ impl Stub {
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     http_2: Option<Arc<AtomicUsize>>,
+    streams: u32,
     behaviour: Behaviour,
     log: Log,
 ) {
@@ -130,7 +136,10 @@ async fn serve(
     });
     let stream = TokioIo::new(stream);
     let _ = match is_http_2 {
-        true => hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+        true => {
+            let mut http_2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            http_2.max_concurrent_streams(streams).serve_connection(stream, service).await
+        }
         false => hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await,
     };
 }

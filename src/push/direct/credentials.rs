@@ -178,23 +178,19 @@ impl Keeper {
                 state.held = Some(Arc::new(Held { number, credentials: credentials.clone() }));
             }
         }
-        let ahead = match (&given, &state.held) {
-            (Ok(_), Some(held)) => match held.credentials.expiry() {
-                None => None,
-                Some(expiry) => Some(expiry.checked_sub(AHEAD).filter(|at| *at > now)),
-            },
-            _ => Some(None),
+        let next = match &given {
+            Ok(credentials) => credentials.expiry().map(|expiry| expiry.checked_sub(AHEAD)),
+            Err(_) => Some(None),
         };
-        state.ask_at = match ahead {
-            // They do not expire, or there is time until they do.
-            None => None,
-            Some(Some(at)) => Some(at),
-            Some(None) => {
+        (state.ask_at, state.vain) = match next {
+            // They do not expire.
+            None => (None, 0),
+            Some(Some(at)) if at > now => (Some(at), 0),
+            Some(_) => {
                 let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(state.vain)).min(MAX_PAUSE);
-                now.checked_add(pause)
+                (now.checked_add(pause), state.vain.saturating_add(1))
             }
         };
-        state.vain = if matches!(ahead, Some(None)) { state.vain.saturating_add(1) } else { 0 };
         match given {
             Ok(_) => {
                 let held = state.held.clone();

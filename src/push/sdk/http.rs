@@ -4,6 +4,7 @@
 //! the next request would go over the same dead connection.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext};
@@ -17,6 +18,9 @@ use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, Runt
 use aws_smithy_types::config_bag::ConfigBag;
 
 use crate::push::opening::Opening;
+
+/// Shorter than the time after which API Gateway lets go of a connection that nobody uses.
+const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// An HTTP client over rustls on ring. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -49,6 +53,7 @@ fn client(tls: &TlsContext) -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls.clone())
+        .pool_idle_timeout(POOL_IDLE)
         .build_https()
 }
 

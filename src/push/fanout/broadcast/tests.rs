@@ -13,12 +13,12 @@ async fn hooks_are_called_as_soon_as_an_outcome_is_recorded() {
     let recorder = Recorder::new();
     recorder.answer(StatusCode::GONE);
     recorder.answer(StatusCode::OK);
-    let ids: Vec<ConnectionId> = ["AAAAAAAAAAAAAAA=", "BBBBBBBBBBBBBBB="].map(|id| id.parse().unwrap()).to_vec();
+    let ids: [ConnectionId; 2] = ["AAAAAAAAAAAAAAA=", "BBBBBBBBBBBBBBB="].map(|id| id.parse().unwrap());
     // The source does not end before the hooks have been called.
     let (called, mut both) = oneshot::channel::<()>();
     let (seen, mut called) = (Mutex::new(Vec::new()), Some(called));
     let source = futures_util::stream::iter(ids.clone())
-        .chain(futures_util::stream::once(async move { (&mut both).await }).filter_map(|_| std::future::ready(None)));
+        .chain(futures_util::stream::once(&mut both).filter_map(|_| std::future::ready(None)));
     let report = Pusher::new(recorder)
         .broadcast_stream(source, "x")
         .unwrap()
@@ -29,5 +29,6 @@ async fn hooks_are_called_as_soon_as_an_outcome_is_recorded() {
         })
         .await;
     assert_eq!((report.delivered, report.gone.len(), report.is_complete), (1, 1, true));
-    assert_eq!(*seen.lock().unwrap(), [("gone", ids[0].clone()), ("delivered", ids[1].clone())]);
+    let [gone, delivered] = ids;
+    assert_eq!(*seen.lock().unwrap(), [("gone", gone), ("delivered", delivered)]);
 }
