@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +12,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -29,10 +29,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
+type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// A pool to one host. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connections {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    connector: HttpsConnector<HttpConnector>,
+    /// The client, and how many there were before it.
+    current: Arc<Mutex<(u64, Arc<HttpsClient>)>>,
     opening: Opening,
 }
 
@@ -53,52 +57,76 @@ impl Connections {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(connector);
-        Ok(Self { client, opening: Opening::default() })
+        let current = Arc::new(Mutex::new((0, client(&connector))));
+        Ok(Self { connector, current, opening: Opening::default() })
     }
 
     /// The same pool, for requests to another host.
     pub(super) fn to_another_host(&self) -> Self {
-        Self { client: self.client.clone(), opening: Opening::default() }
+        Self { opening: Opening::default(), ..self.clone() }
     }
 
     /// Makes a request, and reads the answer.
     pub(super) async fn call(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PushError> {
-        // Over TLS the endpoint may speak HTTP/2, and then one connection is enough.
-        let is_https = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let lead = if is_https { self.opening.enter().await } else { None };
-        let mut unanswered = Unanswered { captured: Some(capture_connection(&mut request)), opening: &self.opening };
-        let response = self.client.request(request);
-        let response = match (lead, unanswered.captured.clone()) {
-            (Some(lead), Some(mut captured)) => {
+        // Over TLS the endpoint may speak HTTP/2. Without it, a request that is dropped takes its connection with it.
+        if request.uri().scheme() != Some(&Scheme::HTTPS) {
+            return answer(self.current().1.request(request).await).await;
+        }
+        let lead = self.opening.enter().await;
+        let (number, client) = self.current();
+        let mut unanswered = Unanswered { number: Some(number), connections: self };
+        let response = match lead {
+            None => client.request(request).await,
+            Some(lead) => {
+                let mut captured = capture_connection(&mut request);
                 let connecting = Box::pin(async move {
                     captured.wait_for_connection_metadata().await;
                     lead.opened();
                 });
-                match select(response, connecting).await {
+                match select(client.request(request), connecting).await {
                     Either::Left((response, _)) => response,
                     Either::Right(((), response)) => response.await,
                 }
             }
-            _ => response.await,
         };
-        let outcome = match response {
-            Ok(response) => read(response).await,
-            Err(error) => Err(match is_untrusted(&error) {
-                true => PushError::Untrusted { source: Box::new(error) },
-                false => PushError::Unreachable { source: Box::new(error) },
-            }),
-        };
-        if outcome.is_ok() {
-            unanswered.captured = None;
+        let outcome = answer(response).await;
+        unanswered.number = None;
+        if outcome.is_err() {
+            self.opening.closed();
         }
         outcome
+    }
+
+    fn current(&self) -> (u64, Arc<HttpsClient>) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets further requests go over new connections. Those that are under way may still be answered.
+    fn replace(&self, number: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == number {
+            *current = (number.wrapping_add(1), client(&self.connector));
+        }
+        self.opening.closed();
+    }
+}
+
+fn client(connector: &HttpsConnector<HttpConnector>) -> Arc<HttpsClient> {
+    let client = Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build(connector.clone());
+    Arc::new(client)
+}
+
+async fn answer(response: Result<Response<Incoming>, ClientError>) -> Result<Response<Bytes>, PushError> {
+    match response {
+        Ok(response) => read(response).await,
+        Err(error) if is_untrusted(&error) => Err(PushError::Untrusted { source: Box::new(error) }),
+        Err(error) => Err(PushError::Unreachable { source: Box::new(error) }),
     }
 }
 
@@ -120,18 +148,15 @@ async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, PushError
 ///
 /// Over HTTP/2 a request that is dropped takes only its own stream with it.
 struct Unanswered<'a> {
-    /// Until the answer has come.
-    captured: Option<CaptureConnection>,
-    opening: &'a Opening,
+    /// Of its client, until the answer has come.
+    number: Option<u64>,
+    connections: &'a Connections,
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(captured) = &self.captured {
-            if let Some(connection) = captured.connection_metadata().as_ref() {
-                connection.poison();
-            }
-            self.opening.closed();
+        if let Some(number) = self.number {
+            self.connections.replace(number);
         }
     }
 }
