@@ -52,7 +52,7 @@ pub(super) struct History {
 pub(super) struct Allowance<'a> {
     pub(super) attempts: usize,
     pub(super) throttle_timeout: Duration,
-    /// Whose 429s are.
+    /// Why connections answer 429 now.
     pub(super) cause: Cause,
     /// Whether this connection has been given up in this broadcast before.
     pub(super) is_slow: bool,
