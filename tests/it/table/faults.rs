@@ -18,24 +18,24 @@ type Change = for<'a> fn(&'a dyn Registry) -> Pin<Box<dyn Future<Output = Result
 
 /// Every change there is, and how many connections there are after it.
 const CHANGES: [(&str, Change, usize); 14] = [
-    ("insert", |table| Box::pin(async { table.insert(&connection("new", "alice")).await.map(drop) }), 34),
+    ("insert", |table| Box::pin(async { table.insert(&connection("new", "alice")).await.map(drop) }), 14),
     (
         "insert into two groups",
         |table| {
             Box::pin(async { table.insert_into(&connection("new", "alice"), &[group(1), group(77)]).await.map(drop) })
         },
-        34,
+        14,
     ),
-    ("join as the first", |table| Box::pin(async { table.join(&key("lone"), &group(77)).await.map(drop) }), 33),
-    ("join as another", |table| Box::pin(async { table.join(&key("lone"), &group(1)).await.map(drop) }), 33),
-    ("leave as the last", |table| Box::pin(async { table.leave(&key("other-3"), &group(1)).await.map(drop) }), 33),
-    ("leave as another", |table| Box::pin(async { table.leave(&key("social"), &group(1)).await.map(drop) }), 33),
-    ("leave three groups", |table| Box::pin(async { table.leave_all(&key("social")).await.map(drop) }), 33),
-    ("leave forty groups", |table| Box::pin(async { table.leave_all(&key("busy")).await.map(drop) }), 33),
-    ("remove", |table| Box::pin(async { table.remove(&key("lone")).await.map(drop) }), 32),
-    ("remove from three groups", |table| Box::pin(async { table.remove(&key("social")).await.map(drop) }), 32),
-    ("remove from forty groups", |table| Box::pin(async { table.remove(&key("busy")).await.map(drop) }), 32),
-    ("disband", |table| Box::pin(async { table.disband(&namespace(), &group(1)).await.map(drop) }), 33),
+    ("join as the first", |table| Box::pin(async { table.join(&key("lone"), &group(77)).await.map(drop) }), 13),
+    ("join as another", |table| Box::pin(async { table.join(&key("lone"), &group(1)).await.map(drop) }), 13),
+    ("leave as the last", |table| Box::pin(async { table.leave(&key("other-3"), &group(1)).await.map(drop) }), 13),
+    ("leave as another", |table| Box::pin(async { table.leave(&key("social"), &group(1)).await.map(drop) }), 13),
+    ("leave three groups", |table| Box::pin(async { table.leave_all(&key("social")).await.map(drop) }), 13),
+    ("leave twenty groups", |table| Box::pin(async { table.leave_all(&key("busy")).await.map(drop) }), 13),
+    ("remove", |table| Box::pin(async { table.remove(&key("lone")).await.map(drop) }), 12),
+    ("remove from three groups", |table| Box::pin(async { table.remove(&key("social")).await.map(drop) }), 12),
+    ("remove from twenty groups", |table| Box::pin(async { table.remove(&key("busy")).await.map(drop) }), 12),
+    ("disband", |table| Box::pin(async { table.disband(&namespace(), &group(1)).await.map(drop) }), 13),
     (
         "set data",
         |table| {
@@ -44,9 +44,9 @@ const CHANGES: [(&str, Change, usize); 14] = [
                 table.set_data(&key("social"), Some(&data)).await.map(drop)
             })
         },
-        33,
+        13,
     ),
-    ("clear data", |table| Box::pin(async { table.set_data(&key("busy"), None).await.map(drop) }), 33),
+    ("clear data", |table| Box::pin(async { table.set_data(&key("busy"), None).await.map(drop) }), 13),
 ];
 
 /// A registry on the same table, a minute later: when an interrupted removal may be continued.
@@ -73,7 +73,7 @@ async fn killed_writers(url: &str) {
             for number in 0.. {
                 let table = Table::new(&proxy, url, &format!("kill-{}", tables.next().unwrap())).await;
                 table.populate().await;
-                assert_eq!(table.check("at first", false).await, 33);
+                assert_eq!(table.check("at first", false).await, 13);
                 table.proxy.plan(move |request, _| if request == number { fate } else { Fate::Passes });
                 let is_done = tokio::select! {
                     done = change(&table.through) => { done.unwrap(); true }
@@ -95,7 +95,7 @@ async fn killed_writers(url: &str) {
         }
     }
     println!("{kills} writers killed");
-    assert!(kills >= 40, "{kills} kills");
+    assert!(kills >= 50, "{kills} kills");
 }
 
 /// Every departure of a removal that was interrupted is told to one of those who continue it.
@@ -119,10 +119,10 @@ async fn interrupted_removal_is_continued_and_tells_what_is_left() {
         assert_eq!(early, None, "whoever began is left alone at first");
         let later = later(&table);
         let done = later.remove(&key("busy")).await.unwrap().map_or(0, |removed| removed.groups.len());
-        println!("{number} requests passed: {done} of 40 departures were left");
-        assert!((1..=40).contains(&done));
+        println!("{number} requests passed: {done} of 20 departures were left");
+        assert!((1..=20).contains(&done));
         assert_eq!(later.remove(&key("busy")).await.unwrap(), None, "nothing is told twice");
-        assert_eq!(table.check("continued", false).await, 32);
+        assert_eq!(table.check("continued", false).await, 12);
     }
 }
 
@@ -160,7 +160,7 @@ async fn sweeps(url: &str) {
             for id in ["lone", "social", "busy", "new"]
                 .map(str::to_owned)
                 .into_iter()
-                .chain((0..30).map(|number| format!("other-{number}")))
+                .chain((0..10).map(|number| format!("other-{number}")))
             {
                 recorder.hang_up(key(&id).id());
             }
