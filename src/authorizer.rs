@@ -50,6 +50,7 @@ pub use self::request::Request;
 pub use self::response::{InvalidAuthorization, Response};
 #[cfg(feature = "runtime")]
 pub use self::service::run;
+use crate::event::{chain, texts};
 
 /// Whether a principal may connect, and what the routes learn about it.
 ///
@@ -172,7 +173,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Unauthorized => f.write_str("Unauthorized"),
             // The prefix keeps an error whose own text is `Unauthorized` from becoming a 401.
-            Self::Failed(error) => write!(f, "the authorizer failed: {error}"),
+            Self::Failed(error) => {
+                write!(f, "the authorizer failed: {}", texts(&**error).first().map_or("", String::as_str))
+            }
         }
     }
 }
@@ -230,14 +233,7 @@ where
 }
 
 fn failed(error: Box<dyn StdError + Send + Sync>) -> Failure {
-    let mut chain = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        chain.push_str(": ");
-        chain.push_str(&source.to_string());
-        next = source.source();
-    }
-    tracing::error!(error = %chain, "the authorizer failed");
+    tracing::error!(error = %chain(&*error), "the authorizer failed");
     Failure::Failed(error)
 }
 

@@ -8,9 +8,11 @@
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
 mod body;
+mod chain;
 mod context;
 mod headers;
 mod id;
+mod identity;
 mod invocation;
 mod values;
 pub(crate) mod wire;
@@ -22,12 +24,14 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
 pub use self::body::{Body, InvalidBody};
+pub(crate) use self::chain::{chain, texts};
 pub use self::context::RequestContext;
 use self::context::identifier;
 pub use self::headers::{Headers, Query};
 pub use self::id::{ApiId, ConnectionId, CorrelationId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
 #[cfg(feature = "registry")]
 pub(crate) use self::id::{identifier, within};
+pub use self::identity::IamIdentity;
 pub use self::invocation::Invocation;
 #[cfg(any(feature = "push", feature = "dynamodb"))]
 pub(crate) use self::invocation::current_deadline;
@@ -89,6 +93,15 @@ impl Event {
         }
     }
 
+    /// The context, to keep when the event is gone.
+    pub(crate) fn shared_context(&self) -> Arc<RequestContext> {
+        match self {
+            Self::Connect(event) => Arc::clone(&event.context),
+            Self::Message(event) => Arc::clone(&event.context),
+            Self::Disconnect(event) => Arc::clone(&event.context),
+        }
+    }
+
     /// The event, carried by this invocation: routes see its deadline and its id.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
@@ -126,7 +139,7 @@ impl Event {
             _ => return Err(unexpected(Some(&wire))),
         };
         let mut context = RequestContext::new(&wire)?;
-        context.keep(raw);
+        context.keep(raw, envelope.stage_variables.take());
         let context = Arc::new(context);
         Ok(match kind {
             Kind::Connect => {

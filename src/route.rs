@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | fits its route, which answers | what the route answers | – |
 //! | fits its route, which returns an [`Error`] | 500, or what the error [answers the client](Error::client) | the error and its sources |
-//! | has a body that does not fit its route | 400 and the reason: a [`Rejection`] | where, without the body |
+//! | has a body that does not fit its route | 400 and the reason: a [`Rejection`] | a warning where, without the body |
+//! | fits its route, which returns a client's mistake, such as an [`InvalidId`](crate::event::InvalidId) | 400 and the reason: a [`Rejection`] | a warning that quotes nothing |
 //! | selects no route and there is no `$default` | 404: a [`Rejection`] | the key |
 //! | is `$connect` or `$disconnect` without a route | 200 | – |
 
@@ -33,9 +34,9 @@ use tracing::Instrument as _;
 pub use self::error::Error;
 pub use self::handler::RouteEvent;
 use self::handler::{BoxFuture, ClosureHandler, Failure, Handler, RouteHandler, assert_key_fits, key_fits};
-pub use self::rejection::{Rejection, RejectionKind};
+pub use self::rejection::{InvalidValue, Rejection, RejectionKind};
 pub use self::response::{Json, Reply, Response};
-use crate::event::{ConnectParts, Event, RouteKey};
+use crate::event::{ConnectParts, Event, RequestContext, RouteKey, chain};
 
 /// What a route returns: its reply, or an [`Error`] that `?` makes of any error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -227,12 +228,14 @@ impl Inner {
     async fn handle(self: Arc<Self>, event: Event) -> Result<Response> {
         let Some(handler) = self.select(&event) else {
             return match event {
-                Event::Message(message) => Ok(self.reject(Rejection::no_route(message.shared_context())).await),
+                Event::Message(_) => {
+                    let rejection = Rejection::new(RejectionKind::NoRoute, event.shared_context());
+                    Ok(self.reject(rejection).await)
+                }
                 Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
             };
         };
-        let context = event.request_context();
-        let (connection_id, request_id) = (context.connection_id.clone(), context.request_id.clone());
+        let context = event.shared_context();
         let offer = match &event {
             Event::Connect(connect) => Some(connect.parts()),
             Event::Message(_) | Event::Disconnect(_) => None,
@@ -242,15 +245,39 @@ impl Inner {
             Err(Failure::Rejected(rejection)) => return Ok(self.reject(*rejection).await),
             Err(Failure::Failed(error)) => Err(error),
         };
-        answer.or_else(|error| {
-            tracing::error!(error = %error.chain(), "the route failed");
-            let (status, text) = match error.answer() {
-                None if self.fail_invocation_on_error => return Err(error),
-                None => (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
-                Some(answer) => answer,
-            };
-            Ok(Response::refusal(status, text, &connection_id, &request_id))
-        })
+        match answer {
+            Ok(response) => Ok(response),
+            Err(error) => self.fail(error, context).await,
+        }
+    }
+
+    /// Decides whose mistake an error is, and who is told. Boxed as is [`reject`](Self::reject).
+    fn fail(&self, error: Error, context: Arc<RequestContext>) -> BoxFuture<Result<Response>> {
+        let error = match error.rejection() {
+            Ok(kind) => {
+                let rejected = self.reject(Rejection::new(kind, context));
+                return Box::pin(async move { Ok(rejected.await) });
+            }
+            Err(error) => error,
+        };
+        let refusal = |status, text: &str| Response::refusal(status, text, &context.connection_id, &context.request_id);
+        let response = match error.answer() {
+            Some((status, text)) if status.is_client_error() => {
+                // The text is the client's, and may quote it.
+                let reason = error.source().map(|source| chain(source)).unwrap_or_default();
+                tracing::warn!(status = status.as_u16(), %reason, "the route refused the event");
+                Ok(refusal(status, text))
+            }
+            answer => {
+                tracing::error!(error = %error.chain(), "the route failed");
+                match answer {
+                    None if self.fail_invocation_on_error => Err(error),
+                    None => Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")),
+                    Some((status, text)) => Ok(refusal(status, text)),
+                }
+            }
+        };
+        Box::pin(std::future::ready(response))
     }
 
     fn select(&self, event: &Event) -> Option<Arc<dyn Handler>> {
@@ -264,7 +291,7 @@ impl Inner {
 
     /// Boxed, so that the rare case does not make the future of every event larger.
     fn reject(&self, rejection: Rejection) -> BoxFuture<Response> {
-        tracing::warn!(rejection = %rejection, "the message was rejected");
+        tracing::warn!(%rejection, "the message was rejected");
         let response = rejection.response();
         let hook = self.on_rejection.as_ref().map(|hook| hook(rejection));
         Box::pin(async move {

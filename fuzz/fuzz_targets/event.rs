@@ -10,6 +10,9 @@ fuzz_target!(|json: &[u8]| {
     let Ok(event) = Event::from_slice(json) else { return };
     let context = event.request_context();
     let _ = (context.principal_id(), context.user_agent(), context.context::<BTreeMap<String, Option<u64>>>());
+    let _ = (context.stage_variable("tenant"), context.stage_variables().count());
+    let _ = context.iam_identity().map(|identity| (identity.user_arn(), identity.cognito_identity_id(), format!("{identity:?}")));
+    assert!(context.raw_json().starts_with('{'));
     match &event {
         Event::Connect(connect) => {
             let _ = (connect.header("host"), connect.query("Auth"), connect.subprotocols().count());

@@ -15,7 +15,6 @@ pub struct Request {
     context: RequestContext,
     headers: Headers,
     query: Query,
-    stage_variables: Query,
 }
 
 impl Request {
@@ -48,7 +47,7 @@ impl Request {
             reason: error.to_string(),
         })?;
         let mut context = RequestContext::new(&wire)?;
-        context.keep(raw);
+        context.keep(raw, envelope.stage_variables);
         Ok(Self {
             method_arn,
             context,
@@ -57,7 +56,6 @@ impl Request {
                 envelope.query_string_parameters,
                 envelope.multi_value_query_string_parameters,
             )),
-            stage_variables: Query(NameValues::new(envelope.stage_variables, None)),
         })
     }
 
@@ -107,7 +105,7 @@ impl Request {
 
     /// A variable of the stage.
     pub fn stage_variable(&self, name: &str) -> Option<&str> {
-        self.stage_variables.get(name)
+        self.context.stage_variable(name)
     }
 }
 

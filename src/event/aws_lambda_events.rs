@@ -45,6 +45,8 @@ impl TryFrom<&Event> for ApiGatewayWebsocketProxyRequest {
             #[serde(skip_serializing_if = "Option::is_none")]
             multi_value_query_string_parameters: Option<&'a RawValue>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            stage_variables: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             body: Option<String>,
             is_base64_encoded: bool,
         }
@@ -65,6 +67,7 @@ impl TryFrom<&Event> for ApiGatewayWebsocketProxyRequest {
             multi_value_headers,
             query_string_parameters: query,
             multi_value_query_string_parameters: multi_value_query,
+            stage_variables: event.request_context().raw_stage_variables(),
             body,
             is_base64_encoded,
         })?;

@@ -12,13 +12,15 @@ use serde_json::value::RawValue;
 
 use super::InvalidEvent;
 use super::id::{ApiId, ConnectionId, InvalidId, RequestId, RouteKey, Stage};
+use super::identity::IamIdentity;
 use super::invocation::Invocation;
 use super::values::{self, InvalidContext};
-use super::wire::{ContextWire, PRINCIPAL_ID, RareContextWire, Text};
+use super::wire::{ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
 
-/// The `requestContext` of an event: which connection, which route, which API.
+/// The `requestContext` of an event, and its stage variables: which connection, which route, which API.
 ///
-/// What API Gateway always sends is a field; what depends on the API or on the client is a method.
+/// What API Gateway always sends is a field; what depends on the API or on the client is a method. Methods decode what they
+/// return when it is first asked for.
 ///
 /// See [the variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html)
 /// behind them.
@@ -46,6 +48,8 @@ pub struct RequestContext {
     // Undecoded, for what is rarely asked for. It is there as soon as the event is read.
     raw: Option<Box<RawValue>>,
     rare: OnceLock<Arc<RareContextWire>>,
+    // Boxed, since most stages have none.
+    stage_variables: Option<Box<NameValues>>,
     invocation: Option<Invocation>,
 }
 
@@ -69,6 +73,7 @@ impl RequestContext {
             request_time: time("requestContext.requestTimeEpoch", wire.request_time_epoch)?,
             raw: None,
             rare: OnceLock::new(),
+            stage_variables: None,
             invocation: None,
         })
     }
@@ -109,6 +114,54 @@ impl RequestContext {
         self.rare().identity.as_ref()?.get("userAgent")?.as_str()
     }
 
+    /// Returns the AWS identity that opened the connection, where `$connect` uses IAM authorization.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::Connect;
+    /// fn caller(connect: &Connect) -> Option<&str> {
+    ///     connect.request_context().iam_identity()?.user_arn()
+    /// }
+    /// ```
+    pub fn iam_identity(&self) -> Option<IamIdentity<'_>> {
+        IamIdentity::new(self.rare().identity.as_ref()?)
+    }
+
+    /// Returns a variable of the stage.
+    ///
+    /// See [stage variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html).
+    pub fn stage_variable(&self, name: &str) -> Option<&str> {
+        self.stage_variables().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    /// Returns the variables of the stage with their values.
+    pub fn stage_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let variables = self.stage_variables.as_deref().map(NameValues::decoded).unwrap_or_default();
+        variables.iter().filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())))
+    }
+
+    /// Returns the `requestContext` as API Gateway sent it, for members that this type does not have.
+    ///
+    /// It is the text of a JSON object, and contains the authorizer's values: not for a log.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::Message;
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(rename_all = "camelCase")]
+    /// struct More { extended_request_id: String }
+    ///
+    /// fn extended_request_id(message: &Message) -> Result<String, serde_json::Error> {
+    ///     let more: More = serde_json::from_str(message.request_context().raw_json())?;
+    ///     Ok(more.extended_request_id)
+    /// }
+    /// ```
+    pub fn raw_json(&self) -> &str {
+        self.raw.as_deref().map_or("{}", RawValue::get)
+    }
+
     /// The Lambda invocation that carries this event, where there is one.
     pub fn invocation(&self) -> Option<&Invocation> {
         self.invocation.as_ref()
@@ -123,8 +176,14 @@ impl RequestContext {
         self.invocation = Some(invocation);
     }
 
-    pub(crate) fn keep(&mut self, raw: Option<Box<RawValue>>) {
+    pub(crate) fn keep(&mut self, raw: Option<Box<RawValue>>, stage_variables: Option<Box<RawValue>>) {
         self.raw = raw;
+        self.stage_variables = stage_variables.map(|raw| Box::new(NameValues::new(Some(raw), None)));
+    }
+
+    #[cfg(feature = "aws_lambda_events")]
+    pub(super) fn raw_stage_variables(&self) -> Option<&RawValue> {
+        self.stage_variables.as_deref()?.forms().0
     }
 
     #[cfg(feature = "aws_lambda_events")]
@@ -137,14 +196,11 @@ impl RequestContext {
     }
 
     fn rare(&self) -> &RareContextWire {
-        self.rare.get_or_init(|| {
-            let raw = self.raw.as_deref().map_or("{}", RawValue::get);
-            Arc::new(serde_json::from_str(raw).unwrap_or_default())
-        })
+        self.rare.get_or_init(|| Arc::new(serde_json::from_str(self.raw_json()).unwrap_or_default()))
     }
 }
 
-/// Leaves out the authorizer's values.
+/// Leaves out the authorizer's values, the stage variables, and identities.
 impl fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestContext")

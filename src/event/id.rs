@@ -2,8 +2,13 @@
 //!
 //! API Gateway's own ids are short enough to be kept without an allocation.
 
+use std::fmt;
+
 /// The text is not a legal identifier of its kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+///
+/// Its `Display` quotes the text, for those who configure a program. A route that returns it as its error rejects the
+/// message: then the client gets this text, and the log one that quotes nothing.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {found:?} is not valid: expected {expected}")]
 pub struct InvalidId {
     kind: &'static str,
@@ -25,6 +30,18 @@ impl InvalidId {
     /// The kind of identifier that refused to exist, such as `connection id`.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// The error without the text that was found.
+    pub(crate) fn unquoted(&self) -> String {
+        format!("{} is not valid: expected {}", self.kind, self.expected)
+    }
+}
+
+/// Leaves out the text that was found, which may be a client's.
+impl fmt::Debug for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InvalidId({})", self.unquoted())
     }
 }
 

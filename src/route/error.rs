@@ -5,10 +5,21 @@ use std::fmt;
 
 use http::StatusCode;
 
+use super::RejectionKind;
+use crate::event::{chain, texts};
+
 /// A route could not answer.
 ///
-/// Any error becomes one with `?`: the client then gets a 500 without detail, and the log gets the error with its
-/// sources. [`Error::client`] says what the client shall get instead.
+/// Any error becomes one with `?`. What becomes of it depends on whose mistake it is:
+///
+/// | made of | the client gets | the log gets |
+/// |---|---|---|
+/// | [`InvalidId`], [`InvalidBody`](crate::event::InvalidBody), or data of a connection that are too large | 400 and the reason: a [`Rejection`](super::Rejection) | a warning that quotes nothing |
+/// | [`Error::client`] with a status from 400 to 499 | that status and text | a warning with status and source |
+/// | [`Error::client`] with another status | that status and text | an error with its sources |
+/// | any other error, [`Error::message`] | 500 without detail | an error with its sources |
+///
+/// An [`InvalidId`] among the sources of an error quotes nothing in the log either.
 ///
 /// # Examples
 ///
@@ -23,15 +34,18 @@ use http::StatusCode;
 pub struct Error(Box<Inner>);
 
 struct Inner {
+    /// For the log, and for the client if there is a status for it.
     text: String,
     answer: Option<StatusCode>,
+    /// What the client did wrong. Such an error has no source, whose text would quote the client.
+    rejection: Option<RejectionKind>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error whose text is for the log alone.
     pub fn message(text: impl fmt::Display) -> Self {
-        Self(Box::new(Inner { text: text.to_string(), answer: None, source: None }))
+        Self(Box::new(Inner { text: text.to_string(), answer: None, rejection: None, source: None }))
     }
 
     /// An error whose status and text are for the client.
@@ -40,7 +54,7 @@ impl Error {
     /// is replaced by 500. On the other routes the client sees the text where the route has a route response.
     pub fn client(status: StatusCode, text: impl fmt::Display) -> Self {
         let status = if status.is_success() { StatusCode::INTERNAL_SERVER_ERROR } else { status };
-        Self(Box::new(Inner { text: text.to_string(), answer: Some(status), source: None }))
+        Self(Box::new(Inner { text: text.to_string(), answer: Some(status), rejection: None, source: None }))
     }
 
     /// Adds what caused the error, for the log.
@@ -51,24 +65,47 @@ impl Error {
     }
 
     /// The error that `?` turned into this one, or that was given to [`with_source`](Self::with_source).
+    ///
+    /// A client's mistake has none.
     pub fn source(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.source.as_deref()
     }
 
     /// The status and the text for the client, where there are some.
     pub fn answer(&self) -> Option<(StatusCode, &str)> {
+        if let Some(rejection) = &self.0.rejection {
+            return Some((StatusCode::BAD_REQUEST, rejection.client_text()));
+        }
         self.0.answer.map(|status| (status, self.0.text.as_str()))
     }
 
     /// The error and its sources in one line, for a log.
     pub fn chain(&self) -> impl fmt::Display {
-        Chain(self)
+        let mut texts = self.0.source.as_deref().map(|source| texts(source)).unwrap_or_default();
+        // An error that `?` has turned into this one has the same text.
+        if texts.first() != Some(&self.0.text) {
+            texts.insert(0, self.0.text.clone());
+        }
+        texts.join(": ")
+    }
+
+    /// What the client did wrong, if that is why the route could not answer.
+    pub(super) fn rejection(self) -> Result<RejectionKind, Self> {
+        match self.0.rejection {
+            Some(rejection) => Ok(rejection),
+            None => Err(self),
+        }
     }
 }
 
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Self {
-        Self(Box::new(Inner { text: source.to_string(), answer: None, source: Some(Box::new(source)) }))
+        if let Some(rejection) = RejectionKind::from_error(&source) {
+            let text = rejection.log_text();
+            return Self(Box::new(Inner { text, answer: None, rejection: Some(rejection), source: None }));
+        }
+        let text = texts(&source).into_iter().next().unwrap_or_default();
+        Self(Box::new(Inner { text, answer: None, rejection: None, source: Some(Box::new(source)) }))
     }
 }
 
@@ -90,31 +127,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// Shows texts alone: what sources show of themselves may be a client's.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("text", &self.0.text)
             .field("answer", &self.0.answer)
-            .field("source", &self.0.source)
+            .field("source", &self.0.source.as_deref().map(|source| chain(source)))
             .finish()
-    }
-}
-
-struct Chain<'a>(&'a Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut last = self.0.to_string();
-        let mut next = self.0.source().map(|source| source as &dyn StdError);
-        while let Some(error) = next {
-            let text = error.to_string();
-            if text != last {
-                write!(f, ": {text}")?;
-            }
-            last = text;
-            next = error.source();
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::rejection::Rejection;
 use super::response::{Reply, Response};
-use super::{Error, Result, Route};
+use super::{Error, RejectionKind, Result, Route};
 use crate::event::{Body, Connect, Disconnect, Event, InvalidBody, Message, RouteKey};
 
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -132,7 +132,7 @@ impl<B: MessageBody> Take for Message<B> {
     fn take(event: Event) -> Result<Self, Failure> {
         match event {
             Event::Message(message) => B::from_message(message).map_err(|(message, error)| {
-                Failure::Rejected(Box::new(Rejection::body(message.shared_context(), error)))
+                Failure::Rejected(Box::new(Rejection::new(RejectionKind::Body(error), message.shared_context())))
             }),
             other => Err(unexpected("a MESSAGE event", &other)),
         }

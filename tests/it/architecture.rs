@@ -42,7 +42,7 @@ fn modules_know_only_those_below_them() {
         ("clock", &[] as &[&str]),
         ("event", &[]),
         ("authorizer", &["event", "runtime"]),
-        ("route", &["event", "runtime"]),
+        ("route", &["event", "registry", "runtime"]),
         ("push", &["clock", "event", "retry"]),
         ("registry", &["clock", "dynamodb", "event", "retry"]),
         ("hub", &["Pusher", "clock", "event", "push", "registry", "route", "runtime"]),

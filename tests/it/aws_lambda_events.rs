@@ -59,6 +59,14 @@ fn our_event_becomes_their_request() {
 }
 
 #[test]
+fn stage_variables_go_both_ways() {
+    let request = ApiGatewayWebsocketProxyRequest::try_from(&fixture::event("message_with_iam")).unwrap();
+    assert_eq!(request.stage_variables["tenant"], "blue");
+    let event = Event::try_from(&request).unwrap();
+    assert_eq!(event.request_context().stage_variable("tenant"), Some("blue"));
+}
+
+#[test]
 fn a_request_without_a_connection_is_refused() {
     let error = Event::try_from(ApiGatewayWebsocketProxyRequest::default()).unwrap_err();
     assert_eq!(

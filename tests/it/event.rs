@@ -437,3 +437,58 @@ proptest! {
         prop_assert_eq!(message.context::<Session>().unwrap(), session);
     }
 }
+
+#[test]
+fn stage_variables_and_identity_of_iam_can_be_read() {
+    for name in ["connect_with_iam", "message_with_iam"] {
+        let event = fixture::event(name);
+        let context = event.request_context();
+        assert_eq!(context.stage_variable("tenant"), Some("blue"));
+        assert_eq!(context.stage_variable("nothing"), None);
+        let mut variables: Vec<_> = context.stage_variables().collect();
+        variables.sort_unstable();
+        assert_eq!(variables, [("table", "connections-blue"), ("tenant", "blue")]);
+        let identity = context.iam_identity().unwrap();
+        assert_eq!(identity.user_arn(), Some("arn:aws:sts::123456789012:assumed-role/clients/alice"));
+        assert_eq!(identity.caller(), Some("AROAEXAMPLEEXAMPLE123:alice"));
+        assert_eq!(identity.user(), identity.caller());
+        assert_eq!(identity.account_id(), Some("123456789012"));
+        assert_eq!(identity.access_key(), Some("ASIAEXAMPLEEXAMPLE12"));
+        assert_eq!(identity.principal_org_id(), Some("o-exampleorg1"));
+        assert_eq!((identity.cognito_identity_id(), identity.cognito_identity_pool_id()), (None, None));
+        assert_eq!((identity.cognito_authentication_type(), identity.cognito_authentication_provider()), (None, None));
+        assert_eq!(
+            format!("{identity:?}"),
+            r#"{"userArn", "caller", "user", "accountId", "accessKey", "principalOrgId"}"#
+        );
+        assert_eq!(context.principal_id(), None, "IAM names no principal");
+    }
+    let cognito =
+        fixture::changed("message_with_iam", "/requestContext/identity/cognitoIdentityId", "eu-central-1:1-2-3");
+    let event = Event::from_slice(&cognito).unwrap();
+    let identity = event.request_context().iam_identity().unwrap();
+    assert_eq!(identity.cognito_identity_id(), Some("eu-central-1:1-2-3"));
+    // Others have neither.
+    for name in ["connect", "message", "disconnect", "message_of_2020"] {
+        let event = fixture::event(name);
+        assert!(event.request_context().iam_identity().is_none(), "{name}");
+        assert_eq!(event.request_context().stage_variables().count(), 0, "{name}");
+    }
+    for odd in [json!([]), json!("x"), json!({"tenant": 7}), Value::Null] {
+        let mut event = fixture::json("message_with_iam");
+        event["stageVariables"] = odd;
+        let event: Event = serde_json::from_value(event).unwrap();
+        assert_eq!(event.request_context().stage_variable("tenant"), None);
+    }
+}
+
+#[test]
+fn context_can_be_read_as_it_came() {
+    let event = fixture::event("message_with_iam");
+    let raw: Value = serde_json::from_str(event.request_context().raw_json()).unwrap();
+    assert_eq!(raw, fixture::json("message_with_iam")["requestContext"]);
+    assert_eq!(raw["extendedRequestId"], "Kb7qAF22PHcEdGg=");
+    let Event::Message(message) = event else { panic!() };
+    let message = message.decode::<Value>().unwrap();
+    assert_eq!(message.request_context().stage_variable("tenant"), Some("blue"));
+}

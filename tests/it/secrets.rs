@@ -21,14 +21,37 @@ fn no_debug_output_shows_a_secret() {
         format!("{:?}", fixture::event("disconnect")),
         format!("{:?}", fixture::message("x", "s3cret")),
         format!("{:?}", fixture::request("authorizer")),
+        format!("{:?}", fixture::event("message_with_iam").request_context()),
+        format!("{:?}", fixture::event("message_with_iam").request_context().iam_identity()),
         format!("{response:?}"),
         format!("{context:?}"),
         format!("{authorization:?}"),
         format!("{body:?} {invalid:?} {invalid}"),
     ];
     for text in shown {
-        assert!(!text.contains("s3cret"), "{text}");
+        assert!(
+            !["s3cret", "assumed-role", "ASIAEXAMPLE", "connections-blue"].iter().any(|secret| text.contains(secret)),
+            "{text}"
+        );
     }
+}
+
+#[test]
+fn errors_about_identifiers_show_them_only_to_their_author() {
+    use lambda_websocket::event::ConnectionId;
+
+    let invalid = ConnectionId::new("my s3cret").unwrap_err();
+    assert!(invalid.to_string().contains("\"my s3cret\""), "who configures a program reads what is wrong with it");
+    let rejected = lambda_websocket::route::Error::from(invalid.clone());
+    assert!(rejected.answer().unwrap().1.contains("my s3cret"), "so does the client");
+    let boxed: Box<dyn Error + Send + Sync> =
+        lambda_websocket::route::Error::from(ConnectionId::new("my s3cret").unwrap_err()).into();
+    let denied = lambda_websocket::authorizer::Denied::from(invalid.clone());
+    let failure = lambda_websocket::authorizer::Failure::Failed(Box::new(invalid.clone()));
+    let shown =
+        format!("{invalid:?} {rejected} {rejected:?} {} {boxed} {boxed:?} {denied:?} {failure}", rejected.chain());
+    assert!(shown.contains("connection id is not valid") && !shown.contains("s3cret"), "{shown}");
+    assert!(boxed.source().is_none());
 }
 
 #[test]
