@@ -1,7 +1,7 @@
 //! How does a slow job get into a queue? With the address of the client that asked, which is told that it has been taken.
 //!
-//! A client sends `{"action":"sum","numbers":[1,2,3]}`, and gets `{"correlationId":"…"}` at once when the route is two-way. What
-//! the [worker](worker.rs) finds out it gets later, with the same id.
+//! A client sends `{"action":"sum","numbers":[1,2,3]}`, and gets `{"correlationId":"…"}` at once when the route has a route
+//! response. The result of the [worker](worker.rs) it gets later, with the same id.
 //!
 //! Needs `QUEUE_URL` and `REPLY_KEY` in its environment, and `sqs:SendMessage` on the queue.
 
@@ -34,11 +34,10 @@ impl Route for Enqueue {
 
     async fn handle(&self, event: Message<Sum>) -> Result<Json<Acknowledged>> {
         let address = event.reply_address()?;
-        let job = Job::new(address.seal(&self.keys), &event.body);
-        let body = serde_json::to_string(&job)?;
+        let body = serde_json::to_string(&Job::seal(&event.body, &address, &self.keys)?)?;
         self.queue.send_message().queue_url(&self.queue_url).message_body(body).send().await?;
         // Only now: what is acknowledged is in the queue.
-        Ok(Json(Acknowledged::of(&address)))
+        Ok(Json(Acknowledged::for_address(&address)))
     }
 }
 

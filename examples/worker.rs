@@ -4,7 +4,7 @@
 //! `{"correlationId":"…","progress":{"added":3,"of":6}}` now and then, and `{"correlationId":"…","result":21}` at last.
 //!
 //! Needs `REPLY_KEY` in its environment, what a function needs to push, and an event source mapping with
-//! `ReportBatchItemFailures`. With `ANSWERS_TABLE` it answers each question once, though queues may deliver it several times.
+//! `ReportBatchItemFailures`. With `IDEMPOTENCY_TABLE` it runs each job once, though queues may deliver it several times.
 
 use std::env;
 use std::error::Error;
@@ -44,10 +44,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let keys =
         Keys::new("example", env::var("REPLY_KEY").map_err(|_| "set REPLY_KEY to a secret of 32 bytes or more")?)?;
     let mut worker = Worker::new(Pusher::from_env().await?, keys, sum);
-    if let Ok(table) = env::var("ANSWERS_TABLE") {
+    if let Ok(table) = env::var("IDEMPOTENCY_TABLE") {
         // As long as the function may run.
-        let lease = env::var("ANSWERS_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
-        worker = worker.once(DynamoDb::new(table).await.with_lease(Duration::from_secs(lease)));
+        let lease = env::var("IDEMPOTENCY_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+        let store = DynamoDb::new(table).await.with_lease(Duration::from_secs(lease));
+        worker = worker.with_idempotency_store(store);
     }
-    worker.on_undecodable(|message| tracing::error!(%message, "this is no job")).run().await
+    worker.run().await
 }

@@ -1,8 +1,8 @@
-//! Answering later: from a queue back to exactly the client that asked.
+//! Replying later: from a queue back to exactly the client that asked.
 //!
-//! A route takes the [`ReplyAddress`] of its event, [seals](ReplyAddress::seal) it, and puts it into a queue beside the job.
-//! Whoever finishes the job [opens](SealedAddress::open) it and pushes the result there; a `Worker` (feature `worker`) does
-//! that for a Lambda function behind a queue.
+//! A route takes the [`ReplyAddress`] of its event and [seals](Job::seal) it together with a job. Whoever finishes the job
+//! [opens](Job::open) it and pushes the result to the address; a `Worker` (feature `worker`) does that for a Lambda function
+//! behind a queue.
 //!
 //! # Examples
 //!
@@ -10,20 +10,24 @@
 //! use std::time::SystemTime;
 //!
 //! use lambda_websocket::Message;
-//! use lambda_websocket::reply::{Keys, SealedAddress};
+//! use lambda_websocket::reply::{Job, Keys};
 //!
 //! # fn route(event: Message, keys: &Keys) -> Result<(), Box<dyn std::error::Error>> {
-//! // In the route: a text that fits a message's attribute, a database's column, a workflow's input.
-//! let sealed: SealedAddress = event.reply_address()?.seal(keys);
-//! let text = serde_json::to_string(&sealed)?;
+//! // In the route: the body of a message in a queue.
+//! let body = serde_json::to_string(&Job::seal(&["what", "to", "do"], &event.reply_address()?, keys)?)?;
 //!
-//! // Elsewhere, later: nobody has forged it, and it has not expired.
-//! let address = serde_json::from_str::<SealedAddress>(&text)?.open(keys, SystemTime::now())?;
+//! // Elsewhere, later: nobody has forged the address, exchanged its job, and it has not expired.
+//! let job: Job = serde_json::from_str(&body)?;
+//! let address = job.open(keys, SystemTime::now())?;
 //! assert_eq!(address.connection_id(), event.connection_id());
+//! assert_eq!(job.decode::<Vec<String>>()?, ["what", "to", "do"]);
 //! # Ok(())
 //! # }
 //! ```
 
+#[cfg(feature = "worker")]
+mod frame;
+mod idempotency;
 mod job;
 mod keys;
 mod sealed;
@@ -33,76 +37,88 @@ mod worker;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+pub use self::idempotency::IdempotencyKey;
 pub use self::job::{Acknowledged, Job};
-pub use self::keys::{Keys, WeakSecret};
+pub use self::keys::{InvalidKey, Keys};
 pub use self::sealed::{InvalidAddress, SealedAddress};
 #[cfg(all(feature = "worker", feature = "dynamodb"))]
 pub use self::worker::DynamoDb;
 #[cfg(feature = "worker")]
-pub use self::worker::{Claim, InMemory, NotDone, Once, Task, Unanswered, Undecodable, Worker};
+pub use self::worker::{
+    Claim, IdempotencyStore, InMemory, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
+};
 use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext};
 use crate::push::{Endpoint, InvalidEndpoint};
 
 /// No connection lives longer (LIM-3).
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Where to answer one question later: a connection, how it is reached, and which question it was.
+/// Where to reply to one request later: a connection, how it is reached, and which request it was.
 ///
-/// It expires when its connection does: two hours after that was opened, unless told otherwise.
+/// It expires when its connection must end: two hours after that was opened. Of times it keeps whole seconds.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReplyAddress {
     connection_id: ConnectionId,
     endpoint: Endpoint,
     correlation_id: CorrelationId,
     expires_at: SystemTime,
+    /// Since when the connection is being opened, if it may not be open yet.
+    connecting_since: Option<SystemTime>,
+    /// Tells jobs of one request apart. An address gets it when it is sealed.
+    job_id: Option<String>,
 }
 
 impl ReplyAddress {
-    /// The address of a connection behind this endpoint, until then.
+    /// Creates the address of a connection behind this endpoint, which expires at this time.
     pub fn new(
         connection_id: ConnectionId,
         endpoint: Endpoint,
         correlation_id: CorrelationId,
         expires_at: SystemTime,
     ) -> Self {
-        Self { connection_id, endpoint, correlation_id, expires_at }
+        Self { connection_id, endpoint, correlation_id, expires_at, connecting_since: None, job_id: None }
     }
 
-    fn of(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
+    fn from_context(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
         // A request's id is a legal correlation id: both are any visible ASCII.
-        let correlation_id = CorrelationId::new(context.request_id.as_str());
-        Ok(Self {
-            connection_id: context.connection_id.clone(),
-            endpoint: Endpoint::of_request(context)?,
-            correlation_id: correlation_id.map_err(|_| InvalidEndpoint::Url {
-                url: context.domain_name.clone(),
-                expected: "an event with a request id",
-            })?,
-            expires_at: context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at),
-        })
+        let correlation_id = CorrelationId::new(context.request_id.as_str()).map_err(|_| InvalidEndpoint::Url {
+            url: context.domain_name.clone(),
+            expected: "an event with a request id",
+        })?;
+        let expires_at = context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at);
+        Ok(Self::new(context.connection_id.clone(), Endpoint::of_request(context)?, correlation_id, expires_at))
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub fn connection_id(&self) -> &ConnectionId {
         &self.connection_id
     }
 
-    /// Where the connection's API serves `@connections`.
+    /// Returns the endpoint at which the connection's API serves `@connections`.
+    ///
+    /// That of an event knows its [API and stage](Endpoint::api).
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Which question is answered: the id of the request that asked, unless another was set.
+    /// Returns the id that the reply will carry. Default: the id of the request.
     pub fn correlation_id(&self) -> &CorrelationId {
         &self.correlation_id
     }
 
-    /// When it is of no use any more, to the second.
+    /// Returns when the address expires.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// Answers this question, such as one that the client has numbered.
+    /// Returns since when the connection is being opened, if it may not be open yet.
+    ///
+    /// The address of a [`Connect`] event knows that time. A connection that has sent a [`Message`] is open.
+    pub fn connecting_since(&self) -> Option<SystemTime> {
+        self.connecting_since
+    }
+
+    /// Replies with this correlation id, such as one that the client has chosen.
     #[must_use]
     pub fn with_correlation_id(mut self, correlation_id: CorrelationId) -> Self {
         self.correlation_id = correlation_id;
@@ -110,9 +126,14 @@ impl ReplyAddress {
     }
 
     /// Reaches the connection through this endpoint, such as that of a custom domain.
+    ///
+    /// An endpoint that does not know its API and stage is [given](Endpoint::for_api) those of the former one.
     #[must_use]
     pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.endpoint = endpoint;
+        self.endpoint = match (endpoint.api(), self.endpoint.api()) {
+            (None, Some((api_id, stage))) => endpoint.for_api(api_id.clone(), stage.clone()),
+            _ => endpoint,
+        };
         self
     }
 
@@ -120,6 +141,16 @@ impl ReplyAddress {
     #[must_use]
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = expires_at;
+        self
+    }
+
+    /// Treats the connection as one that may not be open yet, since it began to connect at this time.
+    ///
+    /// API Gateway answers 410 until `$connect` has been answered, which takes 29 seconds at most. A worker repeats
+    /// a push that met a 410 until 30 seconds after this time.
+    #[must_use]
+    pub fn with_connecting_since(mut self, connecting_since: SystemTime) -> Self {
+        self.connecting_since = Some(connecting_since);
         self
     }
 }
@@ -132,26 +163,29 @@ impl fmt::Debug for ReplyAddress {
 }
 
 impl<B> Message<B> {
-    /// Where to answer this message later.
+    /// Returns where to reply to this message later.
     ///
-    /// The endpoint is made of the event's host and stage; behind a custom domain see
+    /// The endpoint is made of the event's host and stage. Behind a custom domain with another mapping key, set it by
     /// [`with_endpoint`](ReplyAddress::with_endpoint).
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] when the event's host is not one.
+    /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
-        ReplyAddress::of(self.request_context())
+        ReplyAddress::from_context(self.request_context())
     }
 }
 
 impl Connect {
-    /// Where to write later to who connects, once the connection is open.
+    /// Returns where to write to the client once its connection is open.
+    ///
+    /// A worker waits up to 30 seconds for the connection to open.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] when the event's host is not one.
+    /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
-        ReplyAddress::of(self.request_context())
+        let context = self.request_context();
+        Ok(ReplyAddress::from_context(context)?.with_connecting_since(context.connected_at))
     }
 }

@@ -1,59 +1,155 @@
 //! What goes into the queue, and what the client gets meanwhile.
 
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ReplyAddress, SealedAddress};
+use super::sealed::Binding;
+use super::{InvalidAddress, Keys, ReplyAddress, SealedAddress};
 use crate::event::CorrelationId;
 
-/// A job and where its result goes: the body of a message in the queue.
+/// A job and where its result goes: the body of a message in a queue.
 ///
-/// In JSON `{"replyTo": "…", "job": …}`. Where the address travels as the attribute `replyTo` of the message, the body is the
-/// job alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job<T> {
-    /// Where the result goes.
-    #[serde(rename = "replyTo")]
-    pub reply_to: SealedAddress,
-    /// What is to be done.
-    pub job: T,
-}
-
-impl<T> Job<T> {
-    /// A job whose result goes there.
-    pub fn new(reply_to: SealedAddress, job: T) -> Self {
-        Self { reply_to, job }
-    }
-}
-
-/// Tells the client that its question has been taken, and how it will know the answer: `{"correlationId": "…"}`.
+/// In JSON it is `{"replyTo": "…", "job": "…"}`, where `job` is the job's own JSON as a *string*. The address is sealed for exactly
+/// these bytes: nobody can send its client the result of another job, or of a changed one. A string survives EventBridge and
+/// other services that read and write JSON anew, which may reorder an object's members.
 ///
-/// As the reply of a two-way route it is `Json<Acknowledged>`; on a one-way route it is pushed. The answer of a quick worker may
-/// overtake it, so a client either keeps answers that it does not know yet, or numbers its questions itself, with
-/// [`ReplyAddress::with_correlation_id`].
+/// Instead of in the body the address may travel in the message attribute `replyTo`, where the body is [`json`](Self::json) alone:
+///
+/// | carried by | body of the message, or `detail` of the event | attribute |
+/// |---|---|---|
+/// | SQS, SNS, EventBridge | the `Job` as JSON | – |
+/// | SQS, SNS | [`json()`](Self::json) | `replyTo`: [`reply_to()`](Self::reply_to) |
 ///
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::reply::{Acknowledged, Keys};
+/// use std::time::SystemTime;
+/// use lambda_websocket::reply::{InvalidAddress, Job, Keys, ReplyAddress};
+///
+/// # fn seal(address: &ReplyAddress, keys: &Keys) -> Result<(), Box<dyn std::error::Error>> {
+/// let job = Job::seal(&[1, 2, 3], address, keys)?;
+/// assert_eq!(job.json(), "[1,2,3]");
+///
+/// let exchanged = Job::from_parts(job.reply_to().clone(), "[4]");
+/// assert_eq!(exchanged.open(keys, SystemTime::now()), Err(InvalidAddress::OtherJob));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    #[serde(rename = "replyTo")]
+    reply_to: SealedAddress,
+    job: Json,
+}
+
+/// JSON as text.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Json(String);
+
+impl Job {
+    /// Seals an address for this job, signed with the current key.
+    ///
+    /// Sealed twice, a job becomes two jobs: each has its own [key](super::IdempotencyKey).
+    ///
+    /// # Errors
+    ///
+    /// When the job fails to serialize as JSON.
+    pub fn seal<T: Serialize + ?Sized>(
+        job: &T,
+        address: &ReplyAddress,
+        keys: &Keys,
+    ) -> Result<Self, serde_json::Error> {
+        let json = serde_json::to_string(job)?;
+        Ok(Self { reply_to: address.seal(Some(&json), keys), job: Json(json) })
+    }
+
+    /// Creates a job whose address nobody has signed.
+    ///
+    /// For tests, and for queues that nobody else can write to; see [`ReplyAddress::unsigned`].
+    ///
+    /// # Errors
+    ///
+    /// When the job fails to serialize as JSON.
+    pub fn unsigned<T: Serialize + ?Sized>(job: &T, address: &ReplyAddress) -> Result<Self, serde_json::Error> {
+        Ok(Self::from_parts(address.unsigned(), serde_json::to_string(job)?))
+    }
+
+    /// Joins an address and a job's JSON, which have traveled apart.
+    ///
+    /// [`open`](Self::open) tells whether they belong together.
+    pub fn from_parts(reply_to: SealedAddress, json: impl Into<String>) -> Self {
+        Self { reply_to, job: Json(json.into()) }
+    }
+
+    /// Returns the sealed address.
+    pub fn reply_to(&self) -> &SealedAddress {
+        &self.reply_to
+    }
+
+    /// Returns the job as JSON, byte for byte as it was sealed.
+    pub fn json(&self) -> &str {
+        &self.job.0
+    }
+
+    /// Opens the address, at this time.
+    ///
+    /// # Errors
+    ///
+    /// As of [`SealedAddress::open_for`].
+    pub fn open(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+        self.reply_to.open(Binding::To(self.json()), keys, now)
+    }
+
+    /// Deserializes the job. [Open](Self::open) it first: only then it is the one that was sealed.
+    ///
+    /// # Errors
+    ///
+    /// When the job's JSON does not fit `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.json())
+    }
+}
+
+/// Shows the length: a job is the client's own affair.
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// Tells the client that its request has been taken, and by what it will know the reply: `{"correlationId": "…"}`.
+///
+/// As the reply of a route with a route response it is `Json<Acknowledged>`; on other routes it is pushed. The reply of a quick
+/// worker may overtake it, so a client either keeps replies that it does not know yet, or chooses the ids of its requests itself:
+/// see [`ReplyAddress::with_correlation_id`].
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::reply::{Acknowledged, Job, Keys};
 /// use lambda_websocket::{Json, Message, Result};
 ///
 /// async fn enqueue(event: Message, keys: &Keys) -> Result<Json<Acknowledged>> {
 ///     let address = event.reply_address()?;
-///     # let queue = |_: &str| {};
-///     queue(address.seal(keys).as_str());
-///     Ok(Json(Acknowledged::of(&address)))
+///     # let queue = |_: String| {};
+///     queue(serde_json::to_string(&Job::seal("the job", &address, keys)?)?);
+///     Ok(Json(Acknowledged::for_address(&address)))
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acknowledged {
-    /// What the answer will carry.
+    /// The id that the reply will carry.
     pub correlation_id: CorrelationId,
 }
 
 impl Acknowledged {
-    /// The acknowledgement of the question that this address belongs to.
-    pub fn of(address: &ReplyAddress) -> Self {
+    /// Returns the acknowledgement of the request that this address belongs to.
+    pub fn for_address(address: &ReplyAddress) -> Self {
         Self { correlation_id: address.correlation_id().clone() }
     }
 }

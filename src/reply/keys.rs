@@ -21,7 +21,7 @@ const SHORTEST_SECRET: usize = 32;
 ///
 /// # let (secret, last_years) = ([7; 32], [6; 32]);
 /// let keys = Keys::new("2026", secret)?.with_old("2025", last_years)?.with_retired("2024");
-/// # Ok::<(), lambda_websocket::reply::WeakSecret>(())
+/// # Ok::<(), lambda_websocket::reply::InvalidKey>(())
 /// ```
 #[derive(Clone)]
 pub struct Keys {
@@ -29,10 +29,10 @@ pub struct Keys {
     secrets: BTreeMap<String, Option<Hmac<Sha256>>>,
 }
 
-/// The secret cannot protect anything, or its name cannot be part of an address.
+/// A key cannot be used, or its name does not say which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum WeakSecret {
+pub enum InvalidKey {
     /// It is too short.
     #[error("the secret of the key {key_id:?} has {size} bytes: it needs at least 32, made at random")]
     TooShort {
@@ -44,6 +44,12 @@ pub enum WeakSecret {
     /// The key's name is not one.
     #[error("{key_id:?} is not the name of a key: expected 1 to 32 letters, digits, `_` or `-`")]
     KeyId {
+        /// The name.
+        key_id: String,
+    },
+    /// Two keys have this name.
+    #[error("there are two keys with the name {key_id:?}: each key needs its own name")]
+    Duplicate {
         /// The name.
         key_id: String,
     },
@@ -61,8 +67,8 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// [`WeakSecret`].
-    pub fn new(key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, WeakSecret> {
+    /// [`InvalidKey::TooShort`] for a secret of less than 32 bytes, [`InvalidKey::KeyId`] for a name that is not one.
+    pub fn new(key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let key_id = key_id.into();
         Self { current: key_id.clone(), secrets: BTreeMap::new() }.with_old(key_id, secret)
     }
@@ -71,23 +77,26 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// [`WeakSecret`].
-    pub fn with_old(mut self, key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, WeakSecret> {
+    /// [`InvalidKey::Duplicate`] when another key has this name, also a retired one; otherwise as of [`new`](Self::new).
+    pub fn with_old(mut self, key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let (key_id, secret) = (key_id.into(), secret.as_ref());
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if key_id.is_empty() || key_id.len() > 32 || !key_id.bytes().all(is_name) {
-            return Err(WeakSecret::KeyId { key_id });
+            return Err(InvalidKey::KeyId { key_id });
+        }
+        if self.secrets.contains_key(&key_id) {
+            return Err(InvalidKey::Duplicate { key_id });
         }
         match Hmac::new_from_slice(secret) {
             Ok(key) if secret.len() >= SHORTEST_SECRET => {
                 self.secrets.insert(key_id, Some(key));
                 Ok(self)
             }
-            _ => Err(WeakSecret::TooShort { key_id, size: secret.len() }),
+            _ => Err(InvalidKey::TooShort { key_id, size: secret.len() }),
         }
     }
 
-    /// Refuses what this key has sealed, by its name.
+    /// Refuses what this key has sealed, by its name. The current key cannot be retired.
     #[must_use]
     pub fn with_retired(mut self, key_id: impl Into<String>) -> Self {
         let key_id = key_id.into();

@@ -8,19 +8,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::keys::Known;
 use super::{Keys, ReplyAddress};
-use crate::event::{ConnectionId, CorrelationId, Region};
+use crate::event::{ApiId, ConnectionId, CorrelationId, Region, Stage};
 use crate::push::Endpoint;
 
 const VERSION: &str = "1";
 /// Longer ones were not made here.
-const LONGEST: usize = 4096;
+const MAX_LENGTH: usize = 4096;
 
-/// A [`ReplyAddress`] as one opaque text of some 200 letters, digits, `.`, `-` and `_`.
+/// A [`ReplyAddress`] as one opaque text of some 300 letters, digits, `.`, `-` and `_`.
 ///
-/// It is a string in JSON. What it says is not secret, but nobody can change it; [open](Self::open) it to use it.
+/// It is a string in JSON. Its content is not secret, but nobody can change it. It is
+///
+/// | sealed by | and opened by | right for |
+/// |---|---|---|
+/// | [`Job::seal`](super::Job::seal) | [`Job::open`](super::Job::open), [`open_for`](Self::open_for) its job | a queue |
+/// | [`ReplyAddress::seal_unbound`] | [`open_unbound`](Self::open_unbound) | a workflow's input, a database's column |
+/// | [`ReplyAddress::unsigned`] | [`open_unchecked`](Self::open_unchecked) | tests, and queues that nobody else can write to |
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SealedAddress(String);
@@ -59,59 +66,145 @@ pub enum InvalidAddress {
     /// The signature does not fit: somebody has changed the address, or signed with another secret.
     #[error("the signature of the reply address is wrong: it was changed, or signed with another secret")]
     Tampered,
+    /// It was sealed with another job: somebody has exchanged the job, or changed it on its way.
+    #[error("the reply address was sealed with another job: expected exactly the bytes that were sealed")]
+    OtherJob,
+    /// It was sealed without a job, and is to be opened with one.
+    #[error("the reply address is not bound to a job: seal it with `Job::seal`")]
+    Unbound,
+    /// It was sealed with a job, and is to be opened without it.
+    #[error("the reply address is bound to a job: open it together with that job")]
+    Bound,
     /// It is too old.
     #[error("the reply address of {correlation_id} has expired {} s ago", .since.as_secs())]
     Expired {
-        /// Which question it was.
+        /// Which request it was.
         correlation_id: CorrelationId,
         /// For how long.
         since: Duration,
     },
 }
 
-/// What an address says: connection, endpoint, region, correlation id, and the second of its expiry.
-type Content = (ConnectionId, String, Option<Region>, CorrelationId, u64);
+/// What an address carries. Times are seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Content(
+    ConnectionId,
+    /// The endpoint's URL, and what the URL does not say: its region, and its API and stage.
+    String,
+    Option<Region>,
+    Option<(ApiId, Stage)>,
+    CorrelationId,
+    /// When it expires, and since when the connection is being opened.
+    u64,
+    Option<u64>,
+    /// Which job it is, and the SHA-256 of its bytes in base64.
+    Option<String>,
+    Option<String>,
+);
+
+/// Whether an address has to belong to a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Binding<'a> {
+    /// To these bytes.
+    To(&'a str),
+    /// To these bytes, unless it was sealed without a job.
+    MaybeTo(&'a str),
+    /// To none.
+    Unbound,
+}
 
 impl ReplyAddress {
-    /// Makes the text that travels, signed with the current key.
-    pub fn seal(&self, keys: &Keys) -> SealedAddress {
-        let signed = self.text(keys.current());
-        let code = URL_SAFE_NO_PAD.encode(keys.code(&signed));
-        SealedAddress(format!("{signed}.{code}"))
+    /// Seals the address alone, signed with the current key: it can be used for any job.
+    ///
+    /// Whoever can read such an address and write to the worker's queue can send its client the result of any job, until the address
+    /// expires. Where the address travels with its job, use [`Job::seal`](super::Job::seal).
+    pub fn seal_unbound(&self, keys: &Keys) -> SealedAddress {
+        self.seal(None, keys)
     }
 
     /// Makes the text that travels without a signature.
     ///
-    /// For queues that nobody else can write to. Who can forge an address lets the worker push what it knows to anybody.
+    /// For queues that nobody else can write to. Whoever can forge an address lets the worker push what it knows to anybody.
     pub fn unsigned(&self) -> SealedAddress {
-        SealedAddress(format!("{}.", self.text("")))
+        SealedAddress(format!("{}.", self.text("", None)))
     }
 
-    fn text(&self, key_id: &str) -> String {
-        let expiry = self.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let content: (&ConnectionId, &str, Option<&Region>, &CorrelationId, u64) =
-            (&self.connection_id, self.endpoint.as_str(), self.endpoint.region(), &self.correlation_id, expiry);
-        // Five texts and numbers are always JSON.
+    pub(super) fn seal(&self, job: Option<&str>, keys: &Keys) -> SealedAddress {
+        let signed = self.text(keys.current(), job);
+        let code = URL_SAFE_NO_PAD.encode(keys.code(&signed));
+        SealedAddress(format!("{signed}.{code}"))
+    }
+
+    fn text(&self, key_id: &str, job: Option<&str>) -> String {
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (api, region) = (self.endpoint.api(), self.endpoint.region());
+        // The URL of a default endpoint names all of them.
+        let is_default = api.zip(region).is_some_and(|((api_id, stage), region)| {
+            Endpoint::new(api_id, region, stage).as_str() == self.endpoint.as_str()
+        });
+        let content = Content(
+            self.connection_id.clone(),
+            self.endpoint.as_str().to_owned(),
+            region.filter(|_| !is_default).cloned(),
+            api.filter(|_| !is_default).map(|(api_id, stage)| (api_id.clone(), stage.clone())),
+            self.correlation_id.clone(),
+            seconds(self.expires_at),
+            self.connecting_since.map(seconds),
+            Some(URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes())),
+            job.map(digest),
+        );
+        // Texts and numbers are always JSON.
         let json = serde_json::to_vec(&content).unwrap_or_default();
         format!("{VERSION}.{key_id}.{}", URL_SAFE_NO_PAD.encode(json))
     }
 }
 
 impl SealedAddress {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Opens an address that one of the keys has signed, at this time.
+    /// Opens an address that was sealed with exactly this job, at this time.
     ///
     /// The signature is compared in constant time.
     ///
     /// # Errors
     ///
-    /// [`InvalidAddress`] says what is wrong with it.
-    pub fn open(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
-        let (signed, key_id, content, code) = self.parts()?;
+    /// [`InvalidAddress::OtherJob`] and [`InvalidAddress::Unbound`] for an address that belongs to another job or to none;
+    /// [`InvalidAddress::Expired`] for an old one; `Malformed`, `Version`, `Unsigned`, `UnknownKey`, `RetiredKey` and
+    /// `Tampered` for one that none of the keys has signed.
+    pub fn open_for(&self, job: &str, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+        self.open(Binding::To(job), keys, now)
+    }
+
+    /// Opens an address that was [sealed without a job](ReplyAddress::seal_unbound), at this time.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAddress::Bound`] for an address that was sealed with a job; otherwise as of [`open_for`](Self::open_for).
+    pub fn open_unbound(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+        self.open(Binding::Unbound, keys, now)
+    }
+
+    /// Opens an address without a look at its signature and its job.
+    ///
+    /// For queues that nobody else can write to.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAddress::Malformed`], [`InvalidAddress::Version`] and [`InvalidAddress::Expired`].
+    pub fn open_unchecked(&self, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+        address(content(self.parts()?.2)?, now)
+    }
+
+    pub(super) fn open(
+        &self,
+        binding: Binding<'_>,
+        keys: &Keys,
+        now: SystemTime,
+    ) -> Result<ReplyAddress, InvalidAddress> {
+        let (signed, key_id, sealed, code) = self.parts()?;
         if key_id.is_empty() {
             return Err(InvalidAddress::Unsigned);
         }
@@ -122,24 +215,21 @@ impl SealedAddress {
         };
         let code = URL_SAFE_NO_PAD.decode(code).map_err(|_| InvalidAddress::Tampered)?;
         key.chain_update(signed).verify_slice(&code).map_err(|_| InvalidAddress::Tampered)?;
+        let content = content(sealed)?;
+        match (&content.8, binding) {
+            (None, Binding::Unbound | Binding::MaybeTo(_)) => {}
+            (Some(sealed), Binding::To(job) | Binding::MaybeTo(job)) if *sealed == digest(job) => {}
+            (Some(_), Binding::To(_) | Binding::MaybeTo(_)) => return Err(InvalidAddress::OtherJob),
+            (None, Binding::To(_)) => return Err(InvalidAddress::Unbound),
+            (Some(_), Binding::Unbound) => return Err(InvalidAddress::Bound),
+        }
         address(content, now)
-    }
-
-    /// Opens an address whether it is signed or not, without a look at the signature.
-    ///
-    /// For queues that nobody else can write to.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidAddress`] says what is wrong with it.
-    pub fn open_unchecked(&self, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
-        address(self.parts()?.2, now)
     }
 
     /// What is signed, the key's name, the content, and the code.
     fn parts(&self) -> Result<(&str, &str, &str, &str), InvalidAddress> {
         let malformed = InvalidAddress::Malformed { expected: "four parts with a `.` between them" };
-        if self.0.len() > LONGEST {
+        if self.0.len() > MAX_LENGTH {
             return Err(malformed);
         }
         let (version, _) = self.0.split_once('.').ok_or_else(|| malformed.clone())?;
@@ -155,25 +245,38 @@ impl SealedAddress {
     }
 }
 
-fn address(content: &str, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+fn digest(job: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(job))
+}
+
+fn content(text: &str) -> Result<Content, InvalidAddress> {
     let malformed = |expected| InvalidAddress::Malformed { expected };
-    let json = URL_SAFE_NO_PAD.decode(content).map_err(|_| malformed("base64"))?;
-    let (connection_id, url, region, correlation_id, expiry): Content =
-        serde_json::from_slice(&json).map_err(|_| malformed("connection, endpoint, region, correlation id, expiry"))?;
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("base64"))?;
+    serde_json::from_slice(&json).map_err(|_| malformed("connection, endpoint, correlation id, times and job"))
+}
+
+fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
+    let Content(connection_id, url, region, api, correlation_id, expiry, connecting_since, job_id, _) = content;
+    let malformed = |expected| InvalidAddress::Malformed { expected };
+    let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| malformed("a time"));
     let endpoint: Endpoint = url.parse().map_err(|_| malformed("an endpoint"))?;
     let endpoint = match region {
         Some(region) => endpoint.with_region(region),
         None => endpoint,
     };
-    let expires_at =
-        UNIX_EPOCH.checked_add(Duration::from_secs(expiry)).ok_or_else(|| malformed("a time of expiry"))?;
+    let endpoint = match api {
+        Some((api_id, stage)) => endpoint.for_api(api_id, stage),
+        None => endpoint,
+    };
+    let expires_at = time(expiry)?;
+    let connecting_since = connecting_since.map(time).transpose()?;
     match now.duration_since(expires_at) {
         Ok(since) => Err(InvalidAddress::Expired { correlation_id, since }),
-        Err(_) => Ok(ReplyAddress::new(connection_id, endpoint, correlation_id, expires_at)),
+        Err(_) => Ok(ReplyAddress { connection_id, endpoint, correlation_id, expires_at, connecting_since, job_id }),
     }
 }
 
-/// Takes any text; [`open`](SealedAddress::open) tells whether it is one.
+/// Takes any text. Opening tells whether it is an address.
 impl From<String> for SealedAddress {
     fn from(text: String) -> Self {
         Self(text)

@@ -164,7 +164,7 @@ read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', open(os.pa
 check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]), read["authorizer"])
 check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
 check("the worker finds what it reads", set(queue["environments"]["WorkerFunction"]),
-      read["worker"] - {"ANSWERS_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
+      read["worker"] - {"IDEMPOTENCY_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
 check("the chat finds what it reads", set(chat["environments"]["ChatFunction"]), read["chat_function"] | {"API_GATEWAY_ID", "STAGE"})
 check("the chat's sweeper finds what it reads", set(chat["environments"]["SweeperFunction"]), read["chat_sweeper"])
 print(f"{checks} passed, {failures} failed")

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use lambda_websocket::authorizer::{Authorization, Authorizer, Denied};
-use lambda_websocket::route::Error;
+use lambda_websocket::event::{ConnectionId, CorrelationId, InvalidId};
+use lambda_websocket::route::{Error, StatusCode};
 use lambda_websocket::{Connect, Json, Message, Router};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -39,16 +40,22 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+impl Log {
+    /// A log at its most talkative level, until the guard is dropped.
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+}
+
 #[tokio::test]
 async fn every_line_says_which_request_and_none_a_secret() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+    let (log, _guard) = Log::start();
     let router = Router::new()
         .on("$connect", |_: Connect| async {
             Err::<(), _>(Error::message("outer").with_source("x".parse::<u8>().unwrap_err()))
@@ -79,5 +86,156 @@ async fn every_line_says_which_request_and_none_a_secret() {
         "the client is not authenticated",
     ]) {
         assert!(line.ends_with(expected), "{line}");
+    }
+}
+
+/// An error of a user's own, which quotes the identifier that it was made of.
+#[derive(Debug, thiserror::Error)]
+#[error("no such room: {0}")]
+struct NoSuchRoom(#[source] InvalidId);
+
+#[tokio::test]
+async fn clients_mistake_is_a_warning_that_quotes_nothing() {
+    let (log, _guard) = Log::start();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = Arc::clone(&told);
+    let router = Router::new()
+        .on("$connect", |event: Connect| async move {
+            CorrelationId::new(event.query("Auth").unwrap_or_default().repeat(20))?;
+            Ok(())
+        })
+        .on("id", |event: Message<String>| async move {
+            ConnectionId::new(&event.body)?;
+            Ok(())
+        })
+        .on("body", |event: Message| async move {
+            event.body.json::<Vec<u8>>()?;
+            Ok(())
+        })
+        .on("client", |event: Message<String>| async move {
+            Err::<(), _>(Error::client(StatusCode::CONFLICT, format!("there is a {} already", event.body)))
+        })
+        .on("source", |event: Message<String>| async move {
+            let invalid = ConnectionId::new(&event.body).unwrap_err();
+            Err::<(), _>(Error::client(StatusCode::NOT_FOUND, &event.body).with_source(invalid))
+        })
+        .on_rejection(move |rejection| {
+            hook.lock().unwrap().push(format!("{rejection} | {rejection:?}"));
+            async {}
+        });
+    let mut answers = Vec::new();
+    for key in ["id", "body", "client", "source"] {
+        let response = router.handle(fixture::message(key, r#""my s3cret""#)).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(response.text().unwrap()).unwrap();
+        answers.push(format!("{} {}", response.status().as_u16(), body["message"].as_str().unwrap()));
+    }
+    assert_eq!(router.handle(fixture::event("connect")).await.unwrap().status(), 400);
+
+    assert_eq!(
+        answers,
+        [
+            "400 connection id \"my s3cret\" is not valid: expected 1 to 128 visible ASCII characters, not `.` or `..`",
+            "400 invalid type: string \"my s3cret\", expected a sequence at line 1 column 11",
+            "409 there is a my s3cret already",
+            "404 my s3cret",
+        ],
+        "the client may read what it has sent"
+    );
+    assert_eq!(told.lock().unwrap().len(), 3, "two messages and a connection were rejected");
+    let text = log.text() + &told.lock().unwrap().join("\n");
+    assert!(!text.contains("s3cret") && !text.contains("ERROR"), "{text}");
+    for (line, expected) in log.text().lines().zip([
+        "the message was rejected rejection=connection id is not valid: expected 1 to 128 visible ASCII characters, not `.` \
+         or `..`",
+        "the message was rejected rejection=the message body is not what the route takes: line 1, column 11",
+        "the route refused the event status=409 reason=",
+        "the route refused the event status=404 reason=connection id is not valid: expected 1 to 128 visible ASCII \
+         characters, not `.` or `..`",
+        "the message was rejected rejection=correlation id is not valid: expected 1 to 128 visible ASCII characters",
+    ]) {
+        assert!(line.contains("WARN") && line.ends_with(expected), "{line}");
+    }
+    assert_eq!(log.text().lines().count(), 5);
+}
+
+#[tokio::test]
+async fn failure_of_a_route_quotes_no_identifier_that_a_client_sent() {
+    let (log, _guard) = Log::start();
+    let router = Router::new()
+        .on("wrapped", |event: Message<String>| async move {
+            Ok(ConnectionId::new(&event.body).map(drop).map_err(NoSuchRoom)?)
+        })
+        .fail_invocation_on_error();
+    let error = router.handle(fixture::message("wrapped", r#""my s3cret""#)).await.unwrap_err();
+    let text = log.text();
+    let expected = "the route failed error=no such room: connection id is not valid: expected 1 to 128 visible ASCII \
+                    characters, not `.` or `..`";
+    assert!(text.lines().next().unwrap().contains(expected) && text.contains("ERROR"), "{text}");
+    let shown = format!("{text} {error} {error:?} {}", error.chain());
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[cfg(feature = "hub")]
+#[tokio::test]
+async fn principal_that_cannot_be_one_is_not_quoted() {
+    use lambda_websocket::hub::OnConnect;
+    use lambda_websocket::registry::Memory;
+
+    let (log, _guard) = Log::start();
+    let router = Router::new().route(OnConnect::new(Memory::new()));
+    let event = fixture::changed("connect", "/requestContext/authorizer/principalId", "my s3cret\n");
+    let response = router.handle(lambda_websocket::Event::from_slice(&event).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let text = log.text();
+    assert!(text.contains("WARN") && text.contains("principal is not valid"), "{text}");
+    assert!(!text.contains("s3cret") && !text.contains("ERROR"), "{text}");
+}
+
+#[cfg(feature = "worker")]
+#[tokio::test]
+async fn worker_logs_nothing_of_a_job() {
+    use std::time::{Duration, SystemTime};
+
+    use lambda_websocket::Pusher;
+    use lambda_websocket::push::Recorder;
+    use lambda_websocket::reply::{InMemory, Job, Keys, Task, Worker};
+
+    let (log, _guard) = Log::start();
+    let keys = Keys::new("k", [7; 32]).unwrap();
+    let lambda_websocket::Event::Message(message) = fixture::event("message") else { panic!() };
+    let soon = SystemTime::now() + Duration::from_secs(60);
+    let address = message.reply_address().unwrap().with_expiry(soon);
+    let worker = Worker::new(Pusher::new(Recorder::new()), keys.clone(), |task: Task<String>| async move {
+        match task.job.as_str() {
+            "my s3cret" => Err(NoSuchRoom(ConnectionId::new(&task.job).unwrap_err()).into()),
+            _ => Ok("s3cret".repeat(100_000)),
+        }
+    })
+    .with_idempotency_store(InMemory::new(Duration::from_secs(9), Duration::from_secs(99)));
+    let mut addresses = String::new();
+    for (job, exchanged) in [("my s3cret", false), ("large s3cret", false), ("s3cret", true)] {
+        let job = Job::seal(job, &address, &keys).unwrap();
+        addresses.push_str(job.reply_to().as_str());
+        let job = if exchanged { Job::from_parts(job.reply_to().clone(), "\"s3cret\"  ") } else { job };
+        let record = json!({"messageId": "m", "body": serde_json::to_string(&job).unwrap(), "eventSource": "aws:sqs",
+            "attributes": {}, "messageAttributes": {}});
+        worker.handle(json!({"Records": [record]}), soon).await.unwrap();
+    }
+    let text = log.text();
+    assert!(!text.contains("s3cret") && !text.contains(message.connection_id().as_str()), "{text}");
+    assert!(text.lines().all(|line| !addresses.contains(line.rsplit(' ').next().unwrap())), "{text}");
+    for expected in [
+        "WARN the message is retried message_id=m reason=no such room: connection id is not valid",
+        "ERROR the result cannot be delivered correlation_id=Kb7qAF22PHcEdGg= error=the payload has",
+        "ERROR the message was rejected reason=the message m has no address to reply to: the reply address was sealed with",
+    ] {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .replace("lambda_websocket::reply::worker::batch: ", "")
+                .replace("lambda_websocket::reply::worker::work: ", "")
+        };
+        assert!(words(&text).contains(expected), "{expected} in {text}");
     }
 }

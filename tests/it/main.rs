@@ -36,6 +36,11 @@ mod fixture;
 mod function;
 #[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "worker")]
+mod idempotency;
+#[cfg(all(feature = "worker", feature = "dynamodb"))]
+#[path = "../support/idempotency_table.rs"]
+mod idempotency_table;
 mod identifiers;
 #[cfg(all(feature = "sdk", feature = "direct"))]
 #[path = "../support/line.rs"]

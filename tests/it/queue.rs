@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::Client as Sqs;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::tls;
-use lambda_websocket::event::CorrelationId;
 use lambda_websocket::local::{Client, ClientError, Fault, Function, Gateway, Process, When};
-use lambda_websocket::reply::{Claim, DynamoDb, Once as _};
+use lambda_websocket::reply::{Claim, DynamoDb, IdempotencyStore as _, LeaseOwner};
 use serde_json::{Value, json};
 
 use crate::emulators::{Running, dynamodb_local, free_port, tool, until_it_listens};
@@ -137,7 +136,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
     let queue = sqs.create_queue().queue_name("jobs").attributes("VisibilityTimeout".into(), "3").send().await.unwrap();
     let queue = queue.queue_url().unwrap().to_owned();
 
-    let answers = DynamoDb::emulated("answers", &endpoint).await;
+    let answers = DynamoDb::emulated("idempotency", &endpoint).await;
     answers.create_table().await.unwrap();
     answers.create_table().await.expect("it is there already");
 
@@ -151,8 +150,8 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
             .env("AWS_SECRET_ACCESS_KEY", "any")
             .env("AWS_ENDPOINT_URL_DYNAMODB", &endpoint)
             .env("QUEUE_URL", &queue)
-            .env("ANSWERS_TABLE", "answers")
-            .env("ANSWERS_LEASE", "4")
+            .env("IDEMPOTENCY_TABLE", "idempotency")
+            .env("IDEMPOTENCY_LEASE", "4")
             .env("REPLY_KEY", REPLY_KEY)
     };
     let enqueue = Function::process(environment(Process::new("enqueue", built("enqueue")).instances(2)));
@@ -237,31 +236,19 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_table_tells_whose_question_it_is() {
+async fn a_table_tells_whose_job_it_is() {
     // Of AWS itself, since moto lets two win that write at once.
     let local = dynamodb_local().await;
-    let guard = || DynamoDb::emulated("answers", &local.url);
     let lease = Duration::from_secs(2);
-    let (one, other) = (guard().await.with_lease(lease), guard().await.with_lease(lease));
-    let id = CorrelationId::new("question").unwrap();
-    assert!(one.claim(&id).await.is_err(), "there is no table");
-    one.create_table().await.unwrap();
-    assert_eq!(one.claim(&id).await.unwrap(), Claim::First);
-    assert_eq!(other.claim(&id).await.unwrap(), Claim::Elsewhere);
-    other.release(&id).await.unwrap();
-    assert_eq!(other.claim(&id).await.unwrap(), Claim::Elsewhere, "only its owner gives a claim up");
-    one.release(&id).await.unwrap();
-    assert_eq!(other.claim(&id).await.unwrap(), Claim::First);
-    tokio::time::sleep(lease + Duration::from_secs(1)).await;
-    assert_eq!(one.claim(&id).await.unwrap(), Claim::First, "a claim ends by itself");
-    one.answered(&id).await.unwrap();
-    for guard in [&one, &other] {
-        assert_eq!(guard.claim(&id).await.unwrap(), Claim::Answered);
-    }
-    other.release(&id).await.unwrap();
-    assert_eq!(one.claim(&id).await.unwrap(), Claim::Answered, "what is answered stays so");
+    let store = async || DynamoDb::emulated("idempotency", &local.url).await.with_lease(lease);
+    crate::idempotency::a_store_tells_whose_job_it_is(&store().await, async || {
+        tokio::time::sleep(lease + Duration::from_secs(1)).await;
+    })
+    .await;
     // Of many who ask at once, one is first.
-    let id = CorrelationId::new("rush").unwrap();
-    let claims = futures_util::future::join_all((0..20).map(async |_| guard().await.claim(&id).await.unwrap())).await;
-    assert_eq!(claims.into_iter().filter(|claim| *claim == Claim::First).count(), 1);
+    let key = crate::idempotency::key("rush");
+    let owners: Vec<LeaseOwner> = (0..20).map(|_| LeaseOwner::random()).collect();
+    let claims = owners.iter().map(async |owner| store().await.acquire(&key, owner).await.unwrap());
+    let claims = futures_util::future::join_all(claims).await;
+    assert_eq!(claims.into_iter().filter(|claim| *claim == Claim::Acquired).count(), 1);
 }

@@ -1,29 +1,30 @@
-//! Answering once, where workers run in many places: in a table of DynamoDB.
+//! Doing once what is delivered several times, where workers run in many places: in a table of DynamoDB.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, BillingMode, KeyType, ReturnValuesOnConditionCheckFailure};
 
-use super::{Claim, Once};
+use super::{Claim, IdempotencyStore, LeaseOwner};
+use crate::clock;
 use crate::dynamodb::{self, BoxError, Retries};
-use crate::event::CorrelationId;
+use crate::reply::IdempotencyKey;
 
 const LEASE: Duration = Duration::from_secs(15 * 60);
 const MEMORY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-const KEY: &str = "correlationId";
-const OWNER: &str = "owner";
+const KEY: &str = "idempotencyKey";
+/// Who has the lease. A completed job has none.
+const OWNER: &str = "leaseOwner";
 const EXPIRES: &str = "expiresAt";
-/// What is the owner of a question that has been answered.
-const ANSWERED: &str = "answered";
 
-/// Remembers in a table of DynamoDB which questions have been answered.
+/// Remembers in a table of DynamoDB which jobs are completed.
 ///
-/// The table has the string `correlationId` as its partition key, and `expiresAt` as its time-to-live attribute, by which
-/// DynamoDB removes what is old. The function needs `dynamodb:PutItem` and `dynamodb:DeleteItem` on it. A question takes two
+/// The table has the string `idempotencyKey` as its partition key, and `expiresAt` as its time-to-live attribute, by which
+/// DynamoDB removes old items. The function needs `dynamodb:PutItem` and `dynamodb:DeleteItem` on it. A job takes two
 /// writes.
 ///
 /// # Examples
@@ -33,54 +34,51 @@ const ANSWERED: &str = "answered";
 /// use lambda_websocket::reply::DynamoDb;
 ///
 /// # async fn start() {
-/// let once = DynamoDb::new("answers").await.with_lease(Duration::from_secs(60));
+/// let store = DynamoDb::new("idempotency").await.with_lease(Duration::from_secs(60));
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct DynamoDb {
     client: Client,
     table: String,
-    /// Tells this worker's claims from those of others.
-    owner: String,
     lease: Duration,
     memory: Duration,
 }
 
 impl DynamoDb {
-    /// A guard over this table, with what the environment says of credentials, region and endpoint.
+    /// Creates a store over this table, with credentials, region and endpoint of the environment.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Sdk).await)
     }
 
-    /// A guard over a table of an emulator at this URL, which takes any credentials.
+    /// Creates a store over a table of an emulator at this URL, which takes any credentials.
     pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
         Self::over(table, dynamodb::emulated(url, Retries::Sdk).await)
     }
 
     fn over(table: impl Into<String>, client: Client) -> Self {
-        let owner = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        Self { client, table: table.into(), owner, lease: LEASE, memory: MEMORY }
+        Self { client, table: table.into(), lease: LEASE, memory: MEMORY }
     }
 
-    /// Lets claims end after this time, instead of 15 minutes, which is the longest that an invocation may last.
+    /// Lets leases end after this time. Default: 15 minutes, the maximum duration of an invocation.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Remembers answers for this time, instead of 14 days, which is the longest that a queue keeps a message.
+    /// Remembers completed jobs for this time. Default: 14 days, the maximum retention of a queue.
     #[must_use]
     pub fn with_memory(mut self, memory: Duration) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Creates the table, for tests and emulators. One that is there already is left alone.
+    /// Creates the table, for tests and emulators, unless it exists.
     ///
     /// # Errors
     ///
-    /// When DynamoDB refuses.
+    /// When DynamoDB refuses the request, or cannot be reached.
     pub async fn create_table(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let create = self.client.create_table().table_name(&self.table);
         let create =
@@ -94,69 +92,72 @@ impl DynamoDb {
     }
 }
 
-/// Seconds since 1970, this long from now.
-fn seconds(ahead: Duration) -> AttributeValue {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    AttributeValue::N(now.saturating_add(ahead).as_secs().to_string())
+/// Seconds since 1970, this long from now, rounded up: nothing ends early.
+fn expiry(ahead: Duration) -> AttributeValue {
+    let end = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ahead);
+    let seconds = end.as_secs().saturating_add(u64::from(end.subsec_nanos() > 0));
+    AttributeValue::N(seconds.to_string())
+}
+
+fn now() -> AttributeValue {
+    AttributeValue::N(clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string())
 }
 
 #[async_trait]
-impl Once for DynamoDb {
-    async fn claim(&self, id: &CorrelationId) -> Result<Claim, BoxError> {
-        let claimed = self
+impl IdempotencyStore for DynamoDb {
+    async fn acquire(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<Claim, BoxError> {
+        let acquired = self
             .client
             .put_item()
             .table_name(&self.table)
-            .item(KEY, AttributeValue::S(id.to_string()))
-            .item(OWNER, AttributeValue::S(self.owner.clone()))
-            .item(EXPIRES, seconds(self.lease))
-            // DynamoDB removes what has expired when it comes to it, so the time is looked at here too.
-            .condition_expression("attribute_not_exists(#key) OR #expires <= :now")
+            .item(KEY, AttributeValue::S(key.to_string()))
+            .item(OWNER, AttributeValue::S(owner.as_str().to_owned()))
+            .item(EXPIRES, expiry(self.lease))
+            // DynamoDB removes what has expired when it comes to it, so the time is looked at here too. The SDK repeats a
+            // request whose answer was lost: the lease that it finds then may be this owner's own.
+            .condition_expression("attribute_not_exists(#key) OR #expires <= :now OR #owner = :me")
             .expression_attribute_names("#key", KEY)
             .expression_attribute_names("#expires", EXPIRES)
-            .expression_attribute_values(":now", seconds(Duration::ZERO))
+            .expression_attribute_names("#owner", OWNER)
+            .expression_attribute_values(":now", now())
+            .expression_attribute_values(":me", AttributeValue::S(owner.as_str().to_owned()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let error = match claimed {
-            Ok(_) => return Ok(Claim::First),
+        let error = match acquired {
+            Ok(_) => return Ok(Claim::Acquired),
             Err(error) => error,
         };
-        let taken = error.as_service_error().and_then(|error| match error {
-            aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(taken) => Some(taken),
-            _ => None,
-        });
-        match taken {
-            None => Err(error.into()),
-            Some(taken) => {
-                let owner = taken.item().and_then(|item| item.get(OWNER)).and_then(|owner| owner.as_s().ok());
-                Ok(if owner.is_some_and(|owner| owner == ANSWERED) { Claim::Answered } else { Claim::Elsewhere })
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(found)) => {
+                let is_leased = found.item().is_none_or(|item| item.contains_key(OWNER));
+                Ok(if is_leased { Claim::InProgress } else { Claim::Completed })
             }
+            _ => Err(error.into()),
         }
     }
 
-    async fn answered(&self, id: &CorrelationId) -> Result<(), BoxError> {
+    async fn complete(&self, key: &IdempotencyKey) -> Result<(), BoxError> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item(KEY, AttributeValue::S(id.to_string()))
-            .item(OWNER, AttributeValue::S(ANSWERED.to_owned()))
-            .item(EXPIRES, seconds(self.memory))
+            .item(KEY, AttributeValue::S(key.to_string()))
+            .item(EXPIRES, expiry(self.memory))
             .send()
             .await?;
         Ok(())
     }
 
-    async fn release(&self, id: &CorrelationId) -> Result<(), BoxError> {
+    async fn release(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<(), BoxError> {
         let released = self
             .client
             .delete_item()
             .table_name(&self.table)
-            .key(KEY, AttributeValue::S(id.to_string()))
-            // A claim that has ended may be another worker's by now.
+            .key(KEY, AttributeValue::S(key.to_string()))
+            // A lease that has ended may be another owner's by now.
             .condition_expression("#owner = :me")
             .expression_attribute_names("#owner", OWNER)
-            .expression_attribute_values(":me", AttributeValue::S(self.owner.clone()))
+            .expression_attribute_values(":me", AttributeValue::S(owner.as_str().to_owned()))
             .send()
             .await;
         match released {

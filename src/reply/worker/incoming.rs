@@ -1,13 +1,12 @@
 //! The events that bring jobs, and what they wrap them in.
 
 use aws_lambda_events::sns::SnsEvent;
-use aws_lambda_events::sqs::SqsEvent;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 
 use super::NotDone;
-use crate::reply::{Job, SealedAddress};
+use crate::reply::Job;
 
 /// The attribute of a message that has the address, where the body is the job alone.
 const REPLY_TO: &str = "replyTo";
@@ -22,7 +21,7 @@ pub(super) struct Incoming {
 /// One message.
 pub(super) struct Delivered {
     pub(super) message_id: String,
-    /// The group of a FIFO queue.
+    /// The group, of a message from a FIFO queue.
     pub(super) group: Option<String>,
     reply_to: Option<String>,
     body: String,
@@ -39,8 +38,12 @@ impl Incoming {
             Some("aws:sqs") => {
                 let event: SqsEvent = serde_json::from_value(event).map_err(unreadable)?;
                 let messages = event.records.into_iter().map(|mut record| Delivered {
+                    // Messages of a standard queue may have groups, too, which say nothing about their order.
+                    group: match is_fifo(&record) {
+                        true => record.attributes.remove("MessageGroupId"),
+                        false => None,
+                    },
                     message_id: record.message_id.unwrap_or_default(),
-                    group: record.attributes.remove("MessageGroupId"),
                     reply_to: record.message_attributes.remove(REPLY_TO).and_then(|attribute| attribute.string_value),
                     body: record.body.unwrap_or_default(),
                 });
@@ -67,6 +70,12 @@ impl Incoming {
     }
 }
 
+/// Whether a message comes from a FIFO queue.
+fn is_fifo(record: &SqsMessage) -> bool {
+    record.event_source_arn.as_deref().is_some_and(|arn| arn.ends_with(".fifo"))
+        || record.attributes.contains_key("SequenceNumber")
+}
+
 /// What SNS puts around a message that goes through SQS.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -83,26 +92,26 @@ struct Attribute {
 }
 
 impl Delivered {
-    /// The job, and where its result goes.
-    pub(super) fn job<T: DeserializeOwned>(self) -> Result<(SealedAddress, T), serde_json::Error> {
+    /// The job and its address, or what was expected instead of the message.
+    pub(super) fn job(self) -> Result<Job, &'static str> {
         let Self { reply_to, body, .. } = self;
         if let Some(reply_to) = reply_to {
-            return Ok((reply_to.into(), serde_json::from_str(&body)?));
+            return Ok(Job::from_parts(reply_to.into(), body));
         }
+        let value: Value = serde_json::from_str(&body).map_err(|_| "JSON")?;
         // An object with these members is a wrapper, since a `Job` has neither.
-        let value: Value = serde_json::from_str(&body)?;
         if value.get("Type").and_then(Value::as_str) == Some("Notification") {
-            let Notification { message, mut message_attributes } = serde_json::from_value(value)?;
+            let notification = serde_json::from_value(value).map_err(|_| "a notification of SNS")?;
+            let Notification { message, mut message_attributes } = notification;
             let reply_to = message_attributes.remove(REPLY_TO).map(|attribute| attribute.value);
             return Self { message_id: String::new(), group: None, reply_to, body: message }.job();
         }
         let value = match value {
             Value::Object(mut members) if members.contains_key("detail-type") => {
-                members.remove("detail").ok_or_else(|| serde_json::Error::custom("the event has no `detail`"))?
+                members.remove("detail").ok_or("an event with a `detail`")?
             }
             other => other,
         };
-        let Job { reply_to, job } = serde_json::from_value(value)?;
-        Ok((reply_to, job))
+        serde_json::from_value(value).map_err(|_| "`replyTo` and `job`, both strings")
     }
 }

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::delivery;
 use crate::event::CorrelationId;
-use crate::push::{PushError, Pusher};
-use crate::reply::ReplyAddress;
+use crate::push::{Payload, PushError, Pusher};
+use crate::reply::frame::Frame;
+use crate::reply::{IdempotencyKey, ReplyAddress};
 
-/// A job and the client that waits for it.
+/// A job and the client that waits for its result.
 ///
 /// Clones of what is in it are cheap, so that a part of the work can be given to a task of its own.
 pub struct Task<T> {
-    /// What is to be done.
+    /// What to do.
     pub job: T,
-    address: Arc<ReplyAddress>,
-    pusher: Pusher,
+    pub(super) address: Arc<ReplyAddress>,
+    pub(super) pusher: Pusher,
 }
 
 impl<T> Task<T> {
@@ -24,33 +26,35 @@ impl<T> Task<T> {
         Self { job, address, pusher }
     }
 
-    /// Where the result will go.
+    /// Returns the address of the client.
     pub fn address(&self) -> &ReplyAddress {
         &self.address
     }
 
-    /// Which question it is.
+    /// Returns the id of the request.
     pub fn correlation_id(&self) -> &CorrelationId {
         self.address.correlation_id()
     }
 
-    /// Tells the client how far the job is: it gets `{"correlationId": "…", "progress": …}`. Whether it is still there.
+    /// Returns the job's key, which is the same each time the queue delivers it.
     ///
-    /// When it is not, the job may save the rest of the work, or go on for whoever
-    /// [stores](crate::reply::Worker::on_unanswered) the result.
+    /// Pass it to services that take an idempotency key, so that what the job does there is done once.
+    pub fn idempotency_key(&self) -> IdempotencyKey {
+        self.address.idempotency_key()
+    }
+
+    /// Sends the client `{"correlationId": "…", "progress": …}`, and returns whether it is still connected.
+    ///
+    /// If it is not, the job may save the rest of the work, or go on for a hook that
+    /// [stores](crate::reply::Worker::on_undelivered) the result.
     ///
     /// # Errors
     ///
-    /// As of [`Pusher::send`], but for [`PushError::Gone`].
+    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise as of
+    /// [`Pusher::send_payload`], but for [`PushError::Gone`].
     pub async fn progress<P: Serialize + Sync + ?Sized>(&self, progress: &P) -> Result<bool, PushError> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Progress<'a, P: ?Sized> {
-            correlation_id: &'a CorrelationId,
-            progress: &'a P,
-        }
-        let update = Progress { correlation_id: self.correlation_id(), progress };
-        match self.pusher.send(self.address.connection_id(), &update).await {
+        let payload = Payload::json(&Frame::progress(self.correlation_id(), progress))?;
+        match delivery::send(&self.pusher, &self.address, &payload).await {
             Ok(()) => Ok(true),
             Err(PushError::Gone { .. }) => Ok(false),
             Err(error) => Err(error),
