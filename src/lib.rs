@@ -4,7 +4,7 @@
 //! - **Authorizers**: return an IAM policy and a context that is checked to be flat; see [`authorizer`].
 //! - **Pushes**: send to one connection or to a hundred thousand, from anywhere that knows their ids; see [`push`].
 //! - **Who is connected**: send to a room, to a person, to everyone but the sender; see [`hub`] and [`registry`].
-//! - **Answers from a queue**: slow work is done elsewhere, and its result reaches exactly the client that asked; see [`reply`].
+//! - **Replies from a queue**: slow work is done elsewhere, and its result reaches exactly the client that asked; see [`reply`].
 //! - **A local gateway**: run the same functions in a test or on a laptop; see [`local`].
 //!
 //! It is not a WebSocket server, not a framework for HTTP or REST APIs, and it deploys nothing.
@@ -53,7 +53,7 @@
 //! | [`push`] | sending to connections, closing them, asking about them |
 //! | [`registry`] | which connections exist, whose they are, and which groups they have joined |
 //! | [`hub`] | sending to groups and principals, and keeping the registry clean |
-//! | [`reply`] | answering later, from a queue back to exactly the client that asked |
+//! | [`reply`] | replying later, from a queue back to exactly the client that asked |
 //! | [`local`] | the gateway for tests and laptops |
 //!
 //! # Features

@@ -1,8 +1,8 @@
 //! Replying later: from a queue back to exactly the client that asked.
 //!
-//! A route takes the [`ReplyAddress`] of its event and [seals](Job::seal) it together with a job. Whoever finishes the job
-//! [opens](Job::open) it and pushes the result to the address; a `Worker` (feature `worker`) does that for a Lambda function
-//! behind a queue.
+//! A route takes the [`ReplyAddress`] of its event and [seals](Job::seal) it together with a job. The function that
+//! finishes the job [opens](Job::open) it and pushes the result to the address; a `Worker` (feature `worker`) does that behind a
+//! queue.
 //!
 //! # Examples
 //!

@@ -170,7 +170,9 @@ identifier! {
 }
 
 identifier! {
-    /// Says which answer belongs to which question: 1 to 128 visible ASCII characters, chosen by whoever asks.
+    /// Names the request that a reply belongs to: 1 to 128 visible ASCII characters.
+    ///
+    /// The gateway's request id is one; a client may choose its own.
     CorrelationId, "correlation id", "1 to 128 visible ASCII characters", is_opaque
 }
 

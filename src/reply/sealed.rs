@@ -116,15 +116,15 @@ pub(super) enum Binding<'a> {
 impl ReplyAddress {
     /// Seals the address alone, signed with the current key: it can be used for any job.
     ///
-    /// Whoever can read such an address and write to the worker's queue can send its client the result of any job, until the address
-    /// expires. Where the address travels with its job, use [`Job::seal`](super::Job::seal).
+    /// A person who can read such an address and write to the worker's queue can send its client the result of any job, until
+    /// the address expires. Where the address travels with its job, use [`Job::seal`](super::Job::seal).
     pub fn seal_unbound(&self, keys: &Keys) -> SealedAddress {
         self.seal(None, keys)
     }
 
     /// Makes the text that travels without a signature.
     ///
-    /// For queues that nobody else can write to. Whoever can forge an address lets the worker push what it knows to anybody.
+    /// For queues that nobody else can write to: a forged address makes the worker push to any client.
     pub fn unsigned(&self) -> SealedAddress {
         SealedAddress(format!("{}.", self.text("", None)))
     }

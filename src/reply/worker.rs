@@ -57,8 +57,8 @@ type OnRejection = dyn Fn(&MessageRejection) + Send + Sync;
 /// | succeeds and cannot be pushed now: throttled, unreachable, or the worker lacks a right (403) | is retried |
 /// | fails or panics | is retried |
 /// | is not finished 500 ms before the invocation's deadline | is retried |
-/// | cannot be read, has an address that cannot be trusted, or is for another API or stage | is not run but retried, and ends in the dead-letter queue; a [hook](Self::on_rejection) and the log are told |
-/// | has an address that has expired | is not run, and done; the same hook is told |
+/// | cannot be read, has an address that cannot be trusted, or is for another API or stage | is not run but retried, and ends in the dead-letter queue; a [hook](Self::on_rejection) is called, and the log gets an error |
+/// | has an address that has expired | is not run, and done; the same hook is called |
 /// | is completed, as the [idempotency store](Self::with_idempotency_store) says | is not run again, and done |
 ///
 /// Missing rights are retried because an operator can grant them while the messages are kept. A client that may still be about to
@@ -157,7 +157,7 @@ where
 
     /// Accepts addresses that were sealed [without a job](super::ReplyAddress::seal_unbound), too.
     ///
-    /// Whoever can read such an address and write to the queue can send its client the result of any job. Addresses that
+    /// A person who can read such an address and write to the queue can send its client the result of any job. Addresses that
     /// were sealed with a job still belong to that job alone.
     ///
     /// # Panics

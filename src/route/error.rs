@@ -14,12 +14,12 @@ use crate::event::{chain, texts};
 ///
 /// | made of | the client gets | the log gets |
 /// |---|---|---|
-/// | [`InvalidId`], [`InvalidBody`](crate::event::InvalidBody), or data of a connection that are too large | 400 and the reason: a [`Rejection`](super::Rejection) | a warning that quotes nothing |
+/// | [`InvalidId`](crate::event::InvalidId), [`InvalidBody`](crate::event::InvalidBody), or data of a connection that are too large | 400 and the reason: a [`Rejection`](super::Rejection) | a warning that quotes nothing |
 /// | [`Error::client`] with a status from 400 to 499 | that status and text | a warning with status and source |
 /// | [`Error::client`] with another status | that status and text | an error with its sources |
 /// | any other error, [`Error::message`] | 500 without detail | an error with its sources |
 ///
-/// An [`InvalidId`] among the sources of an error quotes nothing in the log either.
+/// An [`InvalidId`](crate::event::InvalidId) among the sources of an error quotes nothing in the log either.
 ///
 /// # Examples
 ///

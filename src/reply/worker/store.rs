@@ -35,7 +35,7 @@ pub trait IdempotencyStore: Send + Sync {
     /// When the store cannot tell. The worker then releases the lease, and the message is retried.
     async fn acquire(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<Claim>;
 
-    /// Marks a job as completed, whoever has its lease.
+    /// Marks a job as completed, even if another owner has its lease.
     ///
     /// # Errors
     ///

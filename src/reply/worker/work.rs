@@ -165,7 +165,7 @@ where
             | PushError::TimedOut { .. }
             | PushError::Interrupted => return Outcome::Retry(chain(&reason)),
         }
-        tell_of_failure(&pusher, &address, &reason).await;
+        send_error(&pusher, &address, &reason).await;
         if let Some(hook) = &self.on_undelivered {
             hook(Undelivered { correlation_id: correlation_id.clone(), result, reason }).await;
         }
@@ -174,7 +174,7 @@ where
 }
 
 /// Sends the client an error instead of the result, if that can be delivered.
-async fn tell_of_failure(pusher: &Pusher, address: &ReplyAddress, reason: &PushError) {
+async fn send_error(pusher: &Pusher, address: &ReplyAddress, reason: &PushError) {
     let correlation_id: &CorrelationId = address.correlation_id();
     let (code, message) = match reason {
         PushError::TooLarge { size } => (
@@ -185,11 +185,11 @@ async fn tell_of_failure(pusher: &Pusher, address: &ReplyAddress, reason: &PushE
         // Nothing can be pushed to this connection.
         _ => return,
     };
-    let told = match Payload::json(&Frame::error(correlation_id, code, &message)) {
+    let sent = match Payload::json(&Frame::error(correlation_id, code, &message)) {
         Ok(payload) => delivery::send(pusher, address, &payload).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = told {
+    if let Err(error) = sent {
         tracing::warn!(%correlation_id, error = %chain(&error), "the client does not know that it gets no result");
     }
 }
