@@ -108,6 +108,7 @@ pub(super) enum Binding<'a> {
     /// To these bytes.
     To(&'a str),
     /// To these bytes, unless it was sealed without a job.
+    #[cfg_attr(not(feature = "worker"), allow(dead_code, reason = "a worker may be set up to accept both"))]
     MaybeTo(&'a str),
     /// To none.
     Unbound,

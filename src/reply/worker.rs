@@ -146,6 +146,9 @@ where
 
     /// Pushes to the clients of this stage of this API through this pusher.
     ///
+    /// A client whose endpoint does not know its [API and stage](crate::push::Endpoint::api), such as that of a custom domain in
+    /// an address made by hand, is reached through the pusher of [`new`](Self::new).
+    ///
     /// # Panics
     ///
     /// When the worker has been cloned.
