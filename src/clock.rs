@@ -1,8 +1,8 @@
 //! The time of day, as everything that compares times asks for it.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Tells the time: the system's, or that of a test.
 ///
@@ -26,17 +26,18 @@ impl Clock {
 ///
 /// So two hours pass at once in a test that advances tokio's clock by two hours. Elsewhere both clocks run alike.
 pub(crate) fn now() -> SystemTime {
-    let (tokio, monotonic) = (tokio::time::Instant::now().into_std(), std::time::Instant::now());
-    let system = SystemTime::now();
-    // Asked one after the other, the clocks differ by nanoseconds: a difference is one that a test has made.
-    const ALIKE: std::time::Duration = std::time::Duration::from_millis(1);
-    let (ahead, behind) = (tokio.saturating_duration_since(monotonic), monotonic.saturating_duration_since(tokio));
-    if ahead > ALIKE {
-        system.checked_add(ahead).unwrap_or(system)
-    } else if behind > ALIKE {
-        system.checked_sub(behind).unwrap_or(system)
-    } else {
-        system
+    // When both clocks were looked at together, so that time never steps back while tokio's is paused.
+    static ANCHOR: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
+    // Asked one after the other, the clocks differ by microseconds: more is what a test has made.
+    const ALIKE: Duration = Duration::from_millis(1);
+    let (system, monotonic) = *ANCHOR;
+    let (tokio, std) = (tokio::time::Instant::now().into_std(), Instant::now());
+    if tokio.saturating_duration_since(std) <= ALIKE && std.saturating_duration_since(tokio) <= ALIKE {
+        return SystemTime::now();
+    }
+    match tokio.checked_duration_since(monotonic) {
+        Some(since) => system.checked_add(since).unwrap_or(system),
+        None => system.checked_sub(monotonic.saturating_duration_since(tokio)).unwrap_or(system),
     }
 }
 
@@ -48,8 +49,6 @@ impl fmt::Debug for Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -9,9 +9,9 @@ mod evidence;
 mod presence;
 mod routes;
 mod sending;
+mod settings;
 mod sweep;
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ pub use self::sending::{SendReport, Sending};
 use self::sweep::Progress;
 pub use self::sweep::SweepReport;
 use crate::clock;
-use crate::event::{ApiId, InvalidId, RequestContext, Stage};
+use crate::event::{InvalidId, RequestContext};
 use crate::push::{Endpoint, InvalidEndpoint, Payload, PushError, Pusher, Pushers};
 use crate::registry::{
     Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Departures, Group, Inserted, Joined, Left,
@@ -60,14 +60,15 @@ const AT_ONCE: usize = 32;
 ///
 /// # Stale connections
 ///
-/// A connection that API Gateway answers with 410 is removed, unless
+/// Sending, closing and sweeping remove a connection that API Gateway answers with 410, unless
 ///
 /// - it is [younger](Self::with_grace) than 30 seconds, since it may not be open yet;
 /// - nothing shows that the endpoint is that of its API: the endpoint is neither the API's default endpoint nor has a connection
 ///   of the same API and stage been reached through it. Through a wrong custom domain every connection seems to be gone;
-/// - more than 20 connections and more than half of those that were reached in the same broadcast or sweep were answered so.
+/// - more than 20 connections have been answered so in the same broadcast or sweep, and they are more than those that were
+///   reached. The first 20 are removed, whatever the others answer.
 ///
-/// A connection that stays is counted in the report as withheld, and expires by itself.
+/// The reports count the connections that stay for the second and the third reason as withheld. They expire by themselves.
 ///
 /// # Examples
 ///
@@ -119,104 +120,6 @@ impl Hub {
             progress: Arc::default(),
             proven: Arc::default(),
         }
-    }
-
-    /// Keeps the connections of all events in this namespace. Default: that of the event's API and stage.
-    #[must_use]
-    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
-        self.namespace = Some(namespace);
-        self
-    }
-
-    /// Pushes to the connections of this stage of this API through this pusher.
-    #[must_use]
-    pub fn with_pusher_for(mut self, api_id: ApiId, stage: Stage, pusher: Pusher) -> Self {
-        Arc::make_mut(&mut self.pushers).add(api_id, stage, pusher);
-        self
-    }
-
-    /// Keeps connections that are younger than this, since they may not be open yet. Default: 30 seconds.
-    #[must_use]
-    pub fn with_grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Lets [sweeps](Self::sweep) ask about each connection once in this time. Default: 10 minutes.
-    ///
-    /// In a period a sweep can ask about `rate × period` connections: 60,000 by default.
-    #[must_use]
-    pub fn with_sweep_period(mut self, period: Duration) -> Self {
-        self.sweep_period = period;
-        self
-    }
-
-    /// States how often [`sweep`](Self::sweep) is called. Default: once a minute.
-    ///
-    /// If that is no more often than once in a period, every sweep asks about everybody.
-    #[must_use]
-    pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
-        self.sweep_interval = interval;
-        self
-    }
-
-    /// Lets a [sweep](Self::sweep) make at most this many requests a second. Default: 100; from 1 to 1000.
-    #[must_use]
-    pub fn with_sweep_rate(mut self, requests: u32) -> Self {
-        self.sweep_rate = requests.clamp(1, 1000);
-        self
-    }
-
-    /// Announces presence to groups: which principals joined and left, in the message that this function returns, if any.
-    ///
-    /// A principal joins with its first connection in a group and leaves with its last. A connection without a principal is not
-    /// announced. A message is about one group and has at least one event: those that one call noticed, gathered, and earlier
-    /// ones that could not be announced. The connection that joins or leaves is not told of itself.
-    ///
-    /// Sending to an audience makes at most as many pushes again to announce the stale connections that it has removed. Events
-    /// of other groups that would cost more wait until this process sends to their group, sweeps, or
-    /// [announces](Self::announce); at most 10,000 wait. To announce them reliably, see
-    /// [`announcing_through`](Self::announcing_through).
-    ///
-    /// Announcing is best-effort. A client that must know reads [`principals`](Self::principals), and ignores an event whose
-    /// [version](PresenceEvent::version) is lower than that of the last one about the same principal and group.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use lambda_websocket::hub::{Hub, Presence};
-    /// use serde_json::json;
-    ///
-    /// # fn show(hub: Hub) -> Hub {
-    /// hub.announcing(|events| {
-    ///     let of = |kind: Presence| -> Vec<_> {
-    ///         events.iter().filter(|event| event.kind == kind).map(|event| &event.principal).collect()
-    ///     };
-    ///     let room = &events.first()?.group;
-    ///     Some(json!({"event": "presence", "room": room, "joined": of(Presence::Joined), "left": of(Presence::Left)}))
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn announcing<T: Serialize>(
-        mut self,
-        message: impl Fn(&[PresenceEvent]) -> Option<T> + Send + Sync + 'static,
-    ) -> Self {
-        self.announcer = self.announcer.with_message(message);
-        self
-    }
-
-    /// Hands presence events to a queue of your own, instead of announcing them in the invocation that notices them.
-    ///
-    /// The consumer of the queue passes them to [`announce`](Self::announce). Events are serializable.
-    #[must_use]
-    pub fn announcing_through<F, Fut>(mut self, queue: F) -> Self
-    where
-        F: Fn(Vec<PresenceEvent>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'static,
-    {
-        self.announcer = self.announcer.with_queue(queue);
-        self
     }
 
     /// Returns the registry.

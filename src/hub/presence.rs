@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::Hub;
+use crate::event::ConnectionId;
 use crate::push::{Payload, PushError};
 use crate::registry::{
     Arrivals, Audience, Connection, ConnectionKey, Departures, Group, Joined, Left, Namespace, Principal, ReadOptions,
@@ -43,8 +44,8 @@ pub struct PresenceEvent {
     /// true. It is about the time in milliseconds since 1970.
     pub version: u64,
     /// The connection that joined or left, which need not be told.
-    #[serde(skip)]
-    except: Option<ConnectionKey>,
+    #[serde(rename = "connectionId", default, skip_serializing_if = "Option::is_none")]
+    connection_id: Option<ConnectionId>,
 }
 
 /// Whether a principal joined or left.
@@ -66,7 +67,7 @@ impl PresenceEvent {
             group: group.clone(),
             principal: principal.clone(),
             version,
-            except: Some(connection.key().clone()),
+            connection_id: Some(connection.id().clone()),
         }
     }
 
@@ -200,49 +201,53 @@ impl Hub {
         // The group that was just sent to comes first: it is the one that is affordable for sure.
         let mut groups: Vec<Vec<PresenceEvent>> = groups.into_values().collect();
         groups.sort_by_key(|events| events.first().is_some_and(|event| Some(&event.audience()) != own));
-        for events in groups {
+        for mut events in groups {
             let Some(audience) = events.first().map(PresenceEvent::audience) else { continue };
-            let is_affordable = own.is_none_or(|own| *own == audience);
-            left = self.tell_group(&audience, events, left, is_affordable).await;
+            if let Some(own) = own {
+                (left, events) = self.tell_group(&audience, events, left, *own == audience).await;
+                self.announcer.postpone(events);
+                continue;
+            }
+            while !events.is_empty() {
+                (left, events) = self.tell_group(&audience, events, left, true).await;
+            }
         }
     }
 
-    /// Tells one group, if that takes no more pushes than are left, and returns how many are left then.
+    /// Tells one group of as many events as one message has, if that takes no more pushes than are left. Returns how many are left
+    /// then, and the events that are not told.
     async fn tell_group(
         &self,
         audience: &Audience,
         events: Vec<PresenceEvent>,
         left: usize,
         is_affordable: bool,
-    ) -> usize {
-        let Some((payload, count)) = self.announcer.message(&events) else { return left };
+    ) -> (usize, Vec<PresenceEvent>) {
+        // The function may make no message of them.
+        let Some((payload, count)) = self.announcer.message(&events) else { return (left, Vec::new()) };
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
                 tracing::warn!(%error, "a presence message cannot be sent");
-                return left;
+                return (left, events.into_iter().skip(count).collect());
             }
         };
-        let mut except = events.iter().take(count).map(|event| event.except.clone());
-        let first = except.next().flatten();
-        let except = first.filter(|first| except.all(|other| other.as_ref() == Some(first)));
+        let mut ids = events.iter().take(count).map(|event| event.connection_id.as_ref());
+        let only = ids.next().flatten().filter(|first| ids.all(|other| other == Some(first)));
+        let except = only.map(|id| ConnectionKey::new(audience.namespace().clone(), id.clone()));
         let sending = self.send_payload_to(audience, payload).excepting(except).without_pruning();
         let sending = match is_affordable {
             true => sending,
             false => match self.read_ahead(audience, left).await {
                 Some(members) => sending.to(members),
-                None => {
-                    self.announcer.postpone(events);
-                    return left;
-                }
+                None => return (left, events),
             },
         };
-        self.announcer.postpone(events.into_iter().skip(count));
         let (sent, _) = sending.deliver().await;
         if !sent.is_success() {
             tracing::warn!(%sent, "a presence message did not reach everybody in its group");
         }
-        left.saturating_sub(sent.report.ids())
+        (left.saturating_sub(sent.report.ids()), events.into_iter().skip(count).collect())
     }
 
     /// The connections of an audience, unless there are more than so many, or they cannot be read.

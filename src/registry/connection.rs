@@ -205,6 +205,8 @@ impl Connection {
     }
 
     /// A connection to this stage of this API, through this host, opened at this time.
+    ///
+    /// It has no principal, whatever the key says: see [`with_principal`](Self::with_principal).
     pub fn new(
         key: ConnectionKey,
         api_id: ApiId,

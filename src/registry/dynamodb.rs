@@ -46,9 +46,10 @@ use crate::dynamodb::{self, Retries};
 /// | [`set_data`](Registry::set_data), in `n` groups | 2 | 3 + 2 `n` | 1 |
 /// | a list of 1000 | 1 for each page of each shard | | 32, consistent 64 |
 ///
-/// The same holds if the principal has other connections. The units are those of items below one kilobyte, by the rules of
+/// The same holds if the principal has other connections. Requests that are made at the same time are one round trip. The units are those of items below one kilobyte, by the rules of
 /// [on-demand capacity](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html). Keys that do
-/// not [know the principal](ConnectionKey::with_principal) take a round trip and `n` read units more to join and to leave. At $0.625 for a
+/// not [know the principal](ConnectionKey::with_principal) take a round trip and `n` read units more to join and to leave, and a
+/// round trip and `n` write units more to remove one of several connections of a principal. At $0.625 for a
 /// million write units and $0.125 for a million read units, a million sessions that connect, join one group and disconnect
 /// cost $5.94.
 ///

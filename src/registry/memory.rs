@@ -240,10 +240,10 @@ impl Registry for Memory {
         let groups = unique(groups)?;
         let key = connection.key();
         let mut state = self.state();
-        if state.tombstones.contains(key) {
+        if state.tombstones.contains(key) || connection.expires_at() <= self.clock.now() {
             return Ok(Inserted::Removed);
         }
-        if state.get(key).is_some() || connection.expires_at() <= self.clock.now() {
+        if state.get(key).is_some() {
             return Ok(Inserted::Already);
         }
         if let Some(principal) = connection.principal() {

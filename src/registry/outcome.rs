@@ -14,7 +14,7 @@ pub enum Inserted {
     },
     /// The connection was registered before. Nothing has changed.
     Already,
-    /// The connection was removed in the last fifteen minutes. It is not registered.
+    /// The connection was removed in the last fifteen minutes, or has expired. It is not registered.
     Removed,
 }
 
@@ -61,7 +61,8 @@ pub struct Arrival {
     pub group: Group,
     /// The outcome.
     pub joined: Joined,
-    /// Orders the changes of one principal's presence in one group: a later change has a higher version.
+    /// Orders the changes of one principal's presence in one group: a later change has a higher version, unless the principal
+    /// comes back sooner than the clocks of two functions differ.
     pub version: u64,
 }
 
@@ -80,7 +81,8 @@ pub struct Departure {
     pub group: Group,
     /// The outcome.
     pub left: Left,
-    /// Orders the changes of one principal's presence in one group: a later change has a higher version.
+    /// Orders the changes of one principal's presence in one group: a later change has a higher version, unless the principal
+    /// comes back sooner than the clocks of two functions differ.
     pub version: u64,
 }
 

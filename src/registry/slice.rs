@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(["", "a", "alice", "L0SM9cOFvHcCIhw=", "日本"].map(position_of), POSITIONS_OF_OLD);
     }
 
-    const POSITIONS_OF_OLD: [u16; 5] = [0, 0, 0, 0, 0];
+    const POSITIONS_OF_OLD: [u16; 5] = [3213, 2314, 321, 842, 3232];
 
     #[test]
     fn positions_are_spread_evenly() {

@@ -178,11 +178,14 @@ async fn failure_of_a_route_quotes_no_identifier_that_a_client_sent() {
 #[cfg(feature = "hub")]
 #[tokio::test]
 async fn principal_that_cannot_be_one_is_not_quoted() {
-    use lambda_websocket::hub::OnConnect;
+    use lambda_websocket::Pusher;
+    use lambda_websocket::hub::{Hub, OnConnect};
+    use lambda_websocket::push::Recorder;
     use lambda_websocket::registry::Memory;
 
     let (log, _guard) = Log::start();
-    let router = Router::new().route(OnConnect::new(Memory::new()));
+    let hub = Hub::new(Memory::new(), Pusher::new(Recorder::new()));
+    let router = Router::new().route(OnConnect::new(hub));
     let event = fixture::changed("connect", "/requestContext/authorizer/principalId", "my s3cret\n");
     let response = router.handle(lambda_websocket::Event::from_slice(&event).unwrap()).await.unwrap();
     assert_eq!(response.status(), 400);

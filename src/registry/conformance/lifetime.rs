@@ -146,6 +146,8 @@ pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     assert_eq!(world.registry.leave(short.key(), &lobby).await.unwrap(), Left::NotMember);
     assert_eq!(world.registry.groups(short.key()).await.unwrap(), Vec::<Group>::new());
     assert_eq!(world.registry.leave_all(short.key()).await.unwrap(), None);
+    let late = world.connection("late", "alice").with_expiry(world.clock.now());
+    assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed, "it has expired");
     // Who comes again is the first again.
     let again = world.connect("again", "alice").await;
     assert_eq!(world.registry.join(&again, &lobby).await.unwrap(), Joined::First);

@@ -3,7 +3,7 @@
 //! A change reads what it needs in one round trip and writes in a second. The versions of what was read are the conditions of
 //! what is written, so that of two changes of one presence that happen at once, one reads again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::BuildError;
@@ -117,6 +117,9 @@ impl DynamoDb {
         groups: &[Group],
         span: Span,
     ) -> Result<Option<Inserted>, RegistryError> {
+        if connection.expires_at() <= self.now() {
+            return Ok(Some(Inserted::Removed));
+        }
         let item = item::of_connection(connection, groups);
         // DynamoDB removes expired items days later, so the time is compared here, too.
         const ABSENT: &str = "attribute_not_exists(pk) OR expiresAt <= :now";
@@ -232,42 +235,62 @@ impl DynamoDb {
             return Err(RegistryError::TooManyGroups { count: row.groups.len() });
         }
         let connection = row.connection.replacing_data(data.cloned());
+        let groups: Vec<Group> = row.groups.iter().cloned().collect();
+        let writes = self.data_writes(&connection, &row.groups, &groups, data)?;
+        if self.transact(span, writes).await? == Transaction::Done {
+            return Ok(Some(Some(connection)));
+        }
+        // A group may have lost its entry, as when its shards were changed.
+        let mut there = Vec::new();
+        if !groups.is_empty() {
+            let presences = self.presences(&connection, &groups, span).await?;
+            there
+                .extend(presences.into_iter().filter(|(_, one)| one.has(key.id(), self.now())).map(|(group, _)| group));
+        }
+        let writes = self.data_writes(&connection, &row.groups, &there, data)?;
+        Ok((self.transact(span, writes).await? == Transaction::Done).then_some(Some(connection)))
+    }
+
+    /// The writes that replace data in a connection that is in these groups, and in those of them that have an entry.
+    fn data_writes(
+        &self,
+        connection: &Connection,
+        all: &BTreeSet<Group>,
+        there: &[Group],
+        data: Option<&ConnectionData>,
+    ) -> Result<Vec<TransactWriteItem>, RegistryError> {
+        let key = connection.key();
         let mut writes = Vec::new();
-        for group in &row.groups {
+        for group in there {
             let change = Update::builder()
                 .table_name(&*self.table)
                 .set_key(Some(self.member_key(key, connection.principal(), group)))
                 .condition_expression("attribute_exists(members.#id)")
-                .expression_attribute_names("#id", key.id().as_str());
+                .expression_attribute_names("#id", key.id().as_str())
+                .expression_attribute_names("#data", "data");
             writes.push(update(match data {
                 Some(data) => change
                     .update_expression("SET members.#id.#data = :data")
-                    .expression_attribute_names("#data", "data")
                     .expression_attribute_values(":data", text(data.as_json())),
-                None => {
-                    change.update_expression("REMOVE members.#id.#data").expression_attribute_names("#data", "data")
-                }
+                None => change.update_expression("REMOVE members.#id.#data"),
             })?);
         }
         // It must be in the same groups still.
-        let (condition, groups) = match row.groups.is_empty() {
-            true => ("attribute_not_exists(groups)", None),
-            false => ("groups = :groups", Some(set(&row.groups))),
-        };
+        let condition = if all.is_empty() { "attribute_not_exists(groups)" } else { "groups = :groups" };
         let expression = if data.is_some() { "SET #data = :data" } else { "REMOVE #data" };
         writes.push(self.change_connection(key, expression, |mut update| {
             let registered = update.get_condition_expression().clone().unwrap_or_default();
             update = update.condition_expression(format!("{registered} AND {condition}"));
             update = update.expression_attribute_names("#data", "data");
-            if let Some(groups) = groups {
-                update = update.expression_attribute_values(":groups", groups);
+            if !all.is_empty() {
+                update = update.expression_attribute_values(":groups", set(all));
             }
             match data {
                 Some(data) => update.expression_attribute_values(":data", text(data.as_json())),
                 None => update,
             }
         })?);
-        Ok((self.transact(span, writes).await? == Transaction::Done).then_some(Some(connection)))
+        Ok(writes)
     }
 
     /// The change of a connection that must be registered.

@@ -35,18 +35,19 @@ impl DynamoDb {
         let me = format!("{:016x}", fastrand::u64(..));
         let (closed, siblings) = join(self.close(key, &me, span), self.has_siblings(key, span)).await;
         let is_alone = !siblings.unwrap_or(false);
-        let row = match closed? {
-            Written::Done(None) => return Ok(None),
+        match closed? {
+            Written::Done(None) => Ok(None),
             Written::Done(Some(before)) => {
-                let is_over = item::is_tombstone(&before) || self.has_expired(&before)?;
-                match item::row(key.namespace(), &before)?.filter(|_| !is_over) {
-                    Some(row) => row,
-                    None => return Ok(None),
+                let Some(row) = item::row(key.namespace(), &before)? else { return Ok(None) };
+                if item::is_tombstone(&before) || self.has_expired(&before)? {
+                    // An old removal may have been interrupted.
+                    let open = self.open_groups(&row, span).await?;
+                    return self.leave_open(row, open, is_alone, span).await;
                 }
+                self.leave_behind(row, is_alone, span).await.map(Some)
             }
-            Written::Refused(tombstone) => return self.resume(key, tombstone, &me, is_alone, span).await,
-        };
-        self.leave_behind(row, is_alone, span).await.map(Some)
+            Written::Refused(tombstone) => self.resume(key, tombstone, &me, is_alone, span).await,
+        }
     }
 
     /// Makes the connection's item its tombstone. Refused if it is one already.
@@ -84,21 +85,63 @@ impl DynamoDb {
         if item::string(&tombstone, "closedBy")? == me {
             return self.leave_behind(row, is_alone, span).await.map(Some);
         }
-        let closed_at = item::time("closedAt", Duration::from_millis(item::integer(&tombstone, "closedAt")?))?;
-        if row.groups.is_empty() || self.now().duration_since(closed_at).unwrap_or_default() < ABANDONED {
+        let closed_at = item::integer(&tombstone, "closedAt")?;
+        let begun = item::time("closedAt", Duration::from_millis(closed_at))?;
+        if row.groups.is_empty() || self.now().duration_since(begun).unwrap_or_default() < ABANDONED {
             return Ok(None);
         }
+        let open = self.open_groups(&row, span).await?;
+        // Of several that continue, one does.
+        if open.is_empty() || !self.take_over(key, &tombstone, me, span).await? {
+            return Ok(None);
+        }
+        self.leave_open(row, open, is_alone, span).await
+    }
+
+    /// Makes a removal that another writer began this one's. False if a third was faster.
+    async fn take_over(
+        &self,
+        key: &ConnectionKey,
+        tombstone: &Record,
+        me: &str,
+        span: Span,
+    ) -> Result<bool, RegistryError> {
+        let request = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(item::connection_key(key)))
+            .update_expression("SET closedBy = :me, closedAt = :at")
+            .condition_expression("closedBy = :before OR closedBy = :me")
+            .expression_attribute_values(":me", text(me))
+            .expression_attribute_values(":at", millis(self.now()))
+            .expression_attribute_values(":before", text(item::string(tombstone, "closedBy")?));
+        Ok(matches!(self.update(span, request).await?, Written::Done(_)))
+    }
+
+    /// The groups that still have a closed connection.
+    async fn open_groups(&self, row: &Row, span: Span) -> Result<BTreeSet<Group>, RegistryError> {
         let groups: Vec<Group> = row.groups.iter().cloned().collect();
         let mut open = BTreeSet::new();
         for groups in groups.chunks(Group::MAX_AT_ONCE) {
             let presences = self.presences(&row.connection, groups, span).await?;
-            let has = presences.into_iter().filter(|(_, presence)| presence.has(key.id(), self.now()));
+            let has = presences.into_iter().filter(|(_, presence)| presence.has(row.connection.id(), self.now()));
             open.extend(has.map(|(group, _)| group));
         }
-        if open.is_empty() {
-            return Ok(None);
+        Ok(open)
+    }
+
+    async fn leave_open(
+        &self,
+        row: Row,
+        open: BTreeSet<Group>,
+        is_alone: bool,
+        span: Span,
+    ) -> Result<Option<Departures>, RegistryError> {
+        match open.is_empty() {
+            true => Ok(None),
+            false => self.leave_behind(Row { groups: open, ..row }, is_alone, span).await.map(Some),
         }
-        self.leave_behind(Row { groups: open, ..row }, is_alone, span).await.map(Some)
     }
 
     /// Whether the principal seems to have other connections, which decides what is tried first.

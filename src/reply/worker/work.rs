@@ -160,6 +160,7 @@ where
                 return Outcome::Retry(chain(&reason));
             }
             PushError::Throttled { .. }
+            | PushError::SlowConsumer { .. }
             | PushError::Unavailable { .. }
             | PushError::Unreachable { .. }
             | PushError::TimedOut { .. }

@@ -31,7 +31,7 @@ pub struct Call {
 #[derive(Default)]
 struct Table {
     /// By partition and sort key. A table without a sort key has empty ones.
-    items: BTreeMap<(String, String), Item>,
+    items: BTreeMap<Place, Item>,
     keys: Vec<String>,
     indexes: Vec<Index>,
 }
@@ -56,6 +56,8 @@ pub struct Dynamo {
     state: Arc<Mutex<State>>,
 }
 
+/// The partition and sort key of an item.
+type Place = (String, String);
 /// A refusal: its code, and what else is said.
 type Refusal = (&'static str, Value);
 
@@ -145,7 +147,7 @@ fn read_units(bytes: usize, is_consistent: bool) -> f64 {
 }
 
 impl Table {
-    fn key(&self, item: &Item) -> (String, String) {
+    fn key(&self, item: &Item) -> Place {
         let text =
             |name: Option<&String>| name.map(|name| item[name]["S"].as_str().unwrap().to_owned()).unwrap_or_default();
         (text(self.keys.first()), text(self.keys.get(1)))
@@ -179,7 +181,7 @@ impl Table {
     }
 
     /// The item as one write leaves it, or that its condition does not hold.
-    fn written(&self, kind: &str, request: &Value) -> Result<((String, String), Option<Item>), Option<Item>> {
+    fn written(&self, kind: &str, request: &Value) -> Result<(Place, Option<Item>), Option<Item>> {
         let key = self.key(request[if kind == "Put" { "Item" } else { "Key" }].as_object().unwrap());
         let before = self.items.get(&key);
         if !condition_holds(request, before) {
@@ -199,7 +201,7 @@ impl Table {
         ))
     }
 
-    fn put_in_place(&mut self, key: (String, String), item: Option<Item>) -> Option<Item> {
+    fn put_in_place(&mut self, key: Place, item: Option<Item>) -> Option<Item> {
         match item {
             Some(item) => self.items.insert(key, item),
             None => self.items.remove(&key),

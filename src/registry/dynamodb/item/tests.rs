@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::super::presence;
 use super::*;
 
 /// Short names of few letters, so that many nearly run into each other.
@@ -36,48 +37,62 @@ proptest! {
         principal in proptest::option::of(text(NAME)),
         data in proptest::option::of(".{0,20}"),
         room in text(NAME),
-        spread in 1_u8..,
     ) {
         let connection = connection_of(&namespace, &id, principal, data);
-        let record = of_connection(&connection, spread);
+        let room = Group::new(room).unwrap();
+        let record = of_connection(&connection, [&room]);
         let row = row(connection.key().namespace(), &record).unwrap().unwrap();
         prop_assert_eq!(&row.connection, &connection);
-        prop_assert!(row.groups.is_empty());
-        let room = Group::new(room).unwrap();
-        let member = of_member(&connection, &room, spread);
-        prop_assert_eq!(super::connection(connection.key().namespace(), &member).unwrap(), connection);
-        prop_assert!(shard(&id, spread) < spread);
+        prop_assert_eq!(row.groups, BTreeSet::from([room.clone()]));
+        let member = presence::of_first(&connection, &room, 3, 7);
+        let read = presence::connections(connection.key().namespace(), &member, UNIX_EPOCH).unwrap();
+        prop_assert_eq!(read, [connection.clone()]);
+        // The place in the index is that of the position, and of the principal.
+        let position = position_of(connection.principal().map_or(connection.id().as_str(), |name| name.as_str()));
+        let sort = string(&record, "listSort").unwrap();
+        let (first, last) = sort_range(position..position.saturating_add(1));
+        prop_assert!(first.as_str() <= sort && sort <= last.as_str());
+        prop_assert!(positions_of(shard_of(position)).contains(&position));
+        if let Some(principal) = connection.principal() {
+            prop_assert!(sort.starts_with(&principal_prefix(principal).1));
+        }
     }
 
     #[test]
     fn no_two_keys_are_the_same(
         places in proptest::collection::btree_set((text(NAMESPACE), text(NAME), text(ID), text(NAME)), 1..30),
-        spread in 1_u8..5,
+        shards in 1_u8..5,
     ) {
         let mut expected = BTreeSet::new();
         let mut found = BTreeSet::new();
         for (namespace, room, id, principal) in &places {
             let connection = connection_of(namespace, id, Some(principal.clone()), None);
-            let (space, room, id) = (connection.key().namespace(), Group::new(room).unwrap(), connection.id());
-            let principal = connection.principal().unwrap();
-            for (kind, name, key) in [
-                ("connection", String::new(), connection_key(connection.key())),
-                ("member", room.to_string(), member_key(space, &room, id, spread)),
+            let (room, id, principal) = (Group::new(room).unwrap(), connection.id(), connection.principal());
+            let key = connection.key();
+            let id = format!("{:?}", id.as_str());
+            for (kind, place, record) in [
+                ("connection", id.clone(), connection_key(key)),
+                ("alone", format!("{:?}{id}", room.as_str()), member_key(key, None, &room, shards)),
+                ("member", format!("{:?}{principal:?}", room.as_str()), member_key(key, principal, &room, shards)),
             ] {
-                expected.insert(format!("{kind:?}{namespace:?}{name:?}{:?}", id.as_str()));
-                found.insert((string(&key, "pk").unwrap().to_owned(), string(&key, "sk").unwrap().to_owned()));
+                expected.insert(format!("{kind:?}{namespace:?}{place}"));
+                found.insert((string(&record, "pk").unwrap().to_owned(), string(&record, "sk").unwrap().to_owned()));
             }
-            expected.insert(format!("presence{namespace:?}{:?}{:?}", room.as_str(), principal.as_str()));
-            let key = presence_key(space, &room, principal, spread);
-            found.insert((string(&key, "pk").unwrap().to_owned(), string(&key, "sk").unwrap().to_owned()));
+            // In the index, too.
+            let record = of_connection(&connection, []);
+            expected.insert(format!("index{namespace:?}{principal:?}{id}"));
+            found.insert((
+                string(&record, "listKey").unwrap().to_owned(),
+                string(&record, "listSort").unwrap().to_owned(),
+            ));
         }
         prop_assert_eq!(found.len(), expected.len());
     }
 
     #[test]
-    fn no_record_panics(attribute in "id|apiId|stage|domainName|connectedAt|expiresAt|principal|data|groups", value in ".{0,12}", kind in 0_u8..4) {
+    fn no_record_panics(attribute in "pk|apiId|stage|domainName|connectedAt|expiresAt|principal|data|groups", value in ".{0,12}", kind in 0_u8..4) {
         let connection = connection_of("a", "b", Some("c".to_owned()), Some("d".to_owned()));
-        let mut record = of_connection(&connection, 1);
+        let mut record = of_connection(&connection, []);
         record.insert(attribute.clone(), match kind {
             0 => AttributeValue::S(value),
             1 => AttributeValue::N(value),
@@ -88,13 +103,5 @@ proptest! {
         if let Err(error) = row(connection.key().namespace(), &record) {
             prop_assert!(error.to_string().contains(&format!("`{attribute}`")), "{}", error);
         }
-    }
-}
-
-#[test]
-fn the_shard_of_a_name_never_changes() {
-    // What is in a table was put where these say.
-    for (name, expected) in [("L0SM9cOFvHcCIhw=", 2), ("alice", 0), ("日本", 2), ("", 0)] {
-        assert_eq!(shard(name, 4), expected, "{name:?}");
     }
 }
