@@ -47,31 +47,33 @@ mod answer;
 mod client;
 mod event;
 mod function;
-mod gateway;
 mod identity;
 mod pusher;
+mod rules;
 mod selection;
 mod server;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use self::client::{Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
-use self::gateway::{Api, Authorizer, Integration, Rate};
-pub use self::gateway::{Fault, When};
 use self::identity::IdentitySource;
 pub use self::identity::InvalidIdentitySource;
 use self::pusher::InProcess;
+use self::rules::{Api, Authorizer, Integration, Rate};
+pub use self::rules::{Fault, When};
 pub use self::selection::{InvalidRouteSelection, RouteSelection};
-use self::server::{Keys, Server};
+use self::server::{Config, Hosts, Keys, Linked, Server};
+pub use self::timeline::{Body, Entries, Entry, Observer, Origin, Timeline, What};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
-use crate::event::{ApiId, InvalidId, Region, RouteKey, Stage};
+use crate::event::{ApiId, ConnectionId, InvalidId, Region, RouteKey, Stage};
 use crate::push::Endpoint;
 use crate::route::Router;
 
@@ -95,8 +97,11 @@ pub struct Builder {
     routes: BTreeMap<String, usize>,
     two_way: Vec<String>,
     authorizer: Option<(usize, Vec<String>)>,
-    listener: Option<TcpListener>,
-    server: Arc<OnceLock<Server>>,
+    listeners: Vec<TcpListener>,
+    hosts: Vec<String>,
+    observers: Vec<Box<dyn Observer>>,
+    concurrency: usize,
+    linked: Arc<OnceLock<Linked>>,
     problem: Option<StartError>,
     idle_timeout: Duration,
     lifetime: Duration,
@@ -155,6 +160,15 @@ impl fmt::Debug for StartError {
     }
 }
 
+/// The address by which this machine reaches a listener: one on every interface has none of its own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -176,8 +190,11 @@ impl Gateway {
             routes: BTreeMap::new(),
             two_way: Vec::new(),
             authorizer: None,
-            listener: None,
-            server: Arc::new(OnceLock::new()),
+            listeners: Vec::new(),
+            hosts: Vec::new(),
+            observers: Vec::new(),
+            concurrency: Api::CONCURRENCY,
+            linked: Arc::new(OnceLock::new()),
             problem: None,
             idle_timeout: Api::IDLE_TIMEOUT,
             lifetime: Api::LIFETIME,
@@ -194,20 +211,63 @@ impl Gateway {
         self.server.address()
     }
 
-    /// Where clients connect: `ws://<address>/<stage>`.
+    /// Where clients of this machine connect: `ws://<address>/<stage>`.
     pub fn url(&self) -> String {
-        format!("ws://{}/{}", self.address(), self.stage)
+        format!("ws://{}/{}", reachable(self.address()), self.stage)
     }
 
-    /// Where functions and tools push: `http://<address>/<stage>`, below which `@connections` is served.
+    /// Where functions and tools of this machine push: `http://<address>/<stage>`, below which `@connections` is served.
+    ///
+    /// It is the endpoint of the first stage; each stage has its own.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::local(self.address(), &self.stage)
+        Endpoint::local(reachable(self.address()), &self.stage)
     }
 
-    /// A pusher that reaches the connections without a socket in between.
+    /// A pusher that reaches the connections of every stage without a socket in between.
     pub fn pusher(&self) -> Pusher {
-        let server = OnceLock::from(self.server.clone());
-        Pusher::new(InProcess::new(Arc::new(server), self.stage.to_string()))
+        Pusher::new(InProcess::new(Arc::new(OnceLock::from(self.server.link(self.endpoint())))))
+    }
+
+    /// The connections that are open, in the order of their ids.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.server.open_connections()
+    }
+
+    /// What has happened in the gateway, and why.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::local::{Gateway, What};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let gateway = Gateway::builder("dev").start().await?;
+    /// let mut client = gateway.connect("").await?;
+    /// client.send_text("hello").await?;
+    /// client.next_text().await?; // Forbidden
+    /// let why = gateway.timeline().entries().into_iter().find_map(|entry| match entry.what {
+    ///     What::Received { route_key: None, reason, .. } => Some(reason),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(why.as_deref(), Some("the selection expression gave nothing: the body is not JSON"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeline(&self) -> &Timeline {
+        self.server.timeline()
+    }
+
+    /// Calls another function on a route from now on, while connections stay open.
+    ///
+    /// It takes the place of the function in every route that this has. Invocations that run end as they would have.
+    ///
+    /// # Errors
+    ///
+    /// Returns the function when there is no such route.
+    pub fn replace(&self, route_key: &str, function: Function) -> Result<(), Function> {
+        function.set_endpoint(self.endpoint().as_str());
+        self.server.replace(route_key, function)
     }
 
     /// Connects a client, with this after the URL: empty, or a query such as `?Auth=token`.
@@ -225,7 +285,8 @@ impl Gateway {
     ///
     /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client.
     pub async fn connect_with(&self, query: &str, headers: &[(&str, &str)]) -> Result<Client, ClientError> {
-        Client::connect(self.address(), &format!("{}{query}", self.url()), headers).await
+        let url = format!("{}{query}", self.url());
+        Client::connect(reachable(self.address()), &url, headers, self.timeline().clone()).await
     }
 
     /// Connects a client to another stage than the first.
@@ -234,7 +295,8 @@ impl Gateway {
     ///
     /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client; 403 without such a stage.
     pub async fn connect_to(&self, stage: &str, query: &str) -> Result<Client, ClientError> {
-        Client::connect(self.address(), &format!("ws://{}/{stage}{query}", self.address()), &[]).await
+        let address = reachable(self.address());
+        Client::connect(address, &format!("ws://{address}/{stage}{query}"), &[], self.timeline().clone()).await
     }
 
     /// Lets something go wrong from now on.
@@ -263,7 +325,10 @@ impl Gateway {
         self.server.clear_faults();
     }
 
-    /// Closes every connection with 1001 and waits until the functions that run have ended, or five seconds.
+    /// Ends the gateway: nothing of it stays behind.
+    ///
+    /// It refuses clients whose handshake is not over with 503, closes every connection with 1001, and waits until the
+    /// functions that run have ended, or five seconds. Functions that run longer are ended, and processes with them.
     pub async fn shutdown(self) {
         self.server.shutdown(Duration::from_secs(5)).await;
     }
@@ -414,9 +479,56 @@ impl Builder {
         self
     }
 
+    /// Lets at most this many functions run at a time. Default: 1,000, as an account on AWS.
+    ///
+    /// Invocations beyond it are throttled: a message is answered with `Internal server error`, and a client that connects
+    /// is refused.
+    #[must_use]
+    pub fn concurrency(mut self, invocations: usize) -> Self {
+        self.concurrency = invocations;
+        self
+    }
+
+    /// Takes requests for this host, too. Default: `localhost`, names below it, and any IP address.
+    ///
+    /// Others are refused with 403, so that no page in your browser reaches the gateway under the name of its own site.
+    /// A page of a host that is not allowed cannot call `@connections` either.
+    #[must_use]
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// Shows everything that happens to an observer, which may be a closure.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::local::{Entry, Gateway};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let gateway = Gateway::builder("dev").observer(|entry: &Entry| eprintln!("{entry}")).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Writes a line to standard error for everything that happens: handshakes, messages with the route that they selected and
+    /// why, answers, pushes, closes and refusals. Bodies are left out.
+    #[must_use]
+    pub fn verbose(self) -> Self {
+        self.observer(|entry: &Entry| eprintln!("{entry}"))
+    }
+
     /// Listens on this address. Clients wait until the gateway starts.
     ///
-    /// Without it the gateway listens on a free port of 127.0.0.1.
+    /// Where a name has several addresses, such as `localhost`, the gateway listens on each that this machine has. Default: a
+    /// free port of 127.0.0.1.
     ///
     /// # Errors
     ///
@@ -428,23 +540,39 @@ impl Builder {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
             StartError::Listen { address: addresses.join(" and "), source }
         };
-        let listener = TcpListener::bind(addresses.as_slice()).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        self.listener = Some(listener);
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut missing = None;
+        for address in &addresses {
+            // The first address may choose the port, and the others have the same.
+            let port = listeners.first().and_then(|first| first.local_addr().ok()).map(|first| first.port());
+            let port = port.filter(|_| address.port() == 0).unwrap_or(address.port());
+            match TcpListener::bind(SocketAddr::new(address.ip(), port)) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = Some(error),
+                Err(error) => return Err(listen(error)),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(listen(missing.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))));
+        }
+        for listener in &listeners {
+            listener.set_nonblocking(true).map_err(listen)?;
+        }
+        self.listeners = listeners;
         Ok(self)
     }
 
     /// Where functions and tools push, once the address is [bound](Self::bind).
     pub fn endpoint(&self) -> Option<Endpoint> {
-        let address = self.listener.as_ref()?.local_addr().ok()?;
-        Some(Endpoint::local(address, &Stage::new(&self.stage).ok()?))
+        let address = self.listeners.first()?.local_addr().ok()?;
+        Some(Endpoint::local(reachable(address), &Stage::new(&self.stage).ok()?))
     }
 
-    /// A pusher that reaches the connections without a socket in between, as soon as the gateway has started.
+    /// A pusher that reaches the connections of every stage without a socket in between, as soon as the gateway has started.
     ///
-    /// For routes that push, which are made before there is a gateway.
+    /// For routes that push, which are made before there is a gateway. It does not keep the gateway alive.
     pub fn pusher(&self) -> Pusher {
-        Pusher::new(InProcess::new(Arc::clone(&self.server), self.stage.clone()))
+        Pusher::new(InProcess::new(Arc::clone(&self.linked)))
     }
 
     /// Starts the gateway.
@@ -457,7 +585,7 @@ impl Builder {
     ///
     /// Outside of a tokio runtime with I/O and time enabled.
     pub async fn start(mut self) -> Result<Gateway, StartError> {
-        if self.listener.is_none() {
+        if self.listeners.is_empty() {
             self = self.bind("127.0.0.1:0")?;
         }
         if let Some(problem) = self.problem.take() {
@@ -465,17 +593,28 @@ impl Builder {
         }
         let stage = Stage::new(&self.stage)?;
         let api = self.api(&stage)?;
-        let no_listener = || StartError::Listen {
-            address: "127.0.0.1:0".to_owned(),
-            source: io::Error::from(io::ErrorKind::NotConnected),
+        if api.selection.is_static() {
+            tracing::warn!(
+                expression = %api.selection,
+                "the route selection expression has no variable, such as $request.body.action: every message selects the same"
+            );
+        }
+        let config = Config {
+            api,
+            functions: self.functions,
+            keys: self.keys,
+            hosts: Hosts::new(self.hosts),
+            seed: self.seed.unwrap_or_else(rand::random),
+            timeline: Timeline::new(self.observers),
         };
-        let listener = self.listener.take().ok_or_else(no_listener)?;
-        let seed = self.seed.unwrap_or_else(rand::random);
-        let server = Server::start(listener, api, self.functions, self.keys, seed)
+        let server = Server::start(self.listeners, config)
             .map_err(|source| StartError::Listen { address: self.stage.clone(), source })?;
+        let gateway = Gateway { server, stage };
+        let endpoint = gateway.endpoint();
+        gateway.server.set_endpoint(endpoint.as_str());
         // The pushers made so far now have somewhere to push to.
-        let _ = self.server.set(server.clone());
-        Ok(Gateway { server, stage })
+        let _ = self.linked.set(gateway.server.link(endpoint));
+        Ok(gateway)
     }
 
     fn api(&self, stage: &Stage) -> Result<Api, StartError> {
@@ -518,6 +657,13 @@ impl Builder {
             lifetime: self.lifetime,
             connections: self.connections,
             requests: self.requests,
+            concurrency: self.concurrency,
+            function_concurrency: self
+                .functions
+                .iter()
+                .enumerate()
+                .filter_map(|(id, function)| Some((id, function.concurrency()?)))
+                .collect(),
         })
     }
 

@@ -15,24 +15,33 @@ pub(super) struct ProxyAnswer {
 }
 
 impl ProxyAnswer {
-    /// `None` for a malformed answer: not an object, no integer status, or a body that is not text.
-    pub(super) fn parse(answer: &[u8]) -> Option<Self> {
-        let Value::Object(mut answer) = serde_json::from_slice(answer).ok()? else { return None };
-        let status = answer.get("statusCode")?.as_u64().and_then(|status| u16::try_from(status).ok())?;
-        if !(100..600).contains(&status) {
-            return None;
+    /// Reads an answer, or says what is wrong with it (MSG-3, MSG-6).
+    pub(super) fn parse(answer: &[u8]) -> Result<Self, String> {
+        const MEMBERS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
+        let Ok(Value::Object(mut answer)) = serde_json::from_slice(answer) else {
+            return Err("it is not a JSON object".to_owned());
+        };
+        if let Some(unknown) = answer.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+            return Err(format!("it has the unknown member {unknown:?}"));
         }
+        let status = match answer.get("statusCode") {
+            Some(Value::Number(number)) => number.as_u64().and_then(|status| u16::try_from(status).ok()),
+            Some(Value::String(text)) => text.parse().ok(),
+            _ => None,
+        };
+        let status = status.filter(|status| (100..600).contains(status));
+        let status = status.ok_or_else(|| "its statusCode is no status from 100 to 599".to_owned())?;
         let body = match answer.remove("body") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
-            Some(_) => return None,
+            Some(_) => return Err("its body is not text".to_owned()),
         };
         let headers = match answer.remove("headers") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(headers)) => headers,
-            Some(_) => return None,
+            Some(_) => return Err("its headers are no object".to_owned()),
         };
-        Some(Self { status, body, headers })
+        Ok(Self { status, body, headers })
     }
 
     pub(super) fn header(&self, name: &str) -> Option<String> {
@@ -46,21 +55,37 @@ impl ProxyAnswer {
     }
 }
 
-/// Reads an authorizer's answer; the error is the type that the gateway gives it, where it has one (AUT-4, AUT-8).
-pub(super) fn authorization(answer: &[u8]) -> Result<Response, Option<&'static str>> {
-    let response: Response = serde_json::from_slice(answer).map_err(|_| {
+/// Reads an authorizer's answer; the error is the type that the gateway gives it, where it has one, and why (AUT-4, AUT-8).
+pub(super) fn authorization(answer: &[u8]) -> Result<Response, (Option<&'static str>, String)> {
+    let response: Response = serde_json::from_slice(answer).map_err(|error| {
         let context = serde_json::from_slice::<Value>(answer).ok().and_then(|answer| answer.get("context").cloned());
         let is_nested = |value: &Value| value.is_array() || value.is_object();
         match context {
-            Some(Value::Object(context)) if context.values().any(is_nested) => Some("AuthorizerConfigurationException"),
-            _ => None,
+            Some(Value::Object(context)) if context.values().any(is_nested) => {
+                (Some("AuthorizerConfigurationException"), "its context has a nested value".to_owned())
+            }
+            _ => (None, explained(&error)),
         }
     })?;
     // AUT-10
-    if response.principal_id().is_empty() || answer.len() > Response::LARGEST {
-        return Err(None);
+    if response.principal_id().is_empty() {
+        return Err((None, "its principalId is empty".to_owned()));
+    }
+    if answer.len() > Response::LARGEST {
+        return Err((None, format!("it has more than {} bytes", Response::LARGEST)));
     }
     Ok(response)
+}
+
+/// What is wrong with an answer, without the values in it.
+fn explained(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // serde names members, and shows values in backquotes or quotes after `invalid`.
+    let is_safe = ["missing field", "unknown field", "duplicate field"].iter().any(|start| text.starts_with(start));
+    match is_safe {
+        true => text,
+        false => format!("it does not fit at line {} column {}", error.line(), error.column()),
+    }
 }
 
 /// The authorizer's values as the routes see them: text, beside the principal and the latency (AUT-9, EVT-14).

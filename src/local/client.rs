@@ -15,11 +15,17 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
+use super::timeline::Timeline;
+use crate::event::ConnectionId;
+
 /// A client of the gateway, for tests: everything that waits gives up after five seconds and says what it waited for.
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     subprotocol: Option<String>,
     patience: Duration,
+    /// What the gateway knows of it.
+    timeline: Timeline,
+    connection_id: Option<ConnectionId>,
 }
 
 /// Something else happened than the test waited for.
@@ -47,12 +53,14 @@ pub enum ClientError {
         awaited: &'static str,
     },
     /// Nothing came.
-    #[error("nothing came within {} ms, while waiting for {awaited}", .patience.as_millis())]
+    #[error("nothing came within {} ms, while waiting for {awaited}{}", .patience.as_millis(), shown(.happened))]
     TimedOut {
         /// What the test waited for.
         awaited: &'static str,
         /// How long.
         patience: Duration,
+        /// What happened last on the connection, as the gateway's [timeline](super::Gateway::timeline) tells it.
+        happened: Vec<String>,
     },
     /// Something came that the test did not wait for.
     #[error("{found} came, while waiting for {awaited}")]
@@ -97,7 +105,12 @@ impl From<Error> for ClientError {
 impl Client {
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    pub(super) async fn connect(address: SocketAddr, url: &str, headers: &[(&str, &str)]) -> Result<Self, ClientError> {
+    pub(super) async fn connect(
+        address: SocketAddr,
+        url: &str,
+        headers: &[(&str, &str)],
+        timeline: Timeline,
+    ) -> Result<Self, ClientError> {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let socket = |error: http::Error| ClientError::Socket(Box::new(error));
@@ -111,12 +124,16 @@ impl Client {
             let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
             Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await?)
         };
-        let (socket, response) = timeout(patience, connecting)
-            .await
-            .map_err(|_| ClientError::TimedOut { awaited: "the answer to the handshake", patience })??;
+        let (socket, response) = timeout(patience, connecting).await.map_err(|_| ClientError::TimedOut {
+            awaited: "the answer to the handshake",
+            patience,
+            happened: Vec::new(),
+        })??;
         let subprotocol =
             response.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Self { socket, subprotocol, patience: Self::PATIENCE })
+        let address = socket.get_ref().local_addr().ok();
+        let connection_id = address.and_then(|address| timeline.connection_of(address));
+        Ok(Self { socket, subprotocol, patience: Self::PATIENCE, timeline, connection_id })
     }
 
     /// Waits this long, instead of five seconds.
@@ -161,9 +178,7 @@ impl Client {
 
     async fn send(&mut self, frame: Frame) -> Result<(), ClientError> {
         let patience = self.patience;
-        timeout(patience, self.socket.send(frame))
-            .await
-            .map_err(|_| ClientError::TimedOut { awaited: "a frame to leave", patience })??;
+        timeout(patience, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to leave"))??;
         Ok(())
     }
 
@@ -216,12 +231,20 @@ impl Client {
         self.closed().await.map(drop)
     }
 
+    fn timed_out(&self, awaited: &'static str) -> ClientError {
+        /// So many entries say what became of one message.
+        const LAST: usize = 4;
+        let entries = self.connection_id.as_ref().map(|id| self.timeline.of(id)).unwrap_or_default();
+        let last = entries.iter().skip(entries.len().saturating_sub(LAST));
+        let happened = last.map(|entry| entry.what.to_string()).collect();
+        ClientError::TimedOut { awaited, patience: self.patience, happened }
+    }
+
     async fn next(&mut self, awaited: &'static str) -> Result<Frame, ClientError> {
         let patience = self.patience;
         let closed = |code, reason: String| ClientError::Closed { code, reason, awaited };
         loop {
-            let frame =
-                timeout(patience, self.socket.next()).await.map_err(|_| ClientError::TimedOut { awaited, patience })?;
+            let frame = timeout(patience, self.socket.next()).await.map_err(|_| self.timed_out(awaited))?;
             return match frame {
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
                 Some(Ok(Frame::Close(Some(CloseFrame { code, reason })))) => {
@@ -233,6 +256,13 @@ impl Client {
                 Some(Err(error)) => Err(error.into()),
             };
         }
+    }
+}
+
+fn shown(happened: &[String]) -> String {
+    match happened.is_empty() {
+        true => String::new(),
+        false => format!("; what happened last: {}", happened.join("; ")),
     }
 }
 

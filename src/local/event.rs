@@ -17,6 +17,7 @@ pub(super) struct Handshake {
     pub(super) headers: Vec<(String, String)>,
     pub(super) query: Vec<(String, String)>,
     pub(super) source_ip: IpAddr,
+    pub(super) source_port: u16,
     pub(super) port: u16,
 }
 
@@ -119,7 +120,10 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// The event of a REQUEST authorizer (AUT-2).
     pub(super) fn authorize(self, handshake: &Handshake, trace_id: &str, method_arn: &RouteArn) -> Vec<u8> {
-        let headers = sent_headers(handshake, trace_id, &[]);
+        // EVT-11
+        let mut headers = sent_headers(handshake, trace_id, &["connection", "content-length"]);
+        headers.push(("Connection".to_owned(), "upgrade".to_owned()));
+        headers.push(("content-length".to_owned(), "0".to_owned()));
         to_json(&EventJson {
             kind: Some("REQUEST"),
             method_arn: Some(method_arn),

@@ -19,20 +19,35 @@ use tower_service::Service;
 
 use self::endpoint::Endpoint;
 pub use self::endpoint::InvalidInvokeEndpoint;
+pub(super) use self::process::Ending;
 use self::process::Pool;
 pub use self::process::Process;
 use crate::authorizer::{Authorization, Authorizer, Denied, Request};
+use crate::clock;
 use crate::event::Invocation;
 use crate::route::Router;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Invoke = dyn Fn(Invocation, Vec<u8>) -> BoxFuture<Result<Vec<u8>, FunctionError>> + Send + Sync;
+type Invoke = dyn Fn(Call) -> BoxFuture<Result<Vec<u8>, FunctionError>> + Send + Sync;
 
 /// A function that the gateway can call: it takes and returns the same JSON as on AWS.
 ///
 /// Clones are cheap and share the function.
 #[derive(Clone)]
-pub struct Function(Arc<Invoke>);
+pub struct Function {
+    invoke: Arc<Invoke>,
+    pool: Option<Arc<Pool>>,
+    timeout: Option<Duration>,
+    concurrency: Option<usize>,
+}
+
+/// One call of a function.
+struct Call {
+    invocation: Invocation,
+    payload: Vec<u8>,
+    /// Instead of the function's own timeout, where that is a process.
+    timeout: Option<Duration>,
+}
 
 /// A function failed instead of answering.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +73,16 @@ impl Function {
         F: Fn(Invocation, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static,
     {
-        Self(Arc::new(move |invocation, payload| Box::pin(function(invocation, payload))))
+        Self::from_calls(move |Call { invocation, payload, .. }| function(invocation, payload))
+    }
+
+    fn from_calls<F, Fut>(function: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static,
+    {
+        let invoke = Arc::new(move |call| Box::pin(function(call)) as BoxFuture<_>);
+        Self { invoke, pool: None, timeout: None, concurrency: None }
     }
 
     /// A router as `lambda_runtime` would run it.
@@ -109,10 +133,12 @@ impl Function {
     /// It ends when the last clone of the function does, as it does with the gateway.
     pub fn process(process: Process) -> Self {
         let pool = Arc::new(Pool::new(process));
-        Self::new(move |invocation, payload| {
-            let pool = Arc::clone(&pool);
-            async move { pool.invoke(invocation, payload).await }
-        })
+        let invoked = Arc::clone(&pool);
+        let function = Self::from_calls(move |call| {
+            let pool = Arc::clone(&invoked);
+            async move { pool.invoke(call).await }
+        });
+        Self { pool: Some(pool), ..function }
     }
 
     /// The same function, called only when the call before has ended.
@@ -121,13 +147,36 @@ impl Function {
     #[must_use]
     pub fn one_at_a_time(self) -> Self {
         let turn = Arc::new(Mutex::new(()));
-        Self::new(move |invocation, payload| {
-            let (function, turn) = (self.clone(), Arc::clone(&turn));
+        let (invoke, pool) = (Arc::clone(&self.invoke), self.pool.clone());
+        let function = Self::from_calls(move |call| {
+            let (invoke, turn) = (Arc::clone(&invoke), Arc::clone(&turn));
             async move {
                 let _turn = turn.lock().await;
-                function.invoke(invocation, payload).await
+                invoke(call).await
             }
-        })
+        });
+        Self { pool, timeout: self.timeout, concurrency: self.concurrency, ..function }
+    }
+
+    /// Ends an invocation that takes longer, as Lambda does at the timeout of a function.
+    ///
+    /// It is also the deadline that the function is told. Default: none for a function in this process, which is told the
+    /// time that the gateway waits for it. A [process](Self::process) has [a timeout of its own](Process::timeout), which
+    /// does not count the time for which an invocation waits for a process that is free.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets the gateway run at most this many invocations of the function at a time. Default: those of the account.
+    ///
+    /// Lambda throttles those beyond it, as it does with a function's reserved concurrency: a message is answered with
+    /// `Internal server error`, and a client that connects is refused.
+    #[must_use]
+    pub fn with_concurrency(mut self, invocations: usize) -> Self {
+        self.concurrency = Some(invocations);
+        self
     }
 
     /// Calls the function as Lambda would, with an event of any kind: for a worker behind a queue, which no gateway calls.
@@ -152,19 +201,56 @@ impl Function {
     /// # }
     /// ```
     pub async fn call(&self, event: Vec<u8>, time: Duration) -> Result<Vec<u8>, FunctionError> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let request_id = format!("{:032x}", rand::random::<u128>());
-        let running = self.invoke(Invocation::new(request_id, now.checked_add(time).unwrap_or(now)), event);
+        let invocation = Invocation::new(request_id, now.checked_add(time).unwrap_or(now));
+        let running = (self.invoke)(Call { invocation, payload: event, timeout: Some(time) });
         match timeout(time, AssertUnwindSafe(running).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(FunctionError::new("Panic", "the function panicked")),
-            Err(_) => Err(FunctionError::new("Sandbox.Timedout", "the function took too long")),
+            Err(_) => Err(timed_out(time)),
         }
     }
 
-    pub(super) fn invoke(&self, invocation: Invocation, payload: Vec<u8>) -> BoxFuture<Result<Vec<u8>, FunctionError>> {
-        (self.0)(invocation, payload)
+    /// Calls the function, to which the gateway gives this much time.
+    pub(super) fn invoke(
+        &self,
+        request_id: String,
+        payload: Vec<u8>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static {
+        let now = clock::now();
+        let deadline = now.checked_add(self.timeout.unwrap_or(limit)).unwrap_or(now);
+        let call = Call { invocation: Invocation::new(request_id, deadline), payload, timeout: None };
+        let (running, own) = ((self.invoke)(call), self.timeout);
+        async move {
+            match own {
+                None => running.await,
+                Some(own) => timeout(own, running).await.unwrap_or_else(|_| Err(timed_out(own))),
+            }
+        }
     }
+
+    pub(super) fn concurrency(&self) -> Option<usize> {
+        self.concurrency
+    }
+
+    /// Where the function pushes, if it is a process that was not told before.
+    pub(super) fn set_endpoint(&self, endpoint: &str) {
+        if let Some(pool) = &self.pool {
+            pool.set_endpoint(endpoint);
+        }
+    }
+
+    /// The end of its processes, where it has any.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.pool.as_ref().map(|pool| pool.ending())
+    }
+}
+
+fn timed_out(limit: Duration) -> FunctionError {
+    let text = format!("the function timed out after {:.2} seconds", limit.as_secs_f64());
+    FunctionError::new("Sandbox.Timedout", text)
 }
 
 async fn call<S, E>(mut service: S, invocation: Invocation, payload: &[u8]) -> Result<Vec<u8>, FunctionError>

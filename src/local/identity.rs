@@ -1,5 +1,6 @@
 //! Identity sources: what a request must carry before the authorizer is asked.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::event::Handshake;
@@ -23,14 +24,38 @@ enum Place {
     Context,
 }
 
+const PLACES: [(&str, Place); 4] = [
+    ("route.request.header.", Place::Header),
+    ("route.request.querystring.", Place::Query),
+    ("stageVariables.", Place::StageVariable),
+    ("context.", Place::Context),
+];
+
+/// The members of the request context that every event of an authorizer has, none of them empty.
+const CONTEXT: [&str; 13] = [
+    "apiId",
+    "connectedAt",
+    "connectionId",
+    "domainName",
+    "eventType",
+    "extendedRequestId",
+    "identity.sourceIp",
+    "messageDirection",
+    "requestId",
+    "requestTime",
+    "requestTimeEpoch",
+    "routeKey",
+    "stage",
+];
+/// The one that an event may lack.
+const USER_AGENT: &str = "identity.userAgent";
+
 /// The text is not an identity source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not an identity source of a WebSocket API: expected `route.request.header.<name>`, \
-     `route.request.querystring.<name>`, `stageVariables.<name>` or `context.<name>`"
-)]
+#[error("{text:?} is not an identity source of a WebSocket API: expected {expected}")]
 pub struct InvalidIdentitySource {
     text: String,
+    expected: String,
 }
 
 impl IdentitySource {
@@ -40,13 +65,14 @@ impl IdentitySource {
             Place::Header => find(&handshake.headers, |name| name.eq_ignore_ascii_case(&self.name)),
             Place::Query => find(&handshake.query, |name| name == self.name),
             Place::StageVariable => find(variables, |name| name == self.name),
+            Place::Context if self.name != USER_AGENT => return true,
             Place::Context => find(context, |name| name == self.name),
         };
         found.any(|value| !value.is_empty())
     }
 }
 
-/// The members of `requestContext` that can be an identity source, by their dotted names.
+/// The members of `requestContext` that an event may lack, by their dotted names.
 pub(super) type ContextNames = [(String, String)];
 
 fn find<'a>(
@@ -56,21 +82,35 @@ fn find<'a>(
     Box::new(pairs.iter().filter(move |(name, _)| is_it(name)).map(|(_, value)| value.as_str()))
 }
 
+impl fmt::Display for IdentitySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = PLACES.iter().find(|(_, place)| *place == self.place).map_or("", |(prefix, _)| prefix);
+        write!(f, "{prefix}{}", self.name)
+    }
+}
+
 impl FromStr for IdentitySource {
     type Err = InvalidIdentitySource;
 
     fn from_str(text: &str) -> Result<Self, InvalidIdentitySource> {
-        const PLACES: [(&str, Place); 4] = [
-            ("route.request.header.", Place::Header),
-            ("route.request.querystring.", Place::Query),
-            ("stageVariables.", Place::StageVariable),
-            ("context.", Place::Context),
-        ];
-        PLACES
+        let invalid = |expected: &str| InvalidIdentitySource { text: text.to_owned(), expected: expected.to_owned() };
+        let (place, name) = PLACES
             .into_iter()
             .find_map(|(prefix, place)| Some((place, text.strip_prefix(prefix)?)))
             .filter(|(_, name)| !name.is_empty())
-            .map(|(place, name)| Self { place, name: name.to_owned() })
-            .ok_or_else(|| InvalidIdentitySource { text: text.to_owned() })
+            .ok_or_else(|| {
+                invalid(
+                    "`route.request.header.<name>`, `route.request.querystring.<name>`, `stageVariables.<name>` or \
+                     `context.<name>`",
+                )
+            })?;
+        if name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
+            return Err(invalid("one source in each text, without a comma or a space"));
+        }
+        if place == Place::Context && !CONTEXT.contains(&name) && name != USER_AGENT {
+            let known: Vec<&str> = CONTEXT.into_iter().chain([USER_AGENT]).collect();
+            return Err(invalid(&format!("a member of the request context: {}", known.join(", "))));
+        }
+        Ok(Self { place, name: name.to_owned() })
     }
 }

@@ -6,26 +6,27 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use http::StatusCode;
 
-use super::server::{Answer, Managed, Server};
+use super::server::{Answer, Linked, Request};
 use crate::event::ConnectionId;
-use crate::push::{ConnectionInfo, Payload, Push, PushError};
+use crate::push::{ConnectionInfo, Endpoint, Payload, Push, PushError};
 
-/// The `@connections` API, called as a function.
+/// The `@connections` API, called as a function: it reaches the connections of every stage.
 #[derive(Debug)]
 pub(super) struct InProcess {
-    server: Arc<OnceLock<Server>>,
-    stage: String,
+    gateway: Arc<OnceLock<Linked>>,
 }
 
 impl InProcess {
-    pub(super) fn new(server: Arc<OnceLock<Server>>, stage: String) -> Self {
-        Self { server, stage }
+    pub(super) fn new(gateway: Arc<OnceLock<Linked>>) -> Self {
+        Self { gateway }
     }
 
-    async fn call(&self, connection_id: &ConnectionId, size: usize, managed: Managed) -> Result<Answer, PushError> {
-        let server =
-            self.server.get().ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
-        let Some(answer) = server.manage(&self.stage, connection_id.as_str(), managed) else { return pending().await };
+    async fn call(&self, connection_id: &ConnectionId, size: usize, request: Request) -> Result<Answer, PushError> {
+        let gateway = self
+            .gateway
+            .get()
+            .ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
+        let Some(answer) = gateway.manage(connection_id, request) else { return pending().await };
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match PushError::of_answer(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {
             Some(error) => Err(error),
@@ -37,16 +38,20 @@ impl InProcess {
 #[async_trait]
 impl Push for InProcess {
     async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
-        self.call(connection_id, payload.bytes().len(), Managed::Post(payload.bytes().clone())).await.map(drop)
+        self.call(connection_id, payload.bytes().len(), Request::Post(payload.bytes().clone())).await.map(drop)
     }
 
     async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-        let answer = self.call(connection_id, 0, Managed::Get).await?;
+        let answer = self.call(connection_id, 0, Request::Get).await?;
         ConnectionInfo::from_json(answer.body.as_bytes())
             .map_err(|source| PushError::Unreachable { source: Box::new(source) })
     }
 
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
-        self.call(connection_id, 0, Managed::Delete).await.map(drop)
+        self.call(connection_id, 0, Request::Delete).await.map(drop)
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.gateway.get().map(|gateway| &gateway.endpoint)
     }
 }

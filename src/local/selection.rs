@@ -7,8 +7,8 @@ use serde_json::Value;
 
 /// A route selection expression, such as `$request.body.action`.
 ///
-/// Variables are `$request.body.<path>` and `${request.body.<path>}`, where a path is names joined by dots. They may stand
-/// between static text, in which `\$` is a dollar sign.
+/// Variables are `$request.body.<path>` and `${request.body.<path>}`, where a path is names joined by dots, each with any
+/// number of indexes, such as `items[0].type`. They may stand between static text, in which `\$` is a dollar sign.
 ///
 /// See [route selection expressions](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,22 @@ pub struct RouteSelection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Static(String),
-    Body(Vec<String>),
+    Body(Vec<Step>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Name(String),
+    Index(usize),
+}
+
+/// What a message's body selects.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Selected {
+    /// A text to compare with the route keys.
+    Key(String),
+    /// `$default`, and why.
+    Nothing(&'static str),
 }
 
 /// The text is not a route selection expression.
@@ -35,27 +50,38 @@ pub struct InvalidRouteSelection {
 }
 
 impl RouteSelection {
-    /// What a message's body selects: a text to compare with the route keys, or `None` for `$default`.
+    /// What a message's body selects.
     ///
     /// Without a variable the expression does not look at the body. A value that is missing is empty text; `null`, an
     /// object, and a body that is not JSON select `$default`.
-    pub(super) fn select(&self, body: &str) -> Option<String> {
+    pub(super) fn select(&self, body: &str) -> Selected {
         if let [Part::Static(text)] = self.parts.as_slice() {
-            return Some(text.clone());
+            return Selected::Key(text.clone());
         }
-        let body: Value = serde_json::from_str(body).ok()?;
-        self.parts.iter().try_fold(String::new(), |mut selected, part| {
+        let Ok(body) = serde_json::from_str::<Value>(body) else { return Selected::Nothing("the body is not JSON") };
+        let mut selected = String::new();
+        for part in &self.parts {
             match part {
                 Part::Static(text) => selected.push_str(text),
                 Part::Body(path) => {
-                    let value = path.iter().try_fold(&body, |value, name| value.get(name));
-                    if let Some(value) = value {
-                        selected.push_str(&text_of(value)?);
+                    let value = path.iter().try_fold(&body, |value, step| match step {
+                        Step::Name(name) => value.get(name),
+                        Step::Index(index) => value.get(index),
+                    });
+                    match value.map(text_of) {
+                        Some(Some(text)) => selected.push_str(&text),
+                        Some(None) => return Selected::Nothing("the value is null or an object"),
+                        None => {}
                     }
                 }
             }
-            Some(selected)
-        })
+        }
+        Selected::Key(selected)
+    }
+
+    /// Whether messages select anything: without a variable all of them select the same.
+    pub(super) fn is_static(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Body(_)))
     }
 }
 
@@ -74,7 +100,7 @@ fn text_of(value: &Value) -> Option<String> {
 /// `$request.body.action`, the usual one.
 impl Default for RouteSelection {
     fn default() -> Self {
-        let action = Part::Body(vec!["action".to_owned()]);
+        let action = Part::Body(vec![Step::Name("action".to_owned())]);
         Self { text: "$request.body.action".to_owned(), parts: vec![action] }
     }
 }
@@ -105,15 +131,12 @@ impl FromStr for RouteSelection {
                 let (variable, after) = match after.strip_prefix('{') {
                     Some(braced) => braced.split_once('}').ok_or_else(|| error(rest))?,
                     None => {
-                        let is_end = |c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
+                        let is_end = |c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '[' | ']'));
                         after.split_at(after.find(is_end).unwrap_or(after.len()))
                     }
                 };
                 let path = variable.strip_prefix(BODY).ok_or_else(|| error(rest))?;
-                let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-                if path.iter().any(String::is_empty) {
-                    return Err(error(rest));
-                }
+                let path = steps(path).ok_or_else(|| error(rest))?;
                 if !literal.is_empty() {
                     parts.push(Part::Static(std::mem::take(&mut literal)));
                 }
@@ -134,13 +157,55 @@ impl FromStr for RouteSelection {
     }
 }
 
+/// `None` for a path that cannot be evaluated (RTE-7).
+fn steps(path: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    for part in path.split('.') {
+        let (name, indexes) = part.split_at(part.find('[').unwrap_or(part.len()));
+        if name.is_empty() || name.contains(']') {
+            return None;
+        }
+        steps.push(Step::Name(name.to_owned()));
+        let mut rest = indexes;
+        while let Some(after) = rest.strip_prefix('[') {
+            let (index, after) = after.split_once(']')?;
+            steps.push(Step::Index(index.parse().ok()?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+    }
+    Some(steps)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
 mod tests {
     use super::*;
 
     fn selected(expression: &str, body: &str) -> Option<String> {
-        expression.parse::<RouteSelection>().unwrap().select(body)
+        match expression.parse::<RouteSelection>().unwrap().select(body) {
+            Selected::Key(key) => Some(key),
+            Selected::Nothing(_) => None,
+        }
+    }
+
+    #[test]
+    fn rte_7_a_path_may_have_indexes() {
+        let body = r#"{"items":[{"type":"a"},{"type":["b","c"]}],"grid":[[1,2],[3,4]]}"#;
+        for (expression, expected) in [
+            ("$request.body.items[0].type", "a"),
+            ("${request.body.items[1].type[1]}", "c"),
+            ("$request.body.grid[1][0]", "3"),
+            ("$request.body.items[7].type", ""),
+            ("$request.body.grid[0]", "[1, 2]"),
+        ] {
+            assert_eq!(selected(expression, body).as_deref(), Some(expected), "{expression}");
+        }
+        for expression in ["a[x]", "a[", "a[0]b", "[0]", "a]", "a[-1]"] {
+            assert!(format!("${{request.body.{expression}}}").parse::<RouteSelection>().is_err(), "{expression}");
+        }
     }
 
     #[test]

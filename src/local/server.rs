@@ -1,40 +1,48 @@
 //! The outside of the gateway: it carries out what the rules decide.
 
+mod effects;
 mod head;
+mod hosts;
 mod http;
+mod invocation;
 mod outbox;
 mod signature;
 mod socket;
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use self::outbox::{Goodbye, Outbox, Refused, Sender, outbox};
+use self::effects::carry_out;
+pub(super) use self::hosts::Hosts;
+use self::invocation::Call;
+use self::outbox::{Outbox, Sender, outbox};
 pub(super) use self::signature::Keys;
 use super::event::Handshake;
-use super::function::{Function, FunctionError};
-use super::gateway::{Api, CallId, Delivery, Effect, Fault, FunctionId, Machine, Refusal, When, gone, limit_exceeded};
-use crate::event::{ConnectionId, Invocation, Stage};
-use crate::push::LARGEST_PAYLOAD;
+use super::function::Function;
+use super::rules::{Api, Effect, Fault, Input, Machine, Managed, Output, Refusal, Reply, When, gone, too_large};
+use super::timeline::Timeline;
+use crate::clock;
+use crate::event::{ConnectionId, Stage};
+use crate::push::{Endpoint, LARGEST_PAYLOAD};
+
+/// How long a process may take to end, before the gateway ends without it.
+const PROCESSES: Duration = Duration::from_secs(2);
 
 /// The running gateway. Clones are handles to the same one.
 #[derive(Clone)]
 pub(super) struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    phase: Arc<watch::Sender<Phase>>,
     /// Ends when the last function and the last socket have.
     ended: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
 }
@@ -48,20 +56,28 @@ enum Phase {
     Stopped,
 }
 
-struct Shared {
+/// Nothing that outlives the gateway holds this: routes hold pushers, and a pusher holds it weakly.
+pub(super) struct Shared {
     state: Mutex<State>,
-    functions: Vec<Function>,
     keys: Option<Keys>,
+    hosts: Hosts,
     /// Something is due earlier than the clock knows.
     earlier: Notify,
+    phase: watch::Sender<Phase>,
+    /// Functions run here, whoever pushes from wherever.
+    runtime: Handle,
+    timeline: Timeline,
+    started: (SystemTime, Instant),
 }
 
 struct State {
     machine: Machine,
+    /// Empty when the gateway has stopped: routes hold pushers, processes and whatever else.
+    functions: Vec<Function>,
     sockets: HashMap<ConnectionId, Sender>,
     verdicts: HashMap<ConnectionId, oneshot::Sender<Verdict>>,
-    /// When time next passes in the rules, unless it is told to earlier.
-    wakes_at: SystemTime,
+    /// When time next passes in the rules, where it does by itself.
+    wakes_at: Option<SystemTime>,
     /// Every function and every socket that is under way holds a clone, so that a shutdown can wait for the last.
     alive: Option<Alive>,
 }
@@ -81,7 +97,7 @@ enum Verdict {
 }
 
 /// What a call of `@connections` wants.
-pub(super) enum Managed {
+pub(super) enum Request {
     Post(Bytes),
     Get,
     Delete,
@@ -94,63 +110,144 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+/// How a gateway is set up.
+pub(super) struct Config {
+    pub(super) api: Api,
+    pub(super) functions: Vec<Function>,
+    pub(super) keys: Option<Keys>,
+    pub(super) hosts: Hosts,
+    pub(super) seed: u64,
+    pub(super) timeline: Timeline,
+}
+
+/// What a pusher holds of the gateway: nothing that keeps it alive.
+#[derive(Debug)]
+pub(super) struct Linked {
+    shared: Weak<Shared>,
+    pub(super) endpoint: Endpoint,
+}
+
+impl Linked {
+    /// Calls `@connections` for a connection of any stage. `None` when a fault keeps the answer.
+    pub(super) fn manage(&self, id: &ConnectionId, request: Request) -> Option<Answer> {
+        match self.shared.upgrade() {
+            Some(shared) => shared.manage(None, id.as_str(), request),
+            // With the gateway its connections are gone.
+            None => Some(Answer::of(Err(gone()))),
+        }
+    }
+}
+
 impl Server {
-    pub(super) fn start(
-        listener: std::net::TcpListener,
-        api: Api,
-        functions: Vec<Function>,
-        keys: Option<Keys>,
-        seed: u64,
-    ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let listener = TcpListener::from_std(listener)?;
+    pub(super) fn start(listeners: Vec<std::net::TcpListener>, config: Config) -> io::Result<Self> {
+        let Config { api, functions, keys, hosts, seed, timeline } = config;
+        let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
+        let listeners = listeners?;
+        let first = listeners.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let address = first.local_addr()?;
         let (alive, ended) = mpsc::channel(1);
         let state = State {
             machine: Machine::new(api, seed),
+            functions,
             sockets: HashMap::new(),
             verdicts: HashMap::new(),
-            wakes_at: SystemTime::UNIX_EPOCH,
+            wakes_at: None,
             alive: Some(alive),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), functions, keys, earlier: Notify::new() });
         let (phase, watched) = watch::channel(Phase::Open);
-        let ended = Arc::new(tokio::sync::Mutex::new(ended));
-        let server = Self { shared: Arc::clone(&shared), address, phase: Arc::new(phase), ended };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            keys,
+            hosts,
+            earlier: Notify::new(),
+            phase,
+            runtime: Handle::current(),
+            timeline,
+            started: (clock::now(), Instant::now()),
+        });
         tokio::spawn(until(Phase::Stopped, watched.clone(), Arc::clone(&shared).keep_time()));
-        tokio::spawn(until(Phase::Closing, watched.clone(), http::accept(listener, shared, watched)));
-        Ok(server)
+        for listener in listeners {
+            let accepting = http::accept(listener, Arc::clone(&shared), watched.clone());
+            tokio::spawn(until(Phase::Closing, watched.clone(), accepting));
+        }
+        Ok(Self { shared, address, ended: Arc::new(tokio::sync::Mutex::new(ended)) })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
+    pub(super) fn link(&self, endpoint: Endpoint) -> Linked {
+        Linked { shared: Arc::downgrade(&self.shared), endpoint }
+    }
+
+    /// Where functions push that are processes.
+    pub(super) fn set_endpoint(&self, endpoint: &str) {
+        for function in &self.shared.lock().functions {
+            function.set_endpoint(endpoint);
+        }
+    }
+
+    pub(super) fn replace(&self, route_key: &str, function: Function) -> Result<(), Function> {
+        let mut state = self.shared.lock();
+        let id = state.machine.function(route_key);
+        let Some(place) = id.and_then(|id| state.functions.get_mut(id)) else { return Err(function) };
+        let replaced = std::mem::replace(place, function);
+        drop(state);
+        drop(replaced);
+        Ok(())
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.shared.timeline
+    }
+
+    pub(super) fn open_connections(&self) -> Vec<ConnectionId> {
+        self.shared.lock().machine.open_connections()
+    }
+
     pub(super) fn inject(&self, fault: Fault, when: When) {
-        self.shared.step(|machine, _| machine.inject(fault, when));
+        self.shared.step_aside(Input::Inject { fault, when });
     }
 
     pub(super) fn clear_faults(&self) {
-        self.shared.step(|machine, _| machine.clear_faults());
-    }
-
-    pub(super) fn manage(&self, stage: &str, id: &str, managed: Managed) -> Option<Answer> {
-        self.shared.manage(stage, id, managed)
+        self.shared.step_aside(Input::ClearFaults);
     }
 
     /// Ends at once.
     pub(super) fn stop(&self) {
-        self.phase.send_replace(Phase::Stopped);
-        self.shared.lock().sockets.clear();
+        self.shared.phase.send_replace(Phase::Stopped);
+        let mut state = self.shared.lock();
+        state.sockets.clear();
+        state.verdicts.clear();
+        state.alive = None;
+        let functions = std::mem::take(&mut state.functions);
+        drop(state);
+        // What they hold may push when it is dropped.
+        drop(functions);
     }
 
-    /// Closes every connection, and waits until its goodbye is said and the functions that run have ended.
-    pub(super) async fn shutdown(&self, patience: Duration) {
-        self.phase.send_replace(Phase::Closing);
-        self.shared.step(Machine::close_all);
+    /// Closes every connection, and waits until its close frame is sent and the functions that run have ended.
+    pub(super) async fn shutdown(&self, limit: Duration) {
+        self.shared.phase.send_if_modified(|phase| {
+            let is_open = *phase == Phase::Open;
+            if is_open {
+                *phase = Phase::Closing;
+            }
+            is_open
+        });
+        self.shared.step_aside(Input::Drain);
         self.shared.lock().alive = None;
         let mut ended = self.ended.lock().await;
-        let _ = timeout(patience, ended.recv()).await;
+        let _ = timeout(limit, ended.recv()).await;
+        let ending: Vec<_> = self.shared.lock().functions.iter().filter_map(Function::ending).collect();
         self.stop();
+        let processes = async {
+            for ending in ending {
+                ending.wait().await;
+            }
+        };
+        let _ = timeout(PROCESSES, processes).await;
     }
 }
 
@@ -160,11 +257,18 @@ impl fmt::Debug for Server {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// Runs a task until the gateway has come to this phase.
 async fn until(phase: Phase, mut watched: watch::Receiver<Phase>, task: impl Future<Output = ()>) {
     tokio::select! {
-        () = task => {}
+        biased;
         _ = watched.wait_for(|now| *now >= phase) => {}
+        () = task => {}
     }
 }
 
@@ -173,82 +277,74 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the rules one input and carries out what they decide.
-    fn step(self: &Arc<Self>, input: impl FnOnce(&mut Machine, SystemTime) -> Vec<Effect>) {
-        self.with_state(|state| ((), input(&mut state.machine, SystemTime::now())));
+    /// The time of day at the start, and what has passed since on a clock that never steps.
+    fn now(&self) -> SystemTime {
+        let (day, start) = self.started;
+        day.checked_add(start.elapsed()).unwrap_or(day)
     }
 
-    /// Changes the state and carries out the effects; functions are called when the state is free again, since they may
-    /// push through this very gateway.
-    fn with_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> (T, Vec<Effect>)) -> T {
-        let mut calls = Vec::new();
+    /// Gives the rules one input, and carries out what they decide, except for calls of functions.
+    fn apply(&self, input: Input<'_>) -> (Reply, Vec<Call>) {
         let mut state = self.lock();
-        let (value, effects) = change(&mut state);
-        carry_out(&mut state, effects, &mut calls);
-        let is_earlier = state.machine.next_due().is_some_and(|due| due < state.wakes_at);
+        let now = self.now();
+        let Output { reply, effects, notes } = state.machine.apply(now, input);
+        self.timeline.add(now, notes);
+        self.carry_out(state, now, reply, effects)
+    }
+
+    fn carry_out(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        now: SystemTime,
+        mut reply: Reply,
+        effects: Vec<Effect>,
+    ) -> (Reply, Vec<Call>) {
+        let mut calls = Vec::new();
+        carry_out(&mut state, now, effects, &mut reply, &mut calls, &self.timeline);
+        let due = state.machine.next_due();
+        let is_earlier = due.is_some_and(|due| state.wakes_at.is_none_or(|wakes_at| due < wakes_at));
         drop(state);
         if is_earlier {
             self.earlier.notify_one();
         }
+        self.timeline.deliver();
+        (reply, calls)
+    }
+
+    /// Lets something happen that one of the gateway's own tasks has noticed. Functions begin at once, on that task.
+    fn step(self: &Arc<Self>, input: Input<'_>) -> Reply {
+        let (reply, calls) = self.apply(input);
+        self.begin(calls);
+        reply
+    }
+
+    /// Lets something happen that somebody else brings about. Functions begin on a task of their own: the caller may hold what
+    /// they need, or be a function itself.
+    fn step_aside(self: &Arc<Self>, input: Input<'_>) -> Reply {
+        let (reply, calls) = self.apply(input);
         for call in calls {
-            self.invoke(call);
+            let shared = Arc::clone(self);
+            self.runtime.spawn(async move { shared.begin(vec![call]) });
         }
-        value
-    }
-
-    /// Calls a function. One that answers without waiting does so here, before anything else happens; any other goes on in
-    /// a task of its own.
-    fn invoke(self: &Arc<Self>, Call { call, function, payload, limit, killed_after, alive }: Call) {
-        let now = SystemTime::now();
-        let Some(function) = self.functions.get(function).cloned() else { return };
-        let request_id = format!("{:032x}", rand::random::<u128>());
-        let invocation = Invocation::new(request_id, now.checked_add(limit).unwrap_or(now));
-        let running = async move {
-            let running = function.invoke(invocation, payload);
-            match killed_after {
-                None => running.await,
-                Some(after) => {
-                    // Dropped, an invocation is at its end, and so is the process that runs it.
-                    let _ = timeout(after, running).await;
-                    Err(FunctionError::new("Runtime.ExitError", "the function was killed"))
-                }
-            }
-        };
-        let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
-        match (&mut running).now_or_never() {
-            Some(answer) => self.answered(call, answer),
-            None => {
-                let shared = Arc::clone(self);
-                tokio::spawn(async move {
-                    let answer = running.await;
-                    shared.answered(call, answer);
-                    drop(alive);
-                });
-            }
-        }
-    }
-
-    fn answered(self: &Arc<Self>, call: CallId, answer: Result<Result<Vec<u8>, FunctionError>, Box<dyn Any + Send>>) {
-        let answer = answer.unwrap_or_else(|_| Err(FunctionError::new("Panic", "the function panicked")));
-        if let Err(error) = &answer {
-            tracing::warn!(%error, "the function failed");
-        }
-        self.step(|machine, now| machine.answered(now, call, answer));
+        reply
     }
 
     /// Lets time pass in the rules.
     async fn keep_time(self: Arc<Self>) {
         loop {
-            let now = SystemTime::now();
             let wait = {
                 let mut state = self.lock();
-                let longest = now.checked_add(Duration::from_secs(60)).unwrap_or(now);
-                state.wakes_at = state.machine.next_due().unwrap_or(longest).min(longest);
-                state.wakes_at.duration_since(now).unwrap_or_default()
+                state.wakes_at = state.machine.next_due();
+                state.wakes_at.map(|wakes_at| wakes_at.duration_since(self.now()).unwrap_or_default())
+            };
+            let Some(wait) = wait else {
+                self.earlier.notified().await;
+                continue;
             };
             tokio::select! {
-                () = sleep(wait) => self.step(Machine::tick),
+                biased;
                 () = self.earlier.notified() => {}
+                () = sleep(wait) => drop(self.step_aside(Input::Tick)),
             }
         }
     }
@@ -258,129 +354,44 @@ impl Shared {
         self: &Arc<Self>,
         stage: Stage,
         handshake: Handshake,
-    ) -> (ConnectionId, oneshot::Receiver<Verdict>, Link) {
+    ) -> Option<(ConnectionId, oneshot::Receiver<Verdict>, Link)> {
         let (sender, outbox) = outbox();
         let (client, verdict) = oneshot::channel();
-        self.with_state(|state| {
-            let (connection, effects) = state.machine.upgrade(SystemTime::now(), stage, handshake);
-            state.sockets.insert(connection.clone(), sender);
-            state.verdicts.insert(connection.clone(), client);
-            let link = Link { outbox, _alive: state.alive.clone() };
-            ((connection, verdict, link), effects)
-        })
+        let mut state = self.lock();
+        let now = self.now();
+        let Output { reply, effects, notes } = state.machine.apply(now, Input::Upgrade { stage, handshake });
+        self.timeline.add(now, notes);
+        let Reply::Connection(connection) = reply else { return None };
+        // Before the effects, one of which may be the verdict.
+        state.sockets.insert(connection.clone(), sender);
+        state.verdicts.insert(connection.clone(), client);
+        let link = Link { outbox, _alive: state.alive.clone() };
+        let (_, calls) = self.carry_out(state, now, Reply::None, effects);
+        self.begin(calls);
+        Some((connection, verdict, link))
     }
 
     /// MGT-1 to MGT-9. `None` when a fault keeps the answer.
-    fn manage(self: &Arc<Self>, stage: &str, id: &str, managed: Managed) -> Option<Answer> {
-        self.with_state(|state| {
-            let now = SystemTime::now();
-            match managed {
-                Managed::Post(payload) => (state.post(now, stage, id, &payload), Vec::new()),
-                Managed::Get => {
-                    (Some(Answer::of(state.machine.info(now, stage, id).map(|info| (200, info)))), Vec::new())
-                }
-                Managed::Delete => match state.machine.delete(now, stage, id) {
-                    Ok(effects) => (Some(Answer::of(Ok((204, String::new())))), effects),
-                    Err(refusal) => (Some(Answer::of(Err(refusal))), Vec::new()),
-                },
-            }
-        })
-    }
-}
-
-impl State {
-    fn post(&mut self, now: SystemTime, stage: &str, id: &str, payload: &[u8]) -> Option<Answer> {
-        if payload.len() > LARGEST_PAYLOAD {
-            return Some(Answer::of(Err(too_large())));
-        }
-        // MGT-10
-        let text = String::from_utf8_lossy(payload).into_owned();
-        let outcome = match self.machine.post(now, stage, id, text) {
-            Delivery::To(id, text) => match self.sockets.get(&id).map(|socket| socket.send(text)) {
-                Some(Ok(())) => Ok((200, String::new())),
-                // MGT-7
-                Some(Err(Refused::Full)) => Err(limit_exceeded()),
-                Some(Err(Refused::Closed)) | None => Err(gone()),
-            },
-            Delivery::Swallowed => Ok((200, String::new())),
-            Delivery::Refused(refusal) => Err(refusal),
-            Delivery::Unanswered(delivered) => {
-                if let Some((id, text)) = delivered
-                    && let Some(socket) = self.sockets.get(&id)
-                {
-                    let _ = socket.send(text);
-                }
-                return None;
-            }
+    fn manage(self: &Arc<Self>, stage: Option<&str>, id: &str, request: Request) -> Option<Answer> {
+        let call = match request {
+            Request::Post(payload) if payload.len() > LARGEST_PAYLOAD => return Some(Answer::of(Err(too_large()))),
+            // MGT-10
+            Request::Post(payload) => Managed::Post(String::from_utf8_lossy(&payload).into_owned()),
+            Request::Get => Managed::Get,
+            Request::Delete => Managed::Delete,
         };
-        Some(Answer::of(outcome))
+        match self.step_aside(Input::Manage { stage, id, call }) {
+            Reply::Answer(answer) => Some(Answer::of(answer)),
+            _ => None,
+        }
     }
-}
-
-/// MGT-6
-fn too_large() -> Refusal {
-    let body = r#"{"message":"Payload too large"}"#.to_owned();
-    Refusal { status: 413, error_type: Some("PayloadTooLargeException"), body }
 }
 
 impl Answer {
-    fn of(answer: Result<(u16, String), Refusal>) -> Self {
+    pub(super) fn of(answer: Result<(u16, String), Refusal>) -> Self {
         match answer {
             Ok((status, body)) => Self { status, error_type: None, body },
             Err(Refusal { status, error_type, body }) => Self { status, error_type, body },
-        }
-    }
-}
-
-/// A function that has to be called.
-struct Call {
-    call: CallId,
-    function: FunctionId,
-    payload: Vec<u8>,
-    limit: Duration,
-    killed_after: Option<Duration>,
-    alive: Option<Alive>,
-}
-
-/// Nothing here waits, so that the order of effects is the order on each socket.
-fn carry_out(state: &mut State, effects: Vec<Effect>, calls: &mut Vec<Call>) {
-    let mut effects = VecDeque::from(effects);
-    while let Some(effect) = effects.pop_front() {
-        match effect {
-            Effect::Invoke { call, function, payload, timeout, killed_after } => {
-                let alive = state.alive.clone();
-                calls.push(Call { call, function, payload, limit: timeout, killed_after, alive });
-            }
-            Effect::Accept { connection, subprotocol } => {
-                let verdict = Verdict::Accepted { subprotocol };
-                let told = state.verdicts.remove(&connection).map(|client| client.send(verdict));
-                if !matches!(told, Some(Ok(()))) {
-                    // The client did not wait.
-                    state.sockets.remove(&connection);
-                    effects.extend(state.machine.closed(SystemTime::now(), &connection, 1006, ""));
-                }
-            }
-            Effect::Refuse { connection, refusal } => {
-                state.sockets.remove(&connection);
-                if let Some(client) = state.verdicts.remove(&connection) {
-                    let _ = client.send(Verdict::Refused(refusal));
-                }
-            }
-            Effect::Send { connection, text } => {
-                if let Some(Err(Refused::Full)) = state.sockets.get(&connection).map(|socket| socket.send(text)) {
-                    tracing::warn!(connection_id = %connection, "the client reads too slowly: a frame is dropped");
-                }
-            }
-            Effect::Close { connection, code, reason } => {
-                if let Some(socket) = state.sockets.remove(&connection) {
-                    socket.close(Goodbye { code, reason });
-                }
-            }
-            Effect::Hold { connection, held } => {
-                if let Some(socket) = state.sockets.get(&connection) {
-                    socket.hold(held);
-                }
-            }
         }
     }
 }

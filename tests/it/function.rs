@@ -146,7 +146,7 @@ async fn a_process_in_another_language_is_served_the_runtime_api() {
     assert_eq!(first["name"], "bootstrap");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let deadline = u128::from(first["deadline"].as_u64().unwrap());
-    assert!((now..now + 29_000).contains(&deadline), "the time that the gateway waits");
+    assert!((now..now + 4_000).contains(&deadline), "the timeout of the function");
     let trace = first["trace"].as_str().unwrap();
     assert!(trace.starts_with("Root=1-") && trace.ends_with(";Sampled=0") && trace.len() == 50, "{trace}");
     assert_eq!(ask(&mut client, json!({"do": "fail"})).await["message"], "Internal server error");

@@ -14,6 +14,13 @@ use lambda_websocket::{Connect, Disconnect, Json, Message, Response, Router};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+pub mod child;
+mod clock;
+mod effects;
+mod processes;
+mod raw;
+mod shutdown;
+
 #[path = "../../examples/local.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]
 pub mod example;
@@ -266,6 +273,18 @@ async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
 }
 
 #[tokio::test]
+async fn lim_8_a_connection_is_gone_as_soon_as_its_close_frame_was_read() {
+    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let pusher = gateway.pusher();
+    for _ in 0..100 {
+        let mut client = gateway.connect("").await.unwrap();
+        let id = whoami(&mut client).await;
+        client.close(1000, "").await.unwrap();
+        assert!(matches!(pusher.send_text(&id, "late").await, Err(PushError::Gone { .. })));
+    }
+}
+
+#[tokio::test]
 async fn evt_15_a_client_that_leaves_during_the_handshake_is_lost() {
     let (seen, mut events) = mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
@@ -465,6 +484,14 @@ async fn several_stages_have_variables_and_connections_of_their_own() {
         let mut client = gateway.connect_to(stage, "").await.unwrap();
         client.send_json(&json!({"action": "where"})).await.unwrap();
         assert_eq!(client.next_json().await.unwrap(), stage);
+        // RTE-4 tells a client its connection's id.
+        client.send_text("{}").await.unwrap();
+        let id: ConnectionId =
+            serde_json::from_value(client.next_json().await.unwrap()["connectionId"].take()).unwrap();
+        let pusher = gateway.pusher();
+        pusher.send_text(&id, "pushed").await.unwrap();
+        assert_eq!(client.next_text().await.unwrap(), "pushed", "in process a connection's own stage is found");
+        assert_eq!(pusher.endpoint(), Some(&gateway.endpoint()));
     }
     assert_eq!(gateway.connect_to("closed", "").await.unwrap_err().status(), Some(403));
     assert_eq!(gateway.connect_to("none", "").await.unwrap_err().status(), Some(403));
@@ -543,6 +570,16 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
         "\"$request.header.Auth\" is not an identity source of a WebSocket API: expected `route.request.header.<name>`, \
          `route.request.querystring.<name>`, `stageVariables.<name>` or `context.<name>`"
     );
+    let several = "route.request.header.A, route.request.querystring.B";
+    assert_eq!(
+        text(Gateway::builder("dev").authorizer_function(empty(), [several]).start().await),
+        format!(
+            "{several:?} is not an identity source of a WebSocket API: expected one source in each text, without a comma \
+             or a space"
+        )
+    );
+    let error = text(Gateway::builder("dev").authorizer_function(empty(), ["context.none"]).start().await);
+    assert!(error.contains("expected a member of the request context: apiId, "), "{error}");
     assert_eq!(
         text(Gateway::builder("dev").route_selection("$request.header.action").start().await),
         "\"$request.header.action\" is not a route selection expression: expected `$request.body.<path>` or \

@@ -1,6 +1,6 @@
 //! A function behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, other emulators.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::FunctionError;
+use crate::clock;
 use crate::event::Invocation;
 
 /// Lambda's limit on the answer of a synchronous invocation.
@@ -53,7 +54,7 @@ impl Endpoint {
     }
 
     pub(super) async fn invoke(self, invocation: Invocation, payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
-        let left = invocation.deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = invocation.deadline.duration_since(clock::now()).unwrap_or_default();
         match timeout(left.saturating_add(GRACE), self.call(payload)).await {
             Ok(answer) => answer,
             Err(_) => Err(FunctionError::new("InvokeFailed", "the Invoke endpoint did not answer")),

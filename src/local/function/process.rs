@@ -2,28 +2,35 @@
 //!
 //! See [the Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
+mod group;
 mod instance;
+mod output;
+mod pool;
+mod runtime_api;
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::process::Command;
 
-use self::instance::{Instance, keep_running};
-use super::FunctionError;
-use crate::event::Invocation;
-
-/// How many invocations wait for an instance, before the next one fails as it does on AWS when it throttles.
-const QUEUE: usize = 1024;
+pub(in super::super) use self::pool::Ending;
+pub(super) use self::pool::Pool;
+use crate::clock;
 
 /// A function as a process: a `provided` bootstrap in any language, or any program that speaks the Lambda Runtime API.
 ///
-/// The process is started when it is first needed, restarted when it dies, and ends with the gateway. It inherits the
-/// environment of this process. What it prints is logged with the function's name.
+/// The process starts when an invocation needs it, and a new one starts with the next invocation after it has died, hung or
+/// failed to start. It ends with the gateway: on Unix its process group gets SIGTERM, and SIGKILL half a second later. What it
+/// prints is logged at the level `INFO` under the target `lambda_websocket::function`.
+///
+/// The process inherits the environment of this process, credentials among it, unless you [clear](Self::env_clear) that.
+/// The gateway sets the variables that Lambda sets, a region where none is inherited (`us-east-1`), and
+/// `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, so that an AWS SDK pushes through the gateway.
 ///
 /// # Examples
 ///
@@ -41,18 +48,35 @@ pub struct Process {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    inherits_environment: bool,
+    folder: Option<PathBuf>,
+    memory: u32,
     instances: usize,
+    timeout: Duration,
+    init_timeout: Duration,
 }
 
 impl Process {
-    /// The function of this name, which is this program.
+    /// Lambda's default timeout of a function: 3 seconds.
+    pub const TIMEOUT: Duration = Duration::from_secs(3);
+    /// Lambda's limit on the start of a function: 10 seconds.
+    pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Lambda's default memory size, in megabytes.
+    const MEMORY: u32 = 128;
+
+    /// Creates the function of this name, which is this program.
     pub fn new(name: impl Into<String>, program: impl Into<OsString>) -> Self {
         Self {
             name: name.into(),
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            inherits_environment: true,
+            folder: None,
+            memory: Self::MEMORY,
             instances: 1,
+            timeout: Self::TIMEOUT,
+            init_timeout: Self::INIT_TIMEOUT,
         }
     }
 
@@ -63,14 +87,37 @@ impl Process {
         self
     }
 
-    /// Sets a variable of the environment, beside those that Lambda sets.
+    /// Sets a variable of the environment. It wins over those that the gateway sets.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Starts up to this many processes when invocations wait; it is 1 unless set, and at least 1.
+    /// Does not pass the environment of this process to the function, except `PATH`.
+    ///
+    /// Default: it inherits everything, your AWS credentials and `AWS_PROFILE` among it.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.inherits_environment = false;
+        self
+    }
+
+    /// Sets the working directory, which is also `LAMBDA_TASK_ROOT`. Default: that of this process.
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Sets the memory size in megabytes that the function is told. Default: 128. It is not enforced.
+    #[must_use]
+    pub fn memory(mut self, megabytes: u32) -> Self {
+        self.memory = megabytes;
+        self
+    }
+
+    /// Starts up to this many processes when invocations wait. Default and minimum: 1.
     ///
     /// Each handles one invocation at a time, as an execution environment of Lambda does.
     #[must_use]
@@ -79,20 +126,75 @@ impl Process {
         self
     }
 
-    fn spawn(&self, runtime_api: &str) -> io::Result<Child> {
-        Command::new(&self.program)
-            .args(&self.arguments)
+    /// Kills the process when an invocation takes longer. Default: [3 seconds](Self::TIMEOUT).
+    ///
+    /// The invocation fails as on AWS, and the next one gets a new process. The time begins when the process receives the
+    /// invocation; it is the deadline that the function is told. A function that hangs is thus busy for this time even if
+    /// the gateway has given up on it before.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Kills the process when it has not asked for its first invocation after this time. Default:
+    /// [10 seconds](Self::INIT_TIMEOUT).
+    #[must_use]
+    pub fn init_timeout(mut self, timeout: Duration) -> Self {
+        self.init_timeout = timeout;
+        self
+    }
+
+    /// The ARN that its invocations carry.
+    fn arn(&self) -> String {
+        format!("arn:aws:lambda:us-east-1:123456789012:function:{}", self.name)
+    }
+
+    /// How it starts. `endpoint` is where it pushes.
+    fn command(&self, runtime_api: &str, endpoint: Option<&str>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        if !self.inherits_environment {
+            command.env_clear().envs(env::var_os("PATH").map(|path| ("PATH", path)));
+        }
+        let folder = self.folder.clone().or_else(|| env::current_dir().ok()).unwrap_or_default();
+        let day = Timestamp::try_from(clock::now()).unwrap_or_default().strftime("%Y/%m/%d").to_string();
+        command
             .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
             .env("AWS_LAMBDA_FUNCTION_NAME", &self.name)
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", self.memory.to_string())
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("_HANDLER", "bootstrap")
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", self.name))
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", format!("{day}/[$LATEST]{:032x}", rand::random::<u128>()))
+            .env("AWS_EXECUTION_ENV", "AWS_Lambda_local")
+            .env("LAMBDA_TASK_ROOT", &folder)
+            .env("LAMBDA_RUNTIME_DIR", &folder)
+            .env("TZ", ":UTC")
+            .env("_HANDLER", "bootstrap");
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].map(|name| self.variable(name));
+        let region = region.into_iter().flatten().next().unwrap_or_else(|| "us-east-1".into());
+        command.env("AWS_REGION", &region).env("AWS_DEFAULT_REGION", &region);
+        if let Some(endpoint) = endpoint {
+            command.env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", endpoint);
+        }
+        command
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    /// What the function would see in a variable that Lambda sets too.
+    fn variable(&self, name: &str) -> Option<OsString> {
+        let own =
+            self.environment.iter().rev().find(|(set, _)| set == OsStr::new(name)).map(|(_, value)| value.clone());
+        own.or_else(|| env::var_os(name).filter(|_| self.inherits_environment))
     }
 }
 
@@ -103,104 +205,7 @@ impl fmt::Debug for Process {
             .field("name", &self.name)
             .field("program", &self.program)
             .field("instances", &self.instances)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// The instances of one function, and the invocations that wait for them.
-pub(super) struct Pool {
-    process: Arc<Process>,
-    jobs: mpsc::Sender<Job>,
-    waiting: Waiting,
-    count: Mutex<Count>,
-    /// Dropped with the pool, which ends the instances.
-    alive: watch::Sender<()>,
-}
-
-type Waiting = Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>;
-
-#[derive(Default)]
-struct Count {
-    instances: usize,
-    /// Invocations that wait or run.
-    invocations: usize,
-}
-
-struct Job {
-    invocation: Invocation,
-    payload: Vec<u8>,
-    reply: Reply,
-    runner: Runner,
-}
-
-/// The instance that runs an invocation, once one does.
-type Runner = Arc<OnceLock<Instance>>;
-
-type Reply = oneshot::Sender<Result<Vec<u8>, FunctionError>>;
-
-impl Pool {
-    pub(super) fn new(process: Process) -> Self {
-        let (jobs, waiting) = mpsc::channel(QUEUE);
-        Self {
-            process: Arc::new(process),
-            jobs,
-            waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
-            count: Mutex::default(),
-            alive: watch::Sender::new(()),
-        }
-    }
-
-    pub(super) async fn invoke(&self, invocation: Invocation, payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
-        let (reply, answer) = oneshot::channel();
-        let runner = Runner::default();
-        let mut dropped = OnDrop { request_id: Some(invocation.request_id.clone()), runner: Arc::clone(&runner) };
-        if self.jobs.try_send(Job { invocation, payload, reply, runner }).is_err() {
-            return Err(FunctionError::new("TooManyRequestsException", "too many invocations wait for the function"));
-        }
-        let _counted = Counted::new(self);
-        let answer = answer.await;
-        dropped.request_id = None;
-        answer.unwrap_or_else(|_| Err(FunctionError::new("Runtime.ExitError", "the function's process ended")))
-    }
-
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An invocation that waits or runs. One more than there are instances starts another instance.
-struct Counted<'a>(&'a Pool);
-
-impl<'a> Counted<'a> {
-    fn new(pool: &'a Pool) -> Self {
-        let mut count = pool.count();
-        count.invocations = count.invocations.saturating_add(1);
-        if count.invocations > count.instances && count.instances < pool.process.instances {
-            count.instances = count.instances.saturating_add(1);
-            let instance = Instance::new(Arc::clone(&pool.waiting));
-            tokio::spawn(keep_running(Arc::clone(&pool.process), instance, pool.alive.subscribe()));
-        }
-        Self(pool)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let mut count = self.0.count();
-        count.invocations = count.invocations.saturating_sub(1);
-    }
-}
-
-/// An invocation that is dropped before its answer came takes the process with it that runs it.
-struct OnDrop {
-    request_id: Option<String>,
-    runner: Runner,
-}
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        if let (Some(request_id), Some(instance)) = (&self.request_id, self.runner.get()) {
-            instance.kill(request_id);
-        }
     }
 }

@@ -5,28 +5,23 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Longer heads are refused by hyper anyway.
-const LONGEST_HEAD: usize = 64 * 1024;
-const MOST_HEADERS: usize = 128;
+/// What came later is not remembered: of such a request the names are lower case.
+const MAX_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
 
-/// A TCP stream that remembers what was read from it, until the head of the first request is complete.
+/// A TCP stream that remembers what was read from it since something was last written.
 pub(super) struct Tap {
     stream: TcpStream,
     head: Head,
 }
 
-/// What a [`Tap`] remembers.
+/// What a [`Tap`] remembers: the head of the request that is not answered yet, and what stands around it.
 #[derive(Clone, Default)]
-pub(super) struct Head(Arc<Mutex<Remembered>>);
-
-#[derive(Default)]
-struct Remembered {
-    bytes: Vec<u8>,
-    is_complete: bool,
-}
+pub(super) struct Head(Arc<Mutex<Vec<u8>>>);
 
 impl Tap {
     pub(super) fn new(stream: TcpStream) -> (Self, Head) {
@@ -40,27 +35,45 @@ impl Tap {
 }
 
 impl Head {
-    /// The headers of the connection's first request in their order; `None` when it is another request's turn.
-    pub(super) fn headers(&self, path: &str) -> Option<Vec<(String, String)>> {
-        let head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        request.parse(&head.bytes).ok().filter(httparse::Status::is_complete)?;
-        if request.path != Some(path) {
-            return None;
-        }
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        Some(request.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect())
+    /// The headers of a request in their order and as they were written; `None` where its head is not remembered.
+    ///
+    /// A head is the request's when it says the same as what hyper has read. So it does not matter what else is remembered.
+    pub(super) fn headers(&self, method: &Method, parsed: &HeaderMap) -> Option<Vec<(String, String)>> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = format!("{method} ");
+        (0..bytes.len()).filter(|at| bytes.get(*at..).is_some_and(|rest| rest.starts_with(start.as_bytes()))).find_map(
+            |at| {
+                let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+                let mut request = httparse::Request::new(&mut headers);
+                request.parse(bytes.get(at..)?).ok().filter(httparse::Status::is_complete)?;
+                let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                is_same(request.headers, parsed).then(|| {
+                    request.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect()
+                })
+            },
+        )
     }
 
     fn remember(&self, bytes: &[u8]) {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !head.is_complete {
-            head.bytes.extend_from_slice(bytes);
-            head.is_complete =
-                head.bytes.len() > LONGEST_HEAD || head.bytes.windows(4).any(|window| window == b"\r\n\r\n");
-        }
+        let room = MAX_BYTES.saturating_sub(head.len());
+        head.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
     }
+
+    /// A response is written, so that what was read is answered.
+    fn forget(&self) {
+        let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        head.clear();
+    }
+}
+
+/// Whether headers are the same but for the case of their names.
+fn is_same(headers: &[httparse::Header<'_>], parsed: &HeaderMap) -> bool {
+    headers.len() == parsed.len()
+        && parsed.keys().all(|name| {
+            let written = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name.as_str()));
+            written.map(|header| header.value).eq(parsed.get_all(name).iter().map(|value| value.as_bytes()))
+        })
 }
 
 impl AsyncRead for Tap {
@@ -78,6 +91,7 @@ impl AsyncRead for Tap {
 
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.head.forget();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -86,6 +100,7 @@ impl AsyncWrite for Tap {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.head.forget();
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 

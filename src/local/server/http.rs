@@ -1,18 +1,20 @@
 //! HTTP: upgrades to WebSocket, and `@connections`.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,16 +27,20 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
 use super::head::{Head, Tap};
-use super::{Answer, Managed, Phase, Shared, Verdict, socket, too_large, until};
+use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, too_large, until};
+use crate::clock;
 use crate::event::Stage;
 use crate::push::LARGEST_PAYLOAD;
 
 /// CON-9
-const LONGEST_URL: usize = 4096;
-/// How long the head of a request may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_URL: usize = 4096;
+/// How long the head of a request may take, and how long a kept connection may wait for its next one. Clients keep theirs for up
+/// to 90 seconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the body of a push may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a body that is too large is read: a client that still writes would not read the answer.
+const MAX_SWALLOWED: usize = 64 * 1024 * 1024;
 
 type HttpResponse = Response<Full<Bytes>>;
 
@@ -57,12 +63,15 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: 
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watched: watch::Receiver<Phase>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut watched: watch::Receiver<Phase>) {
     let _ = stream.set_nodelay(true);
+    // A shutdown waits until the request that is under way is answered.
+    let _alive = shared.lock().alive.clone();
     let port = stream.local_addr().map_or(0, |address| address.port());
     let (stream, head) = Tap::new(stream);
+    let phase = watched.clone();
     let service = service_fn(move |request| {
-        let client = Client { peer, port, head: head.clone(), watched: watched.clone() };
+        let client = Client { peer, port, head: head.clone(), watched: phase.clone() };
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, client, request).await) }
     });
@@ -71,7 +80,20 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watched
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
+    let mut connection = pin!(connection);
+    let closing = async { drop(watched.wait_for(|phase| *phase >= Phase::Closing).await) };
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = closing => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
     }
 }
@@ -85,6 +107,14 @@ struct Client {
 }
 
 async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>) -> HttpResponse {
+    // HTTP/1.1 wants one host, and so does a WebSocket's handshake.
+    let host = Hosts::of(request.headers()).filter(|_| request.version() == Version::HTTP_11);
+    let Some(host) = host else { return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#) };
+    // MGT-5
+    if !shared.hosts.has(host) {
+        tracing::warn!("a request for another host is refused: allow its name with Builder::allow_host");
+        return forbidden();
+    }
     let path = request.uri().path().trim_start_matches('/');
     let segments: Option<Vec<String>> =
         path.split('/').map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned())).collect();
@@ -97,10 +127,18 @@ async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>
         .filter(|stage| shared.lock().machine.has_stage(stage.as_str()));
     let Some(stage) = stage else { return forbidden() };
     match segments.as_slice() {
-        [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request).await,
+        [_, "@connections", ..] if shared.hosts.is_cross_site(request.headers()) => {
+            tracing::warn!("a page of another site calls @connections, and is refused");
+            forbidden()
+        }
+        [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request, client.watched).await,
         [_] | [_, ""] if is_upgrade(request.headers()) => upgrade(shared, client, stage, request).await,
         // CON-8
-        [_] | [_, ""] => plain(StatusCode::UPGRADE_REQUIRED, r#"{"message":"Upgrade Required"}"#),
+        [_] | [_, ""] => {
+            let mut response = plain(StatusCode::UPGRADE_REQUIRED, r#"{"message":"Upgrade Required"}"#);
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response
+        }
         _ => forbidden(),
     }
 }
@@ -119,17 +157,25 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// CON-1: the upgrade is held until the authorizer and `$connect` have answered.
 async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request: Request<Incoming>) -> HttpResponse {
-    if request.uri().to_string().len() > LONGEST_URL {
+    if request.uri().to_string().len() > MAX_URL {
         return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
     }
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
     let version = request.headers().get(SEC_WEBSOCKET_VERSION);
-    let (Some(key), true, &Method::GET) = (key, version.is_some_and(|version| version == "13"), request.method())
-    else {
+    if version.is_none_or(|version| version != "13") {
+        let mut response = plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return response;
+    }
+    let is_key = |key: &HeaderValue| STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16);
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).cloned();
+    let (Some(key), &Method::GET) = (key, request.method()) else {
         return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    let (connection, verdict, link) = shared.upgrade(stage, handshake(&request, &client));
+    let unavailable = || plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#);
+    let Some((connection, verdict, link)) = shared.upgrade(stage, handshake(&request, &client)) else {
+        return unavailable();
+    };
     // Before the verdict: a client that leaves meanwhile ends this function, but not that task.
     let socket = socket::run(Arc::clone(shared), connection, upgraded, link);
     let socket = tokio::spawn(until(Phase::Stopped, client.watched, socket));
@@ -154,16 +200,14 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
         }
         Err(_) => {
             socket.abort();
-            plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#)
+            unavailable()
         }
     }
 }
 
-/// EVT-11: the headers as the client wrote them. In a later request of a connection that is kept alive, which no
-/// WebSocket client makes, their names are lower case.
+/// EVT-11: the headers as the client wrote them.
 fn handshake(request: &Request<Incoming>, client: &Client) -> Handshake {
-    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-    let headers = client.head.headers(path).unwrap_or_else(|| {
+    let headers = client.head.headers(request.method(), request.headers()).unwrap_or_else(|| {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
     });
@@ -172,21 +216,28 @@ fn handshake(request: &Request<Incoming>, client: &Client) -> Handshake {
         headers,
         query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         source_ip: client.peer.ip(),
+        source_port: client.peer.port(),
         port: client.port,
     }
 }
 
-async fn manage(shared: &Arc<Shared>, stage: &Stage, id: &str, request: Request<Incoming>) -> HttpResponse {
+async fn manage(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    id: &str,
+    request: Request<Incoming>,
+    mut watched: watch::Receiver<Phase>,
+) -> HttpResponse {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, LARGEST_PAYLOAD.saturating_add(1));
-    let body = match timeout(BODY_TIMEOUT, body.collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return respond(Answer::of(Err(too_large()))),
+    let body = match timeout(BODY_TIMEOUT, read(body)).await {
+        Ok(Ok(Some(body))) => body,
+        // MGT-6
+        Ok(Ok(None)) => return respond(Answer::of(Err(too_large()))),
         Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#),
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, r#"{"message":"Request Timeout"}"#),
     };
     if let Some(keys) = &shared.keys
-        && let Err(refusal) = keys.check(&head, &body, SystemTime::now())
+        && let Err(refusal) = keys.check(&head, &body, clock::now())
     {
         return respond(Answer::of(Err(refusal)));
     }
@@ -196,11 +247,30 @@ async fn manage(shared: &Arc<Shared>, stage: &Stage, id: &str, request: Request<
         Method::DELETE => Managed::Delete,
         _ => return forbidden(),
     };
-    match shared.manage(stage.as_str(), id, managed) {
+    match shared.manage(Some(stage.as_str()), id, managed) {
         Some(answer) => respond(answer),
-        // Until the caller has had enough, or the gateway stops.
-        None => pending().await,
+        // Until the caller has had enough, or the gateway ends.
+        None => {
+            let _ = watched.wait_for(|phase| *phase >= Phase::Closing).await;
+            plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#)
+        }
     }
+}
+
+/// Reads a body to its end; `None` when it is larger than a payload may be.
+async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let (mut payload, mut size) = (BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        size = size.saturating_add(data.len());
+        if size > MAX_SWALLOWED {
+            break;
+        }
+        if size <= LARGEST_PAYLOAD {
+            payload.extend_from_slice(&data);
+        }
+    }
+    Ok((size <= LARGEST_PAYLOAD).then(|| payload.freeze()))
 }
 
 fn forbidden() -> HttpResponse {

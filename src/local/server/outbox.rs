@@ -10,6 +10,10 @@ use tokio::sync::Notify;
 
 /// How many frames wait for a client that reads slowly, before the next push is answered with 429.
 const SEND_BUFFER: usize = 256;
+/// How many bytes wait. A message of any size fits into an empty buffer.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes the task takes at a time, before it looks what the client sends. One frame may be larger.
+const BATCH: usize = 64 * 1024;
 
 /// A close code and its reason.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     frames: VecDeque<String>,
+    /// How long they are together.
+    bytes: usize,
     goodbye: Option<Goodbye>,
     is_closed: bool,
     is_asleep: bool,
@@ -77,9 +83,11 @@ impl Sender {
         if state.is_closed {
             return Err(Refused::Closed);
         }
-        if state.frames.len() >= SEND_BUFFER {
+        let bytes = state.bytes.saturating_add(text.len());
+        if state.frames.len() >= SEND_BUFFER || (bytes > MAX_BYTES && !state.frames.is_empty()) {
             return Err(Refused::Full);
         }
+        state.bytes = bytes;
         state.frames.push_back(text);
         self.0.wake(state);
         Ok(())
@@ -110,7 +118,18 @@ impl Outbox {
         let mut state = self.0.state();
         let is_held = state.is_held && state.goodbye.is_none();
         if !state.frames.is_empty() && !is_held {
-            return Next::Send(std::mem::take(&mut state.frames));
+            let mut batch = 0_usize;
+            let mut fits = |frame: &String| {
+                batch = batch.saturating_add(frame.len());
+                batch <= BATCH
+            };
+            let count = state.frames.iter().take_while(|frame| fits(frame)).count().max(1);
+            let frames = match count == state.frames.len() {
+                true => std::mem::take(&mut state.frames),
+                false => state.frames.drain(..count).collect(),
+            };
+            state.bytes = state.bytes.saturating_sub(frames.iter().map(String::len).sum());
+            return Next::Send(frames);
         }
         match state.goodbye {
             Some(goodbye) => Next::Close(goodbye),
@@ -124,6 +143,11 @@ impl Outbox {
     /// The task is awake for another reason, and will ask for [`next`](Self::next) by itself.
     pub(super) fn wake_up(&self) {
         self.0.state().is_asleep = false;
+    }
+
+    /// Whether the gateway has let the connection go: what waits is sent, and then a close frame.
+    pub(super) fn is_closing(&self) -> bool {
+        self.0.state().goodbye.is_some()
     }
 
     /// Waits until there is something to do.

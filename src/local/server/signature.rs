@@ -12,7 +12,7 @@ use http::request::Parts;
 use jiff::civil::DateTime;
 use subtle::ConstantTimeEq as _;
 
-use super::super::gateway::Refusal;
+use super::super::rules::Refusal;
 
 const SERVICE: &str = "execute-api";
 /// How old a signature may be, or how far ahead.

@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::future::ready;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -17,32 +20,36 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
+use super::super::rules::Input;
 use super::head::Tap;
-use super::outbox::{Goodbye, Next};
+use super::outbox::{Goodbye, Next, Outbox};
 use super::{Link, Shared};
 use crate::event::ConnectionId;
 
 /// LIM-1
-const LARGEST_FRAME: usize = 32 * 1024;
-const LARGEST_MESSAGE: usize = 128 * 1024;
-/// How long a frame may take to leave for a client that does not read.
+const MAX_FRAME: usize = 32 * 1024;
+const MAX_MESSAGE: usize = 128 * 1024;
+/// How long a client may take nothing of what is sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the gateway looks whether it does.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a closed socket may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Stream = WebSocketStream<TcpStream>;
+type Stream = WebSocketStream<Progress>;
 
 pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, link: Link) {
     let Some(mut stream) = open(upgraded).await else {
-        return shared.step(|machine, now| machine.never_opened(now, &connection));
+        shared.step(Input::NeverOpened { connection: &connection });
+        return;
     };
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
     loop {
         let may_sleep = match link.outbox.next() {
-            Next::Send(frames) => match timeout(WRITE_TIMEOUT, send(&mut stream, frames)).await {
-                Ok(Ok(())) => false,
-                Ok(Err(_)) | Err(_) => return ended(&shared, &connection, 1006, ""),
+            Next::Send(frames) => match send(&mut stream, frames, &link.outbox).await {
+                Ok(()) => false,
+                Err(_) => return ended(&shared, &connection, 1006, ""),
             },
             // The rules have let the connection go.
             Next::Close(goodbye) => return say_goodbye(&mut stream, goodbye, readable).await,
@@ -57,7 +64,9 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
         };
         link.outbox.wake_up();
         match frame {
-            Some(Ok(Frame::Text(text))) => shared.step(|machine, now| machine.message(now, &connection, &text)),
+            Some(Ok(Frame::Text(text))) => {
+                shared.step(Input::Message { connection: &connection, text: &text });
+            }
             // LIM-2
             Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
             // LIM-4: the library answers a ping.
@@ -88,19 +97,73 @@ async fn open(upgraded: OnUpgrade) -> Option<Stream> {
     // The default read buffer would cost 128 KB for every idle connection.
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
-        .max_frame_size(Some(LARGEST_FRAME))
-        .max_message_size(Some(LARGEST_MESSAGE));
+        .max_frame_size(Some(MAX_FRAME))
+        .max_message_size(Some(MAX_MESSAGE));
     let (socket, unread) = (io.into_inner().into_inner(), read_buf.to_vec());
     drop(read_buf);
+    let socket = Progress { socket, written: Written::default() };
     Some(WebSocketStream::from_partially_read(socket, unread, Role::Server, Some(config)).await)
 }
 
-/// Sends what waits with one flush.
-async fn send(stream: &mut Stream, frames: VecDeque<String>) -> Result<(), Error> {
-    for text in frames {
-        stream.feed(Frame::text(text)).await?;
+/// Sends frames with one flush, as long as the client takes some of it now and then.
+async fn send(stream: &mut Stream, frames: VecDeque<String>, outbox: &Outbox) -> Result<(), Error> {
+    let written = Arc::clone(&stream.get_ref().written);
+    let sending = async {
+        for text in frames {
+            stream.feed(Frame::text(text)).await?;
+        }
+        stream.flush().await
+    };
+    let mut sending = pin!(sending);
+    if let Some(sent) = (&mut sending).now_or_never() {
+        return sent;
     }
-    stream.flush().await
+    let (mut before, mut stands_still) = (written.load(Ordering::Relaxed), Duration::ZERO);
+    loop {
+        if let Ok(sent) = timeout(LOOK, &mut sending).await {
+            return sent;
+        }
+        let now = written.load(Ordering::Relaxed);
+        stands_still = if now == before { stands_still.saturating_add(LOOK) } else { Duration::ZERO };
+        before = now;
+        let limit = if outbox.is_closing() { CLOSE_TIMEOUT } else { WRITE_TIMEOUT };
+        if stands_still >= limit {
+            return Err(Error::ConnectionClosed);
+        }
+    }
+}
+
+/// How many bytes a client has taken.
+type Written = Arc<AtomicUsize>;
+
+/// A socket that counts what leaves it.
+struct Progress {
+    socket: TcpStream,
+    written: Written,
+}
+
+impl AsyncRead for Progress {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Progress {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.fetch_add(count, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
 }
 
 /// The close code for a frame that cannot be taken; `None` when it is the socket that failed.
@@ -117,12 +180,13 @@ fn broken_rule(error: &Error) -> Option<(u16, &'static str)> {
 
 /// The rules close the connection, and the loop then finds its outbox closed.
 fn violation(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &'static str) {
-    shared.step(|machine, now| machine.violation(now, connection, code, reason));
+    shared.step(Input::Violation { connection, code, reason });
 }
 
 fn ended(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &str) {
-    shared.lock().sockets.remove(connection);
-    shared.step(|machine, now| machine.closed(now, connection, code, reason));
+    let socket = shared.lock().sockets.remove(connection);
+    drop(socket);
+    shared.step(Input::Closed { connection, code, reason });
 }
 
 async fn say_goodbye(stream: &mut Stream, Goodbye { code, reason }: Goodbye, readable: bool) {

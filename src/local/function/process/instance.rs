@@ -1,262 +1,294 @@
-//! One process of a function, and the Runtime API that it is served.
+//! One process of a function, from its start to its end.
 
-use std::convert::Infallible;
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use futures_util::future::FusedFuture as _;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::super::FunctionError;
-use super::super::endpoint::reported;
-use super::{Job, Process, Reply, Waiting};
+use super::super::{FunctionError, timed_out};
+use super::group::Group;
+use super::output::{LastLines, read_lines};
+use super::pool::{Job, Reply, Shared};
+use super::runtime_api;
 
-/// Lambda's limit on the answer of a synchronous invocation.
-const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
-/// How long a process that died at once is left alone.
-const RESTART_DELAY: Duration = Duration::from_millis(200);
+/// How long the last output of a process that has ended is waited for.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+/// How much later than due a timeout may be noticed.
+const TOLERANCE: Duration = Duration::from_millis(10);
 
 /// One process and what it works on.
-#[derive(Clone)]
 pub(super) struct Instance {
-    waiting: Waiting,
-    current: Arc<Mutex<Current>>,
-    killed: Arc<Notify>,
+    pub(super) shared: Arc<Shared>,
+    current: Mutex<Current>,
+    killed: Notify,
 }
 
 #[derive(Default)]
 struct Current {
-    invocation: Option<(String, Reply)>,
-    /// Whether the process has asked for an invocation, so that its start was a success.
+    invocation: Option<Running>,
     has_started: bool,
-    is_dying: bool,
-    init_error: Option<FunctionError>,
+    /// Whether a request for the next invocation is open.
+    is_asking: bool,
+    /// Why the process has to end.
+    ending: Option<FunctionError>,
 }
 
-/// Starts the process, serves it, and starts it again when it dies.
-pub(super) async fn keep_running(process: Arc<Process>, instance: Instance, mut alive: watch::Receiver<()>) {
-    loop {
-        let died = tokio::select! {
-            died = run_once(&process, &instance) => died,
-            // Only the end of the pool changes this.
-            _ = alive.changed() => return,
-        };
-        tracing::warn!(function = %process.name, error = %died, "the function's process ended");
-        let Current { invocation, has_started, init_error, .. } = std::mem::take(&mut *instance.current());
-        let error = init_error.unwrap_or(died);
-        let victim = match invocation {
-            Some((_, reply)) => Some(reply),
-            // A process that cannot start fails the invocation for which it was started.
-            None if !has_started => instance.waiting.lock().await.try_recv().ok().map(|job| job.reply),
-            None => None,
-        };
-        if let Some(reply) = victim {
-            let _ = reply.send(Err(error));
-        }
-        sleep(RESTART_DELAY).await;
-    }
+struct Running {
+    request_id: String,
+    reply: Reply,
+    due: Option<Instant>,
+    limit: Duration,
 }
 
-/// Runs the process until it ends.
-async fn run_once(process: &Process, instance: &Instance) -> FunctionError {
-    // Whoever was to be killed may have died by itself.
-    let _ = instance.killed.notified().now_or_never();
-    let exit = |text: String| FunctionError::new("Runtime.ExitError", text);
-    let listening = async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        Ok::<_, io::Error>((listener, address))
-    };
-    let (listener, mut child) = match listening.await {
-        Err(error) => return exit(format!("cannot serve the Runtime API: {error}")),
-        Ok((listener, address)) => match process.spawn(&address.to_string()) {
-            Err(error) => return exit(format!("cannot start {}: {error}", process.program.display())),
-            Ok(child) => (listener, child),
-        },
-    };
-    let outputs = (child.stdout.take(), child.stderr.take());
-    let name = &process.name;
-    let log = async {
-        tokio::join!(
-            async {
-                if let Some(stdout) = outputs.0 {
-                    log_lines(name, stdout).await;
-                }
-            },
-            async {
-                if let Some(stderr) = outputs.1 {
-                    log_lines(name, stderr).await;
-                }
-            },
-        )
-    };
-    let ended = async {
-        let mut log = pin!(log);
-        tokio::select! {
-            status = child.wait() => {
-                // What it printed last. Children of its own may hold its output open for longer.
-                let _ = timeout(RESTART_DELAY, &mut log).await;
-                status
-            }
-            _ = &mut log => child.wait().await,
-        }
-    };
-    let mut connections = JoinSet::new();
-    let serve = async {
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(serve_runtime_api(stream, instance.clone()))),
-                    Err(_) => sleep(RESTART_DELAY).await,
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    };
-    let died = tokio::select! {
-        status = ended => match status {
-            Ok(status) => exit(format!("the process ended with {status}")),
-            Err(error) => exit(format!("the process is lost: {error}")),
-        },
-        () = serve => exit("the Runtime API ended".to_owned()),
-        () = instance.killed.notified() => exit("the process was killed".to_owned()),
-    };
-    // A connection of a dead process must not take an invocation with it.
-    connections.shutdown().await;
-    died
-}
-
-async fn log_lines(function: &str, output: impl AsyncRead + Unpin) {
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        tracing::info!(target: "lambda_websocket::function", function, "{line}");
-    }
-}
-
-async fn serve_runtime_api(stream: TcpStream, instance: Instance) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let instance = instance.clone();
-        async move { Ok::<_, Infallible>(instance.answer(request).await) }
-    });
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+/// Whether a process may be given its next invocation.
+pub(super) enum Asking {
+    Yes,
+    /// It has one, or asks already.
+    No,
+    /// It is about to be killed.
+    Never,
 }
 
 impl Instance {
-    pub(super) fn new(waiting: Waiting) -> Self {
-        Self { waiting, current: Arc::default(), killed: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { shared, current: Mutex::default(), killed: Notify::new() })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let path: Vec<&str> = head.uri.path().trim_start_matches('/').split('/').collect();
-        match (&head.method, path.as_slice()) {
-            (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => self.next().await,
-            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "response"]) => {
-                match Limited::new(body, LARGEST_ANSWER).collect().await {
-                    Ok(body) => self.finish(id, Ok(body.to_bytes().into())),
-                    Err(_) => {
-                        let text = format!("the answer has more than {LARGEST_ANSWER} bytes, or it broke off");
-                        self.finish(id, Err(FunctionError::new("Function.ResponseSizeTooLarge", text)));
-                        status(StatusCode::PAYLOAD_TOO_LARGE)
+    pub(super) fn has_started(&self) -> bool {
+        self.current().has_started
+    }
+
+    /// Runs the process until it ends, and fails the invocation that it had. Returns why it ended; `None` when the pool was
+    /// dropped.
+    pub(super) async fn run(self: &Arc<Self>) -> Option<FunctionError> {
+        let life = Life(self);
+        let error = self.run_process().await;
+        life.fail(error.as_ref());
+        error
+    }
+
+    async fn run_process(self: &Arc<Self>) -> Option<FunctionError> {
+        let exit = |text: String| Some(FunctionError::new("Runtime.ExitError", text));
+        let process = &self.shared.process;
+        let listening = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            Ok::<_, io::Error>((listener, address))
+        };
+        let (listener, address) = match listening.await {
+            Ok(listening) => listening,
+            Err(error) => return exit(format!("cannot serve the Runtime API: {error}")),
+        };
+        let mut group = match Group::spawn(process.command(&address.to_string(), self.shared.endpoint())) {
+            Ok(group) => group,
+            Err(error) => return exit(format!("cannot start {}: {error}", process.program.display())),
+        };
+        let (stdout, stderr) = group.outputs();
+        let last = Mutex::new(LastLines::default());
+        let log = |line: &str, is_error: bool| {
+            let request_id = self.current().invocation.as_ref().map(|running| running.request_id.clone());
+            let (function, request_id) = (&process.name, request_id.unwrap_or_default());
+            tracing::info!(target: "lambda_websocket::function", function, request_id, "{line}");
+            if is_error {
+                last.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        };
+        let read = async {
+            tokio::join!(
+                async {
+                    if let Some(stdout) = stdout {
+                        read_lines(stdout, |line| log(line, false)).await;
+                    }
+                },
+                async {
+                    if let Some(stderr) = stderr {
+                        read_lines(stderr, |line| log(line, true)).await;
+                    }
+                },
+            )
+        };
+        let mut read = pin!(read.fuse());
+        let mut connections = JoinSet::new();
+        let ended = {
+            let serve = async {
+                loop {
+                    tokio::select! {
+                        accepted = listener.accept() => match accepted {
+                            Ok((stream, _)) => drop(connections.spawn(runtime_api::serve(stream, Arc::clone(self)))),
+                            Err(_) => sleep(LAST_OUTPUT).await,
+                        },
+                        Some(_) = connections.join_next() => {}
                     }
                 }
+            };
+            let waited = async {
+                tokio::select! {
+                    status = group.wait() => status,
+                    _ = &mut read => group.wait().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.shared.closed() => None,
+                status = waited => match status {
+                    Ok(status) => exit(format!("the process ended with {status}")),
+                    Err(error) => exit(format!("the process is lost: {error}")),
+                },
+                () = self.killed.notified() => self.current().ending.clone().or_else(|| exit("killed".to_owned())),
+                error = self.timed_out() => Some(error),
+                () = serve => exit("the Runtime API ended".to_owned()),
             }
-            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "error"]) => {
-                self.finish(id, Err(reported_in(body).await))
+        };
+        match &ended {
+            // The function may finish what it does, as at the end of an execution environment.
+            None => group.end().await,
+            Some(_) => drop(group),
+        }
+        // A connection of a dead process must not take an invocation with it.
+        connections.shutdown().await;
+        // What it printed last. A child that has left the group may hold its output open for longer.
+        if !read.is_terminated() {
+            let _ = timeout(LAST_OUTPUT, &mut read).await;
+        }
+        let suffix = last.lock().unwrap_or_else(PoisonError::into_inner).suffix();
+        ended.map(|error| FunctionError { message: format!("{}{suffix}", error.message), ..error })
+    }
+
+    /// Returns when the start or an invocation takes too long.
+    ///
+    /// It looks now and then rather than being told of each invocation, which would cost a wake-up for each.
+    async fn timed_out(&self) -> FunctionError {
+        let process = &self.shared.process;
+        let init = process.init_timeout;
+        let init_due = Instant::now().checked_add(init);
+        loop {
+            let now = Instant::now();
+            let (due, text, wait) = {
+                let current = self.current();
+                match &current.invocation {
+                    Some(Running { due, limit, .. }) => (*due, timed_out(*limit).message, *limit),
+                    None if !current.has_started => {
+                        let text = format!(
+                            "the process asked for no invocation within {:.2} seconds: does it run the Lambda Runtime API?",
+                            init.as_secs_f64()
+                        );
+                        (init_due, text, init)
+                    }
+                    None => (None, String::new(), process.timeout),
+                }
+            };
+            match due {
+                Some(due) if due <= now => return FunctionError::new("Sandbox.Timedout", text),
+                // An invocation that has begun meanwhile is due later than this.
+                Some(due) => sleep_until(due.min(far(now, process.timeout))).await,
+                None => sleep_until(far(now, wait)).await,
             }
-            (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => {
-                let error = reported_in(body).await;
-                self.current().init_error = Some(error);
-                status(StatusCode::ACCEPTED)
-            }
-            _ => status(StatusCode::NOT_FOUND),
         }
     }
 
     /// Ends the process, if it still runs this invocation.
     pub(super) fn kill(&self, request_id: &str) {
         let mut current = self.current();
-        if current.invocation.take_if(|(id, _)| id == request_id).is_some() {
-            current.is_dying = true;
+        if current.invocation.as_ref().is_some_and(|running| running.request_id == request_id) {
+            current.ending = Some(FunctionError::new("Runtime.ExitError", "the process was killed"));
             self.killed.notify_one();
         }
     }
 
-    async fn next(&self) -> Response<Full<Bytes>> {
-        let is_dying = {
-            let mut current = self.current();
-            current.has_started = true;
-            current.is_dying
-        };
-        if is_dying {
-            return pending().await;
-        }
-        let Job { invocation, payload, reply, runner } = loop {
-            match self.waiting.lock().await.recv().await {
-                None => return status(StatusCode::GONE),
-                // Nobody waits for it any more.
-                Some(job) if job.reply.is_closed() => {}
-                Some(job) => break job,
-            }
-        };
-        let deadline = invocation.deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let (high, low) = (rand::random::<u32>(), rand::random::<u64>());
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() & 0xffff_ffff;
-        let response = Response::builder()
-            .header("lambda-runtime-aws-request-id", &invocation.request_id)
-            .header("lambda-runtime-deadline-ms", deadline.to_string())
-            .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:local")
-            .header("lambda-runtime-trace-id", format!("Root=1-{since:08x}-{high:08x}{low:016x};Sampled=0"))
-            .header("content-type", "application/json")
-            .body(Full::from(payload));
+    /// The process reports that it cannot start.
+    pub(super) fn init_error(&self, error: FunctionError) {
         let mut current = self.current();
-        current.invocation = Some((invocation.request_id, reply));
-        let _ = runner.set(self.clone());
-        drop(current);
-        response.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
+        if !current.has_started {
+            current.ending = Some(error);
+            self.killed.notify_one();
+        }
     }
 
-    /// Hands the outcome to whoever waits for it. An invocation that this process does not have is refused.
-    fn finish(&self, id: &str, outcome: Result<Vec<u8>, FunctionError>) -> Response<Full<Bytes>> {
+    /// The process asks for an invocation.
+    pub(super) fn ask(&self) -> Asking {
         let mut current = self.current();
-        match current.invocation.take_if(|(request_id, _)| request_id == id) {
-            Some((_, reply)) => {
-                let _ = reply.send(outcome);
-                status(StatusCode::ACCEPTED)
-            }
-            None => status(StatusCode::BAD_REQUEST),
+        if current.ending.is_some() {
+            return Asking::Never;
+        }
+        if current.invocation.is_some() || current.is_asking {
+            return Asking::No;
+        }
+        current.is_asking = true;
+        if !std::mem::replace(&mut current.has_started, true) {
+            self.shared.ready();
+        }
+        Asking::Yes
+    }
+
+    pub(super) fn stop_asking(&self) {
+        self.current().is_asking = false;
+    }
+
+    /// The process has this invocation now. Returns how long it has for it, and the job's payload.
+    pub(super) fn begin(self: &Arc<Self>, job: Job) -> (Duration, Vec<u8>) {
+        let Job { invocation, payload, timeout, reply, runner } = job;
+        let limit = timeout.unwrap_or(self.shared.process.timeout);
+        let running =
+            Running { request_id: invocation.request_id, reply, due: Instant::now().checked_add(limit), limit };
+        let mut current = self.current();
+        let _ = runner.set(Arc::clone(self));
+        let is_awaited = !running.reply.is_closed();
+        current.invocation = Some(running);
+        if !is_awaited {
+            // It was given up between the queue and here, when it could not name the instance yet.
+            current.ending = Some(FunctionError::new("Runtime.ExitError", "the process was killed"));
+            self.killed.notify_one();
+        }
+        (limit, payload)
+    }
+
+    /// Hands the outcome to whoever waits for it. Whether the process had this invocation.
+    pub(super) fn finish(&self, id: &str, outcome: Result<Vec<u8>, FunctionError>) -> bool {
+        let finished = self.current().invocation.take_if(|running| running.request_id == id);
+        let is_known = finished.is_some();
+        if let Some(Running { reply, .. }) = finished {
+            self.shared.finished();
+            let _ = reply.send(outcome);
+        }
+        is_known
+    }
+}
+
+/// A moment that is this much later, and not so close that looking would be all that happens.
+fn far(now: Instant, wait: Duration) -> Instant {
+    let day = Duration::from_secs(24 * 60 * 60);
+    now.checked_add(wait.clamp(TOLERANCE, day)).unwrap_or(now)
+}
+
+/// Takes an instance out of the pool's counts at its end, also when its runtime ends.
+struct Life<'a>(&'a Arc<Instance>);
+
+impl Life<'_> {
+    fn fail(&self, error: Option<&FunctionError>) {
+        if let Some(Running { reply, .. }) = self.0.current().invocation.take() {
+            self.0.shared.finished();
+            let gone = || FunctionError::new("Runtime.ExitError", "the function's process ended");
+            let _ = reply.send(Err(error.cloned().unwrap_or_else(gone)));
         }
     }
 }
 
-async fn reported_in(body: Incoming) -> FunctionError {
-    match Limited::new(body, LARGEST_ANSWER).collect().await {
-        Ok(body) => reported(&body.to_bytes()),
-        Err(_) => FunctionError::new("Unhandled", "the function's error broke off"),
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.fail(None);
+        if self.0.has_started() {
+            self.0.shared.ended();
+        }
     }
-}
-
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
 }

@@ -20,7 +20,10 @@ fn lim_3_ten_idle_minutes_end_a_connection() {
     test.message(at(300), r#"{"action":"join"}"#);
     test.answer(at(300), json!({"statusCode": 200}));
     assert!(test.machine.tick(at(600)).is_empty(), "a message started the time anew");
-    assert!(matches!(test.machine.post(at(700), "dev", test.id.clone().as_str(), "text".to_owned()), Delivery::To(..)));
+    assert!(matches!(
+        test.machine.post(at(700), Some("dev"), test.id.clone().as_str(), "text".to_owned()),
+        Delivery::To(..)
+    ));
     assert!(test.machine.tick(at(1299)).is_empty(), "and so did a push");
     let effects = test.machine.tick(at(1300));
     assert!(
@@ -88,15 +91,47 @@ fn lim_5_and_mgt_7_messages_and_callbacks_share_one_rate() {
     let id = test.id.clone();
     test.message(at(10), r#"{"action":"join"}"#);
     assert_eq!(test.call().1, 3);
-    assert!(matches!(test.machine.post(at(10), "dev", id.as_str(), "text".to_owned()), Delivery::To(..)));
-    assert!(test.machine.info(at(10), "dev", id.as_str()).is_ok());
+    assert!(matches!(test.machine.post(at(10), Some("dev"), id.as_str(), "text".to_owned()), Delivery::To(..)));
+    assert!(test.machine.info(at(10), Some("dev"), id.as_str()).is_ok());
     let refused = |refusal: Refusal| (refusal.status, refusal.error_type);
     let limit = (429, Some("LimitExceededException"));
-    let Delivery::Refused(refusal) = test.machine.post(at(10), "dev", id.as_str(), "text".to_owned()) else { panic!() };
+    let Delivery::Refused(refusal) = test.machine.post(at(10), Some("dev"), id.as_str(), "text".to_owned()) else {
+        panic!()
+    };
     assert_eq!(refused(refusal), limit);
-    assert_eq!(refused(test.machine.delete(at(10), "dev", id.as_str()).unwrap_err()), limit);
+    assert_eq!(refused(test.machine.delete(at(10), Some("dev"), id.as_str()).unwrap_err()), limit);
     test.message(at(10), r#"{"action":"join"}"#);
     assert!(test.sent().starts_with(r#"{"message": "Too Many Requests", "connectionId":""#));
     test.message(at(11), r#"{"action":"join"}"#);
     assert_eq!(test.call().1, 3);
+}
+
+#[test]
+fn dis_2_a_connection_that_is_not_open_yet_has_no_disconnect() {
+    let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+    let id = test.id.clone();
+    assert!(test.machine.closed(at(1), &id, 1006, "").is_empty());
+    assert!(test.machine.violation(at(1), &id, 1009, "").is_empty());
+    test.answer(at(2), allow(json!({})));
+    test.answer(at(2), json!({"statusCode": 200}));
+    assert!(matches!(test.effects.as_slice(), [Effect::Accept { .. }]), "its verdict comes all the same");
+}
+
+#[test]
+fn a_gateway_that_ends_refuses_who_waits_and_who_comes() {
+    let mut test = Test::open();
+    let (waiting, effects) = test.machine.upgrade(at(1), Stage::new("dev").unwrap(), handshake(&[("Auth", "token")]));
+    let [Effect::Invoke { call, .. }] = effects.as_slice() else { panic!("{effects:?}") };
+    let call = *call;
+    let effects = test.machine.drain(at(2));
+    let [Effect::Refuse { connection, refusal }, Effect::Close { code: 1001, .. }, Effect::Invoke { function: 2, .. }] =
+        effects.as_slice()
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((connection, refusal.status), (&waiting, 503));
+    let answer = serde_json::to_vec(&allow(json!({}))).unwrap();
+    assert!(test.machine.answered(at(3), call, Ok(answer)).is_empty());
+    let (_, effects) = test.machine.upgrade(at(3), Stage::new("dev").unwrap(), handshake(&[("Auth", "token")]));
+    assert!(matches!(effects.as_slice(), [Effect::Refuse { refusal, .. }] if refusal.status == 503));
 }

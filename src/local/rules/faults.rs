@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::super::timeline::{Body, Origin, What};
 use super::{Due, Effect, FunctionId, Machine, Purpose, Refusal};
 use crate::event::{ConnectionId, RequestId};
 
@@ -24,6 +25,26 @@ pub enum Fault {
     PostUnanswered,
     /// A push arrives and is not answered: who tries again sends it twice.
     PostAnswerLost,
+    /// A push arrives twice, and is answered once.
+    PostDuplicated,
+    /// A question about a connection is answered with 410.
+    GetGone,
+    /// A question about a connection is answered with 429.
+    GetThrottled,
+    /// A question about a connection is answered with 500.
+    GetFailed,
+    /// A question about a connection is not answered.
+    GetUnanswered,
+    /// A request to close a connection is answered with 410, and does not close it.
+    DeleteGone,
+    /// A request to close a connection is answered with 429.
+    DeleteThrottled,
+    /// A request to close a connection is answered with 500.
+    DeleteFailed,
+    /// A request to close a connection is not answered, and does not close it.
+    DeleteUnanswered,
+    /// A request to close a connection closes it and is not answered.
+    DeleteAnswerLost,
     /// `$disconnect` is never called.
     DisconnectLost,
     /// `$disconnect` is called so much later.
@@ -41,6 +62,12 @@ pub enum Fault {
     /// An invocation is killed after this time, or as it answers when that is sooner: its answer is lost. A
     /// [process](super::super::Process) dies and is started again.
     FunctionKilled(Duration),
+    /// An invocation is throttled: no concurrency is left.
+    FunctionThrottled,
+    /// An invocation starts only after this time, as on an execution environment that starts.
+    ColdStart(Duration),
+    /// A message of a client reaches its route later, by a random time up to this one: messages overtake each other.
+    MessageLate(Duration),
 }
 
 /// When a [`Fault`] happens.
@@ -60,6 +87,9 @@ pub enum When {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     Post,
+    Get,
+    Delete,
+    Message,
     Disconnect,
     Open,
     /// The state of a connection, which it has from its opening or from when the fault came.
@@ -71,14 +101,24 @@ pub(super) enum Occasion {
 impl Fault {
     fn occasion(self) -> Occasion {
         match self {
-            Self::PostGone | Self::PostThrottled | Self::PostFailed | Self::PostUnanswered | Self::PostAnswerLost => {
-                Occasion::Post
-            }
+            Self::PostGone
+            | Self::PostThrottled
+            | Self::PostFailed
+            | Self::PostUnanswered
+            | Self::PostAnswerLost
+            | Self::PostDuplicated => Occasion::Post,
+            Self::GetGone | Self::GetThrottled | Self::GetFailed | Self::GetUnanswered => Occasion::Get,
+            Self::DeleteGone
+            | Self::DeleteThrottled
+            | Self::DeleteFailed
+            | Self::DeleteUnanswered
+            | Self::DeleteAnswerLost => Occasion::Delete,
+            Self::MessageLate(_) => Occasion::Message,
             Self::DisconnectLost | Self::DisconnectLate(_) => Occasion::Disconnect,
             Self::OpenLate(_) => Occasion::Open,
             Self::HalfOpen | Self::SlowConsumer => Occasion::State,
             Self::TextLate(_) => Occasion::Text,
-            Self::FunctionKilled(_) => Occasion::Invocation,
+            Self::FunctionKilled(_) | Self::FunctionThrottled | Self::ColdStart(_) => Occasion::Invocation,
         }
     }
 }
@@ -93,7 +133,8 @@ pub(super) struct Faults {
 /// Something that happens later because of a fault.
 pub(super) enum Late {
     Open { subprotocol: Option<String> },
-    Text(String),
+    Text(String, Origin),
+    Message(String),
     Disconnect { request_id: RequestId, function: FunctionId, payload: Vec<u8>, timeout: Duration },
 }
 
@@ -136,7 +177,7 @@ impl Faults {
 
 impl Machine {
     /// From now on this fault happens.
-    pub(crate) fn inject(&mut self, fault: Fault, when: When) -> Vec<Effect> {
+    pub(super) fn inject(&mut self, fault: Fault, when: When) -> Vec<Effect> {
         let effects = match (fault, &when) {
             (Fault::SlowConsumer, When::On(id)) => vec![Effect::Hold { connection: id.clone(), held: true }],
             _ => Vec::new(),
@@ -147,18 +188,32 @@ impl Machine {
         effects
     }
 
-    /// Nothing goes wrong any more. What was late stays late.
-    pub(crate) fn clear_faults(&mut self) -> Vec<Effect> {
+    /// The fault that strikes now, where one does.
+    pub(super) fn strike(&mut self, occasion: Occasion, id: &str) -> Option<Fault> {
+        let fault = self.faults.strike(occasion, id)?;
+        self.notes.push((ConnectionId::new(id).ok(), What::Fault { fault }));
+        Some(fault)
+    }
+
+    /// Nothing goes wrong any more. What was late stays late; a socket that has ended unnoticed is noticed now.
+    pub(super) fn clear_faults(&mut self, now: SystemTime) -> Vec<Effect> {
         let held = |(fault, when): (Fault, When)| match (fault, when) {
             (Fault::SlowConsumer, When::On(connection)) => Some(Effect::Hold { connection, held: false }),
             _ => None,
         };
-        self.faults.active.drain(..).filter_map(held).collect()
+        let mut effects: Vec<Effect> = self.faults.active.drain(..).filter_map(held).collect();
+        let mut lost: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, connection)| connection.is_lost).map(|(id, _)| id.clone()).collect();
+        lost.sort_unstable();
+        for id in lost {
+            effects.extend(self.remove(now, &id, 1006, "", false));
+        }
+        effects
     }
 
     /// The faults that a connection has from its opening on.
     pub(super) fn open_with_faults(&mut self, id: &ConnectionId) -> Vec<Effect> {
-        match self.faults.strike(Occasion::State, id.as_str()) {
+        match self.strike(Occasion::State, id.as_str()) {
             Some(fault) if !self.faults.is(fault, id) => self.inject(fault, When::On(id.clone())),
             _ => Vec::new(),
         }
@@ -169,18 +224,28 @@ impl Machine {
     }
 
     /// Sends a text to an open connection, unless a fault holds it up.
-    pub(super) fn send(&mut self, now: SystemTime, id: &ConnectionId, text: String) -> Option<Effect> {
+    pub(super) fn send(&mut self, now: SystemTime, id: &ConnectionId, text: String, origin: Origin) -> Option<Effect> {
         if self.is_half_open(id) {
+            self.note(id, What::Dropped { reason: "the client is gone, and nobody has noticed".into() });
             return None;
         }
-        match self.faults.strike(Occasion::Text, id.as_str()) {
+        match self.strike(Occasion::Text, id.as_str()) {
             Some(Fault::TextLate(longest)) => {
-                let delay = longest.mul_f64(self.faults.random.random::<f64>());
-                self.later(now, delay, id, Late::Text(text));
+                let delay = self.random_delay(longest);
+                self.later(now, delay, id, Late::Text(text, origin));
                 None
             }
-            _ => Some(Effect::Send { connection: id.clone(), text }),
+            _ => Some(self.sent(id, text, origin)),
         }
+    }
+
+    fn sent(&mut self, id: &ConnectionId, text: String, origin: Origin) -> Effect {
+        self.note(id, What::Sent { text: Body::new(&text), origin });
+        Effect::Send { connection: id.clone(), text }
+    }
+
+    pub(super) fn random_delay(&mut self, longest: Duration) -> Duration {
+        longest.mul_f64(self.faults.random.random::<f64>())
     }
 
     pub(super) fn later(&mut self, now: SystemTime, delay: Duration, id: &ConnectionId, late: Late) {
@@ -194,11 +259,12 @@ impl Machine {
     pub(super) fn at_last(&mut self, now: SystemTime, number: u64) -> Vec<Effect> {
         match self.late.remove(&number) {
             Some((id, Late::Open { subprotocol })) => self.open(now, &id, subprotocol),
-            Some((connection, Late::Text(text))) => vec![Effect::Send { connection, text }],
+            Some((id, Late::Text(text, origin))) if self.is_open(&id) => vec![self.sent(&id, text, origin)],
+            Some((id, Late::Message(text))) => self.routed(now, &id, &text),
             Some((id, Late::Disconnect { request_id, function, payload, timeout })) => {
                 self.invoke(now, &id, &request_id, Purpose::Disconnect, function, payload, timeout)
             }
-            None => Vec::new(),
+            Some((_, Late::Text(..))) | None => Vec::new(),
         }
     }
 }

@@ -17,7 +17,9 @@ fn aut_3_without_its_identity_source_the_authorizer_is_not_asked() {
         ("stageVariables.tenant", true),
         ("stageVariables.none", false),
         ("context.identity.sourceIp", true),
-        ("context.none", false),
+        ("context.identity.userAgent", true),
+        ("context.requestTimeEpoch", true),
+        ("context.eventType", true),
     ] {
         let mut api = api();
         api.authorizer.as_mut().unwrap().identity_sources = vec![source.parse().unwrap()];
@@ -74,13 +76,13 @@ fn con_2_and_3_the_verdict_of_connect() {
         test.answer(at(0), answer);
         test
     };
-    for status in [200, 201, 204, 299] {
+    for status in [json!(200), json!(201), json!(204), json!(299), json!("200")] {
         assert!(
             matches!(verdict(json!({"statusCode": status})).effects.as_slice(), [Effect::Accept { .. }]),
             "{status}"
         );
     }
-    for status in [100, 301, 400, 401, 403, 404, 500, 501, 599] {
+    for status in [301, 400, 401, 403, 404, 500, 501, 599] {
         assert_eq!(verdict(json!({"statusCode": status})).refused(), (status, None));
     }
     for malformed in [
@@ -88,7 +90,9 @@ fn con_2_and_3_the_verdict_of_connect() {
         json!({}),
         json!([]),
         json!("ok"),
-        json!({"statusCode": "200"}),
+        json!({"statusCode": "two hundred"}),
+        json!({"statusCode": 200, "Data": "y"}),
+        json!({"statusCode": 101}),
         json!({"statusCode": 0}),
         json!({"statusCode": 600}),
         json!({"statusCode": 200, "body": {}}),

@@ -26,7 +26,7 @@ fn aut_2_the_authorizer_gets_exactly_these_members() {
     assert_eq!(event["queryStringParameters"], json!({"Auth": "token", "a": "2"}));
     assert_eq!(event["multiValueQueryStringParameters"], json!({"Auth": ["token"], "a": ["1", "2"]}));
     assert_eq!(event["stageVariables"], json!({"tenant": "blue"}));
-    assert_eq!(event["headers"]["Connection"], "Upgrade");
+    assert_eq!(event["headers"]["Connection"], "upgrade");
 }
 
 #[test]

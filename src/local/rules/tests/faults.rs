@@ -3,12 +3,12 @@
 use super::*;
 
 fn post(test: &mut Test, seconds: u64) -> Delivery {
-    test.machine.post(at(seconds), "dev", test.id.clone().as_str(), "text".to_owned())
+    test.machine.post(at(seconds), Some("dev"), test.id.clone().as_str(), "text".to_owned())
 }
 
 fn status(delivery: &Delivery) -> u16 {
     match delivery {
-        Delivery::To(..) | Delivery::Swallowed => 200,
+        Delivery::To(..) | Delivery::Twice(..) | Delivery::Swallowed => 200,
         Delivery::Refused(refusal) => refusal.status,
         Delivery::Unanswered(_) => 0,
     }
@@ -43,7 +43,7 @@ fn a_fault_of_one_connection_leaves_the_others_alone() {
     test.machine.inject(Fault::PostThrottled, When::On(other));
     test.machine.inject(Fault::PostGone, When::On(test.id.clone()));
     assert_eq!([1, 2, 3].map(|now| status(&post(&mut test, now))), [410, 410, 410]);
-    test.machine.clear_faults();
+    test.machine.clear_faults(at(4));
     assert_eq!(status(&post(&mut test, 4)), 200);
 }
 
@@ -115,9 +115,9 @@ fn a_state_that_comes_with_the_opening_stays() {
     test.answer(at(0), allow(json!({})));
     test.answer(at(0), json!({"statusCode": 200}));
     assert!(matches!(&test.effects[..], [Effect::Accept { .. }, Effect::Hold { held: true, .. }]));
-    let cleared = test.machine.clear_faults();
+    let cleared = test.machine.clear_faults(at(4));
     assert!(matches!(&cleared[..], [Effect::Hold { held: false, .. }]), "{cleared:?}");
-    assert!(test.machine.clear_faults().is_empty());
+    assert!(test.machine.clear_faults(at(4)).is_empty());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn texts_overtake_each_other_and_none_is_lost() {
     test.machine.inject(Fault::TextLate(Duration::from_secs(10)), When::Sometimes(1.0));
     let id = test.id.clone();
     for number in 0..50 {
-        let delivery = test.machine.post(at(1), "dev", id.as_str(), number.to_string());
+        let delivery = test.machine.post(at(1), Some("dev"), id.as_str(), number.to_string());
         assert!(matches!(delivery, Delivery::Swallowed));
     }
     let arrived: Vec<u32> = (1..=11)
@@ -152,4 +152,96 @@ fn an_invocation_is_to_be_killed() {
         let [Effect::Invoke { killed_after, .. }] = &test.effects[..] else { panic!("{:?}", test.effects) };
         assert_eq!(*killed_after, expected);
     }
+}
+
+#[test]
+fn questions_and_requests_to_close_fail_as_they_shall() {
+    let mut test = Test::open();
+    let id = test.id.clone();
+    let mut call = |fault: Option<Fault>, call: Managed| {
+        if let Some(fault) = fault {
+            test.machine.inject(fault, When::Next(1));
+        }
+        match test.machine.apply(at(1), Input::Manage { stage: Some("dev"), id: id.as_str(), call }).reply {
+            Reply::Answer(Ok((status, _)) | Err(Refusal { status, .. })) => Some(status),
+            _ => None,
+        }
+    };
+    for (fault, status) in [
+        (Fault::GetGone, Some(410)),
+        (Fault::GetThrottled, Some(429)),
+        (Fault::GetFailed, Some(500)),
+        (Fault::GetUnanswered, None),
+    ] {
+        assert_eq!(call(Some(fault), Managed::Get), status);
+        assert_eq!(call(None, Managed::Get), Some(200));
+    }
+    for (fault, status) in [
+        (Fault::DeleteGone, Some(410)),
+        (Fault::DeleteThrottled, Some(429)),
+        (Fault::DeleteFailed, Some(500)),
+        (Fault::DeleteUnanswered, None),
+    ] {
+        assert_eq!(call(Some(fault), Managed::Delete), status);
+        assert_eq!(call(None, Managed::Get), Some(200), "it is still open");
+    }
+    assert_eq!(call(Some(Fault::DeleteAnswerLost), Managed::Delete), None);
+    assert_eq!(call(None, Managed::Get), Some(410), "it is closed");
+}
+
+#[test]
+fn a_push_arrives_twice() {
+    let mut test = Test::open();
+    let id = test.id.clone();
+    test.machine.inject(Fault::PostDuplicated, When::Next(1));
+    let call = Managed::Post("hi".to_owned());
+    let Output { effects, .. } = test.machine.apply(at(1), Input::Manage { stage: None, id: id.as_str(), call });
+    assert!(matches!(&effects[..], [Effect::Push { .. }, Effect::Send { .. }]), "{effects:?}");
+}
+
+#[test]
+fn messages_overtake_each_other_and_none_is_lost() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::MessageLate(Duration::from_secs(10)), When::Sometimes(1.0));
+    for number in 0..20 {
+        test.message(at(1), &format!(r#"{{"action":"join","n":{number}}}"#));
+        assert!(test.effects.is_empty());
+    }
+    let order: Vec<i64> = (1..=11)
+        .flat_map(|second| test.machine.tick(at(second)))
+        .map(|effect| match effect {
+            Effect::Invoke { payload, .. } => {
+                let event: Value = serde_json::from_slice(&payload).unwrap();
+                let body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+                body["n"].as_i64().unwrap()
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..20).collect::<Vec<_>>());
+    assert_ne!(sorted, order);
+}
+
+#[test]
+fn invocations_are_throttled_and_start_cold() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::FunctionThrottled, When::Next(1));
+    test.message(at(1), r#"{"action":"ask"}"#);
+    assert!(test.sent().starts_with(r#"{"message": "Internal server error""#));
+    let delay = Duration::from_secs(2);
+    test.machine.inject(Fault::ColdStart(delay), When::Next(1));
+    test.message(at(1), r#"{"action":"ask"}"#);
+    assert!(matches!(&test.effects[..], [Effect::Invoke { starts_after: Some(after), .. }] if *after == delay));
+}
+
+#[test]
+fn a_socket_that_ended_unnoticed_is_noticed_when_the_faults_are_cleared() {
+    let mut test = Test::open();
+    test.machine.inject(Fault::HalfOpen, When::On(test.id.clone()));
+    assert!(test.machine.closed(at(20), &test.id.clone(), 1006, "").is_empty());
+    let noticed = test.machine.clear_faults(at(21));
+    assert!(matches!(&noticed[..], [Effect::Invoke { function: 2, .. }]), "{noticed:?}");
+    assert_eq!(status(&post(&mut test, 22)), 410);
 }

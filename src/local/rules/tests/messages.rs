@@ -11,16 +11,20 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
         other => panic!("{other:?}"),
     };
     let gone = || (410, Some("GoneException"), String::new());
-    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned())), gone(), "not open yet");
+    assert_eq!(refused(test.machine.post(at(0), Some("dev"), id.as_str(), "text".to_owned())), gone(), "not open yet");
     test.answer(at(0), allow(json!({})));
-    assert_eq!(refused(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned())), gone());
+    assert_eq!(refused(test.machine.post(at(0), Some("dev"), id.as_str(), "text".to_owned())), gone());
     test.answer(at(0), json!({"statusCode": 200}));
-    assert!(matches!(test.machine.post(at(0), "dev", id.as_str(), "text".to_owned()), Delivery::To(..)));
-    assert_eq!(refused(test.machine.post(at(0), "prod", id.as_str(), "text".to_owned())), gone(), "another stage's");
+    assert!(matches!(test.machine.post(at(0), Some("dev"), id.as_str(), "text".to_owned()), Delivery::To(..)));
+    assert_eq!(
+        refused(test.machine.post(at(0), Some("prod"), id.as_str(), "text".to_owned())),
+        gone(),
+        "another stage's"
+    );
     for malformed in
         ["", "x", "L0SM9cOFvHcCIhw", "L0SM9cOFvHcCIh==", "L0SM9cOFvHcCI w=", "../../../../../=", "éééééééé"]
     {
-        let (status, error_type, body) = refused(test.machine.post(at(0), "dev", malformed, "text".to_owned()));
+        let (status, error_type, body) = refused(test.machine.post(at(0), Some("dev"), malformed, "text".to_owned()));
         assert_eq!((status, error_type), (400, Some("BadRequestException")), "{malformed}");
         assert_eq!(
             serde_json::from_str::<Value>(&body).unwrap(),
@@ -28,14 +32,14 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
         );
     }
     test.machine.closed(at(1), &id, 1000, "");
-    assert_eq!(refused(test.machine.post(at(1), "dev", id.as_str(), "text".to_owned())), gone(), "closed");
+    assert_eq!(refused(test.machine.post(at(1), Some("dev"), id.as_str(), "text".to_owned())), gone(), "closed");
 }
 
 #[test]
 fn mgt_2_info_tells_when() {
     let mut test = Test::open();
     test.message(at(65), r#"{"action":"join"}"#);
-    let info = test.machine.info(at(65), "dev", test.id.clone().as_str()).unwrap();
+    let info = test.machine.info(at(65), Some("dev"), test.id.clone().as_str()).unwrap().unwrap();
     assert_eq!(
         serde_json::from_str::<Value>(&info).unwrap(),
         json!({
@@ -49,7 +53,7 @@ fn mgt_2_info_tells_when() {
 #[test]
 fn mgt_9_delete_closes_with_1000() {
     let mut test = Test::open();
-    let effects = test.machine.delete(at(1), "dev", test.id.clone().as_str()).unwrap();
+    let (_, effects) = test.machine.delete(at(1), Some("dev"), test.id.clone().as_str()).unwrap();
     let [Effect::Close { code: 1000, reason: "", .. }, Effect::Invoke { payload, .. }] = effects.as_slice() else {
         panic!("{effects:?}")
     };
@@ -120,4 +124,48 @@ fn msg_5_answers_may_come_in_another_order() {
         test.effects = test.machine.answered(at(2), call, Ok(answer));
         assert_eq!(test.sent(), text);
     }
+}
+
+#[test]
+fn msg_6_an_answer_with_an_unknown_member_is_malformed() {
+    let shown = |answer: Value| {
+        let mut test = Test::open();
+        test.message(at(1), r#"{"action":"ask"}"#);
+        test.answer(at(2), answer);
+        test.sent().to_owned()
+    };
+    let all =
+        json!({"statusCode": "200", "headers": {}, "multiValueHeaders": {}, "body": "x", "isBase64Encoded": false});
+    assert_eq!(shown(all), "x");
+    for malformed in
+        [json!({"statusCode": 200, "Data": "y", "body": "x"}), json!({"statusCode": 200, "cookies": [], "body": "x"})]
+    {
+        assert!(shown(malformed).starts_with(r#"{"message": "Internal server error""#));
+    }
+}
+
+#[test]
+fn msg_2_and_lim_1_a_route_response_has_at_most_128_kb() {
+    let shown = |size: usize| {
+        let mut test = Test::open();
+        test.message(at(1), r#"{"action":"ask"}"#);
+        test.answer(at(2), json!({"statusCode": 200, "body": "x".repeat(size)}));
+        test.sent().to_owned()
+    };
+    assert_eq!(shown(131_072).len(), 131_072);
+    assert!(shown(131_073).starts_with(r#"{"message": "Internal server error""#));
+}
+
+#[test]
+fn lim_3_an_answer_that_the_client_does_not_see_is_no_activity() {
+    let mut test = Test::open();
+    test.message(at(300), r#"{"action":"join"}"#);
+    test.answer(at(320), json!({"statusCode": 200, "body": "unseen"}));
+    assert!(test.machine.tick(at(899)).is_empty());
+    assert!(matches!(test.machine.tick(at(900)).as_slice(), [Effect::Close { code: 1001, .. }, _]));
+    let mut test = Test::open();
+    test.message(at(300), r#"{"action":"ask"}"#);
+    test.answer(at(320), json!({"statusCode": 200, "body": "seen"}));
+    assert!(test.machine.tick(at(919)).is_empty());
+    assert!(matches!(test.machine.tick(at(920)).as_slice(), [Effect::Close { code: 1001, .. }, _]));
 }

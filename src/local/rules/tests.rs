@@ -1,16 +1,19 @@
 //! The rules, without sockets and without waiting.
 
+mod concurrency;
 mod connecting;
 mod events;
 mod faults;
 mod lifetime;
 mod messages;
+mod random;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
 
 use super::super::function::FunctionError;
+use super::management::Delivery;
 use super::*;
 
 const START: SystemTime = SystemTime::UNIX_EPOCH;
@@ -49,6 +52,8 @@ fn api() -> Api {
         lifetime: Api::LIFETIME,
         connections: None,
         requests: None,
+        concurrency: Api::CONCURRENCY,
+        function_concurrency: BTreeMap::new(),
     }
 }
 
@@ -64,6 +69,7 @@ fn handshake(query: &[(&str, &str)]) -> Handshake {
         ]),
         query: owned(query),
         source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        source_port: 50_000,
         port: 3001,
     }
 }

@@ -1,5 +1,7 @@
 //! How a connection comes about: authorizer, `$connect`, verdict.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use rand::Rng as _;
@@ -8,6 +10,7 @@ use super::super::answer;
 use super::super::event::{Handshake, Origin, Parts};
 use super::super::function::FunctionError;
 use super::super::identity::IdentitySource;
+use super::super::timeline::What;
 use super::faults::{Late, Occasion};
 use super::{Api, Authorizer, Connection, Effect, Fault, Machine, Pending, Purpose, Refusal, frame_text};
 use crate::authorizer::{Decision, RouteArn};
@@ -16,7 +19,7 @@ use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
 
 impl Machine {
     /// A client asks for a connection. The verdict comes as [`Effect::Accept`] or [`Effect::Refuse`] (CON-1).
-    pub(crate) fn upgrade(
+    pub(super) fn upgrade(
         &mut self,
         now: SystemTime,
         stage: Stage,
@@ -34,13 +37,27 @@ impl Machine {
             user_agent: handshake.header("user-agent").map(str::to_owned),
             connected_at: now,
         };
+        let client = SocketAddr::new(handshake.source_ip, handshake.source_port);
+        self.note(&connection_id, What::Handshake { stage: origin.stage.clone(), client });
         let pending = Pending { handshake, request_id, trace_id };
-        let connection =
-            Connection { origin, last_active_at: now, authorizer: None, pending: Some(pending), due: None };
+        let connection = Connection {
+            origin,
+            last_active_at: now,
+            authorizer: None,
+            pending: Some(pending),
+            due: None,
+            is_lost: false,
+        };
         self.connections.insert(connection_id.clone(), connection);
         let effects = match self.api.authorizer.clone() {
             // LIM-5
-            _ if !self.new_connections.take(now) => self.refuse(&connection_id, 429, None, "Too Many Requests"),
+            _ if self.is_draining => {
+                self.refuse(&connection_id, 503, None, "Service Unavailable", "the gateway shuts down")
+            }
+            _ if !self.new_connections.take(now) => {
+                let reason = "the rate of new connections is exhausted";
+                self.refuse(&connection_id, 429, None, "Too Many Requests", reason)
+            }
             Some(authorizer) => self.authorize(now, &connection_id, &authorizer),
             None => self.connect(now, &connection_id),
         };
@@ -52,24 +69,19 @@ impl Machine {
         let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
         let origin = &connection.origin;
         let variables = self.stage_variables(&origin.stage);
-        let context = [
-            ("identity.sourceIp", origin.source_ip.to_string()),
-            ("identity.userAgent", origin.user_agent.clone().unwrap_or_default()),
-            ("domainName", origin.domain_name.clone()),
-            ("stage", origin.stage.to_string()),
-            ("apiId", origin.api_id.to_string()),
-            ("connectionId", id.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value));
-        let is_there = |source: &IdentitySource| source.is_in(&pending.handshake, variables, &context);
-        if !authorizer.identity_sources.iter().all(is_there) {
-            return self.refuse(id, 401, None, "Unauthorized");
+        let user_agent = origin.user_agent.as_deref().unwrap_or_default();
+        // The others are in every event, and never empty.
+        let context = [("identity.userAgent".to_owned(), user_agent.to_owned())];
+        let is_there = |source: &&IdentitySource| source.is_in(&pending.handshake, variables, &context);
+        if let Some(missing) = authorizer.identity_sources.iter().find(|source| !is_there(source)) {
+            let reason = format!("the request lacks the identity source {missing}, so the authorizer is not asked");
+            return self.refuse(id, 401, None, "Unauthorized", reason);
         }
         let request_id = pending.request_id.clone();
         let parts = Parts { origin, request_id: &request_id, now, authorizer: None, stage_variables: variables };
         let payload = match self.connect_arn(origin) {
             Some(arn) => parts.authorize(&pending.handshake, &pending.trace_id, &arn),
-            None => return self.refuse(id, 500, None, "Internal server error"),
+            None => return self.refuse(id, 500, None, "Internal server error", "the route has no legal ARN"),
         };
         self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, Api::INTEGRATION_TIMEOUT)
     }
@@ -88,7 +100,7 @@ impl Machine {
 
     /// The verdict is positive.
     pub(super) fn accept(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
-        match self.faults.strike(Occasion::Open, id.as_str()) {
+        match self.strike(Occasion::Open, id.as_str()) {
             Some(Fault::OpenLate(delay)) => {
                 self.later(now, delay, id, Late::Open { subprotocol: selected });
                 Vec::new()
@@ -109,6 +121,7 @@ impl Machine {
         }
         connection.last_active_at = now;
         self.schedule(id.clone());
+        self.note(id, What::Opened { subprotocol: subprotocol.clone() });
         let mut effects = vec![Effect::Accept { connection: id.clone(), subprotocol }];
         effects.extend(self.open_with_faults(id));
         effects
@@ -121,10 +134,12 @@ impl Machine {
         status: u16,
         error_type: Option<&'static str>,
         text: &str,
+        reason: impl Into<Cow<'static, str>>,
     ) -> Vec<Effect> {
         let Some(pending) = self.connections.remove(id).and_then(|connection| connection.pending) else {
             return Vec::new();
         };
+        self.note(id, What::Refused { status, reason: reason.into() });
         let body = frame_text(text, id, &pending.request_id);
         vec![Effect::Refuse { connection: id.clone(), refusal: Refusal { status, error_type, body } }]
     }
@@ -141,11 +156,19 @@ impl Machine {
             Ok(answer) => match answer::authorization(&answer) {
                 Ok(response) => response,
                 // AUT-4, AUT-8
-                Err(error_type) => return self.refuse(id, 500, error_type, "Internal server error"),
+                Err((error_type, reason)) => {
+                    let reason = format!("the authorizer's answer is not usable: {reason}");
+                    return self.refuse(id, 500, error_type, "Internal server error", reason);
+                }
             },
             // AUT-7
-            Err(error) if error.message == "Unauthorized" => return self.refuse(id, 401, None, "Unauthorized"),
-            Err(_) => return self.refuse(id, 500, None, "Internal server error"),
+            Err(error) if error.message == "Unauthorized" => {
+                return self.refuse(id, 401, None, "Unauthorized", "the authorizer said so");
+            }
+            Err(error) => {
+                let reason = format!("the authorizer failed with {error}");
+                return self.refuse(id, 500, None, "Internal server error", reason);
+            }
         };
         let Some(arn) = self.connections.get(id).and_then(|connection| self.connect_arn(&connection.origin)) else {
             return Vec::new();
@@ -154,15 +177,12 @@ impl Machine {
         match response.policy_document().evaluate(&arn) {
             Decision::Allow => {}
             Decision::Deny => {
-                return self.refuse(
-                    id,
-                    403,
-                    None,
-                    "User is not authorized to access this resource with an explicit deny",
-                );
+                let text = "User is not authorized to access this resource with an explicit deny";
+                return self.refuse(id, 403, None, text, "the authorizer's policy denies it");
             }
             Decision::ImplicitDeny => {
-                return self.refuse(id, 403, None, "User is not authorized to access this resource");
+                let reason = format!("no statement of the authorizer's policy allows {arn}");
+                return self.refuse(id, 403, None, "User is not authorized to access this resource", reason);
             }
         }
         let latency = now.duration_since(started).unwrap_or_default().as_millis();

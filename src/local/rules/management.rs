@@ -4,14 +4,17 @@ use std::time::SystemTime;
 
 use super::super::event::iso_time;
 use super::faults::{Occasion, failure};
-use super::{Effect, Fault, Machine, Refusal};
+use super::{Connection, Effect, Fault, Machine, Refusal};
 use crate::event::ConnectionId;
+use crate::local::timeline::Origin;
 
 /// The answer to a `POST` on `@connections`, as far as the rules know it.
 #[derive(Debug)]
 pub(crate) enum Delivery {
     /// Hand the text to the connection's socket; a full buffer is a 429.
     To(ConnectionId, String),
+    /// A fault: the same, twice.
+    Twice(ConnectionId, String),
     /// As far as the caller can tell it has arrived.
     Swallowed,
     Refused(Refusal),
@@ -21,11 +24,11 @@ pub(crate) enum Delivery {
 
 impl Machine {
     /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
-    pub(crate) fn post(&mut self, now: SystemTime, stage: &str, raw_id: &str, text: String) -> Delivery {
+    pub(super) fn post(&mut self, now: SystemTime, stage: Option<&str>, raw_id: &str, text: String) -> Delivery {
         if !self.requests.take(now) {
             return Delivery::Refused(limit_exceeded());
         }
-        let fault = self.faults.strike(Occasion::Post, raw_id);
+        let fault = self.strike(Occasion::Post, raw_id);
         match fault {
             Some(Fault::PostGone) => return Delivery::Refused(gone()),
             Some(Fault::PostThrottled) => return Delivery::Refused(limit_exceeded()),
@@ -38,7 +41,12 @@ impl Machine {
             Err(refusal) => return Delivery::Refused(refusal),
         };
         self.touch(now, &id);
-        match (self.send(now, &id, text), fault) {
+        let again = (fault == Some(Fault::PostDuplicated)).then(|| text.clone());
+        let again = again.and_then(|text| self.send(now, &id, text, Origin::Push));
+        match (self.send(now, &id, text, Origin::Push), fault) {
+            (Some(Effect::Send { connection, text }), Some(Fault::PostDuplicated)) if again.is_some() => {
+                Delivery::Twice(connection, text)
+            }
             (Some(Effect::Send { connection, text }), Some(Fault::PostAnswerLost)) => {
                 Delivery::Unanswered(Some((connection, text)))
             }
@@ -49,9 +57,23 @@ impl Machine {
     }
 
     /// `GET /<stage>/@connections/<id>` (MGT-2).
-    pub(crate) fn info(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<String, Refusal> {
+    ///
+    /// `None` when a fault keeps the answer.
+    pub(super) fn info(
+        &mut self,
+        now: SystemTime,
+        stage: Option<&str>,
+        raw_id: &str,
+    ) -> Result<Option<String>, Refusal> {
         if !self.requests.take(now) {
             return Err(limit_exceeded());
+        }
+        match self.strike(Occasion::Get, raw_id) {
+            Some(Fault::GetGone) => return Err(gone()),
+            Some(Fault::GetThrottled) => return Err(limit_exceeded()),
+            Some(Fault::GetFailed) => return Err(failure()),
+            Some(Fault::GetUnanswered) => return Ok(None),
+            _ => {}
         }
         let id = self.locate(stage, raw_id)?;
         let Some(connection) = self.connections.get(&id) else { return Err(gone()) };
@@ -63,22 +85,37 @@ impl Machine {
             },
             "lastActiveAt": iso_time(connection.last_active_at),
         });
-        Ok(info.to_string())
+        Ok(Some(info.to_string()))
     }
 
-    /// `DELETE /<stage>/@connections/<id>` (MGT-9).
-    pub(crate) fn delete(&mut self, now: SystemTime, stage: &str, raw_id: &str) -> Result<Vec<Effect>, Refusal> {
+    /// `DELETE /<stage>/@connections/<id>` (MGT-9): whether it is answered, and the effects.
+    pub(super) fn delete(
+        &mut self,
+        now: SystemTime,
+        stage: Option<&str>,
+        raw_id: &str,
+    ) -> Result<(bool, Vec<Effect>), Refusal> {
         if !self.requests.take(now) {
             return Err(limit_exceeded());
         }
+        let fault = self.strike(Occasion::Delete, raw_id);
+        match fault {
+            Some(Fault::DeleteGone) => return Err(gone()),
+            Some(Fault::DeleteThrottled) => return Err(limit_exceeded()),
+            Some(Fault::DeleteFailed) => return Err(failure()),
+            Some(Fault::DeleteUnanswered) => return Ok((false, Vec::new())),
+            _ => {}
+        }
         let id = self.locate(stage, raw_id)?;
         let mut effects = vec![Effect::Close { connection: id.clone(), code: 1000, reason: "" }];
-        effects.extend(self.remove(now, &id, 1000, "Connection Closed Normally"));
-        Ok(effects)
+        effects.extend(self.remove(now, &id, 1000, "Connection Closed Normally", true));
+        Ok((fault != Some(Fault::DeleteAnswerLost), effects))
     }
 
     /// CON-6: a connection that is not open yet is gone too.
-    fn locate(&self, stage: &str, raw_id: &str) -> Result<ConnectionId, Refusal> {
+    ///
+    /// Without a stage it is looked for in all of them.
+    fn locate(&self, stage: Option<&str>, raw_id: &str) -> Result<ConnectionId, Refusal> {
         let well_formed = raw_id.len() == 16
             && raw_id
                 .strip_suffix('=')
@@ -88,11 +125,18 @@ impl Machine {
             error_type: Some("BadRequestException"),
             body: serde_json::json!({"message": format!("Invalid connectionId: {raw_id}")}).to_string(),
         })?;
-        match self.connections.get(&id) {
-            Some(connection) if connection.pending.is_none() && connection.origin.stage == *stage => Ok(id),
+        let is_there = |stage: &str, connection: &Connection| connection.origin.stage == *stage;
+        match self.connections.get(&id).filter(|connection| connection.pending.is_none()) {
+            Some(connection) if stage.is_none_or(|stage| is_there(stage, connection)) => Ok(id),
             _ => Err(gone()),
         }
     }
+}
+
+/// MGT-6
+pub(crate) fn too_large() -> Refusal {
+    let body = r#"{"message":"Payload too large"}"#.to_owned();
+    Refusal { status: 413, error_type: Some("PayloadTooLargeException"), body }
 }
 
 /// MGT-7

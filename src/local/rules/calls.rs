@@ -1,0 +1,245 @@
+//! Calls of functions: how they start, and what their answers mean.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use super::super::answer::ProxyAnswer;
+use super::super::function::FunctionError;
+use super::super::timeline::{Origin, What};
+use super::faults::Occasion;
+use super::{Due, Effect, Fault, FunctionId, Machine, frame_text};
+use crate::event::{ConnectionId, RequestId, RouteKey};
+use crate::push::LARGEST_PAYLOAD;
+
+/// One call of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CallId(u64);
+
+#[derive(Debug)]
+pub(super) struct Call {
+    connection: ConnectionId,
+    request_id: RequestId,
+    function: FunctionId,
+    started: SystemTime,
+    due: SystemTime,
+    purpose: Purpose,
+    /// Its time is over: the function runs on, but nobody waits for it.
+    is_late: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Purpose {
+    Authorize,
+    Connect,
+    Message { route_key: RouteKey, two_way: bool },
+    Disconnect,
+}
+
+impl Purpose {
+    fn name(&self) -> &str {
+        match self {
+            Self::Authorize => "authorizer",
+            Self::Connect => RouteKey::CONNECT,
+            Self::Message { route_key, .. } => route_key.as_str(),
+            Self::Disconnect => RouteKey::DISCONNECT,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Call {
+    pub(super) fn connection(&self) -> &ConnectionId {
+        &self.connection
+    }
+
+    pub(super) fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
+    }
+}
+
+/// What a function answered.
+type Answer = Result<Vec<u8>, FunctionError>;
+
+impl Machine {
+    /// A function answered, or failed.
+    pub(super) fn answered(&mut self, now: SystemTime, call: CallId, answer: Answer) -> Vec<Effect> {
+        let Some(ended) = self.calls.remove(&call) else { return Vec::new() };
+        if let Some(running) = self.running.get_mut(&ended.function) {
+            *running = running.saturating_sub(1);
+            if *running == 0 {
+                self.running.remove(&ended.function);
+            }
+        }
+        if ended.is_late {
+            // MSG-4
+            self.report(now, &ended, &answer, None, "it was too late".into());
+            return Vec::new();
+        }
+        self.due.remove(&(ended.due, Due::Call(call)));
+        self.settle(now, ended, answer)
+    }
+
+    /// What an answer in time means.
+    fn settle(&mut self, now: SystemTime, call: Call, answer: Answer) -> Vec<Effect> {
+        let id = call.connection.clone();
+        match &call.purpose {
+            Purpose::Authorize => {
+                self.report(now, &call, &answer, None, "the policy decides".into());
+                self.authorized(now, &id, call.started, answer)
+            }
+            Purpose::Connect => match parse(&answer) {
+                // CON-2
+                Ok(parsed) if (200..300).contains(&parsed.status) => {
+                    self.report(now, &call, &answer, Some(parsed.status), "the client is let in".into());
+                    self.accept(now, &id, parsed.header("sec-websocket-protocol"))
+                }
+                // CON-3: an informational status is no answer to a handshake.
+                Ok(parsed) if parsed.status < 200 => {
+                    let reason = format!("$connect answered the informational status {}", parsed.status);
+                    self.refuse(&id, 502, None, "Internal server error", reason)
+                }
+                Ok(parsed) => {
+                    let reason = format!("$connect answered {}", parsed.status);
+                    self.refuse(&id, parsed.status, None, parsed.reason(), reason)
+                }
+                // CON-3
+                Err(reason) => self.refuse(&id, 502, None, "Internal server error", format!("$connect {reason}")),
+            },
+            Purpose::Message { two_way, .. } => {
+                let parsed = parse(&answer);
+                let status = parsed.as_ref().ok().map(|parsed| parsed.status);
+                let failed = || Some((frame_text("Internal server error", &id, &call.request_id), Origin::Gateway));
+                let (frame, effect): (_, Cow<'static, str>) = match parsed {
+                    // MSG-1
+                    Ok(_) if !two_way => {
+                        (None, "the client gets nothing, since the route has no route response".into())
+                    }
+                    // MSG-2
+                    Ok(parsed) => match parsed.body.filter(|body| !body.is_empty()) {
+                        None => (None, "the client gets nothing, since the body is empty".into()),
+                        Some(body) if body.len() > LARGEST_PAYLOAD => {
+                            (failed(), format!("the body is larger than {LARGEST_PAYLOAD} bytes").into())
+                        }
+                        Some(body) => (Some((body, Origin::RouteResponse)), "the client gets the body".into()),
+                    },
+                    // MSG-3
+                    Err(reason) => (failed(), reason.into()),
+                };
+                let is_open = self.is_open(&id);
+                let effect = if is_open { effect } else { "the connection is closed".into() };
+                self.report(now, &call, &answer, status, effect);
+                match frame {
+                    // LIM-3: only a frame counts as activity.
+                    Some((text, origin)) if is_open => {
+                        self.touch(now, &id);
+                        self.send(now, &id, text, origin).into_iter().collect()
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            Purpose::Disconnect => {
+                let status = parse(&answer).ok().map(|parsed| parsed.status);
+                self.report(now, &call, &answer, status, "its answer is ignored".into());
+                Vec::new()
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        now: SystemTime,
+        call: &Call,
+        answer: &Answer,
+        status: Option<u16>,
+        effect: Cow<'static, str>,
+    ) {
+        let (outcome, bytes): (Cow<'static, str>, usize) = match (answer, status) {
+            (Ok(answer), Some(200)) => ("answered 200".into(), answer.len()),
+            (Ok(answer), Some(status)) => (format!("answered {status}").into(), answer.len()),
+            (Ok(answer), None) => ("answered".into(), answer.len()),
+            (Err(error), _) => (format!("failed with {error}").into(), 0),
+        };
+        let took = now.duration_since(call.started).unwrap_or_default();
+        let route_key = call.purpose.name().to_owned();
+        self.note(&call.connection, What::Answered { route_key, outcome, took, bytes, effect });
+    }
+
+    /// MSG-4: the function runs on, but nobody waits for it.
+    pub(super) fn timed_out(&mut self, now: SystemTime, call: CallId) -> Vec<Effect> {
+        let Some(late) = self.calls.get_mut(&call) else { return Vec::new() };
+        late.is_late = true;
+        let (id, request_id, purpose) = (late.connection.clone(), late.request_id.clone(), late.purpose.clone());
+        let took = now.duration_since(late.started).unwrap_or_default();
+        let route_key = purpose.name().to_owned();
+        let effect = "the gateway does not wait any longer".into();
+        self.note(&id, What::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, effect });
+        let text = "Endpoint request timed out";
+        match purpose {
+            Purpose::Authorize => self.refuse(&id, 500, None, "Internal server error", "the authorizer took too long"),
+            Purpose::Connect => self.refuse(&id, 504, None, text, "$connect took too long"),
+            Purpose::Message { .. } if self.touch(now, &id) => self.say(now, &id, text, &request_id),
+            Purpose::Message { .. } | Purpose::Disconnect => Vec::new(),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call of a function has this many parts")]
+    pub(super) fn invoke(
+        &mut self,
+        now: SystemTime,
+        connection: &ConnectionId,
+        request_id: &RequestId,
+        purpose: Purpose,
+        function: FunctionId,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Vec<Effect> {
+        let call = CallId(self.next_call);
+        self.next_call = self.next_call.wrapping_add(1);
+        let due = now.checked_add(timeout).unwrap_or(now);
+        let (id, request_id) = (connection.clone(), request_id.clone());
+        let started = Call { connection: id, request_id, function, started: now, due, purpose, is_late: false };
+        let (mut killed_after, mut starts_after) = (None, None);
+        let mut throttled = self.throttled(function);
+        match self.strike(Occasion::Invocation, connection.as_str()) {
+            Some(Fault::FunctionKilled(after)) => killed_after = Some(after),
+            Some(Fault::ColdStart(delay)) => starts_after = Some(delay),
+            Some(Fault::FunctionThrottled) => throttled = Some("a fault"),
+            _ => {}
+        }
+        if let Some(limit) = throttled {
+            // LIM-7
+            let text = format!("throttled by {limit}");
+            return self.settle(now, started, Err(FunctionError::new("TooManyRequestsException", text)));
+        }
+        self.note(connection, What::Invoked { route_key: started.purpose.name().to_owned() });
+        self.due.insert((due, Due::Call(call)));
+        let running = self.running.entry(function).or_default();
+        *running = running.saturating_add(1);
+        self.calls.insert(call, started);
+        vec![Effect::Invoke { call, function, payload, timeout, killed_after, starts_after }]
+    }
+
+    /// What keeps another invocation from running.
+    fn throttled(&self, function: FunctionId) -> Option<&'static str> {
+        let own = self.api.function_concurrency.get(&function);
+        if self.calls.len() >= self.api.concurrency {
+            Some("the concurrency of the account")
+        } else if own.is_some_and(|limit| self.running.get(&function).copied().unwrap_or_default() >= *limit) {
+            Some("the concurrency of the function")
+        } else {
+            None
+        }
+    }
+}
+
+/// Reads an answer, or says why it is none.
+fn parse(answer: &Answer) -> Result<ProxyAnswer, String> {
+    match answer {
+        Ok(answer) => ProxyAnswer::parse(answer).map_err(|reason| format!("gave a malformed answer: {reason}")),
+        Err(error) => Err(format!("failed with {error}")),
+    }
+}

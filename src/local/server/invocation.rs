@@ -1,0 +1,87 @@
+//! Calls of functions: where and when they run.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::time::{sleep, timeout};
+
+use super::super::function::{Function, FunctionError};
+use super::super::rules::{CallId, Input};
+use super::{Alive, Phase, Shared, until};
+
+/// A function that has to be called.
+pub(super) struct Call {
+    pub(super) call: CallId,
+    /// `None` when the gateway has stopped.
+    pub(super) function: Option<Function>,
+    pub(super) payload: Vec<u8>,
+    pub(super) limit: Duration,
+    pub(super) killed_after: Option<Duration>,
+    pub(super) starts_after: Option<Duration>,
+    pub(super) alive: Option<Alive>,
+}
+
+type Outcome = Result<Vec<u8>, FunctionError>;
+
+impl Shared {
+    /// Calls functions, on a task of the gateway. Each that answers without waiting does so here, before anything else happens;
+    /// any other goes on in a task of its own.
+    ///
+    /// What an answer brings about is taken from a queue, not from a deeper place on the stack.
+    pub(super) fn begin(self: &Arc<Self>, calls: Vec<Call>) {
+        let mut calls = VecDeque::from(calls);
+        while let Some(Call { call, function, payload, limit, killed_after, starts_after, alive }) = calls.pop_front() {
+            let running = run(function, payload, limit, killed_after, starts_after);
+            let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
+            let panicked = |_| Err(FunctionError::new("Panic", "the function panicked"));
+            match (&mut running).now_or_never() {
+                Some(outcome) => calls.extend(self.answered(call, outcome.unwrap_or_else(panicked))),
+                None => {
+                    let shared = Arc::clone(self);
+                    let running = async move {
+                        let outcome = running.await.unwrap_or_else(panicked);
+                        let calls = shared.answered(call, outcome);
+                        shared.begin(calls);
+                        drop(alive);
+                    };
+                    // A function that does not come back ends with the gateway.
+                    self.runtime.spawn(until(Phase::Stopped, self.phase.subscribe(), running));
+                }
+            }
+        }
+    }
+
+    fn answered(&self, call: CallId, answer: Outcome) -> Vec<Call> {
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "the function failed");
+        }
+        self.apply(Input::Answered { call, answer }).1
+    }
+}
+
+async fn run(
+    function: Option<Function>,
+    payload: Vec<u8>,
+    limit: Duration,
+    killed_after: Option<Duration>,
+    starts_after: Option<Duration>,
+) -> Outcome {
+    let Some(function) = function else {
+        return Err(FunctionError::new("Runtime.ExitError", "the gateway has stopped"));
+    };
+    if let Some(delay) = starts_after {
+        sleep(delay).await;
+    }
+    let running = function.invoke(format!("{:032x}", rand::random::<u128>()), payload, limit);
+    match killed_after {
+        None => running.await,
+        Some(after) => {
+            // Dropped, an invocation is at its end, and so is the process that runs it.
+            let _ = timeout(after, running).await;
+            Err(FunctionError::new("Runtime.ExitError", "the function was killed"))
+        }
+    }
+}

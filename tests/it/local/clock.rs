@@ -1,0 +1,68 @@
+//! Under tokio's paused clock hours pass at once, in the rules and in the functions.
+
+use std::time::Duration;
+
+use lambda_websocket::local::Gateway;
+use lambda_websocket::{Json, Message, Router};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+fn router() -> Router {
+    Router::new()
+        .on("slow", |_: Message| async {
+            sleep(Duration::from_secs(60)).await;
+            Ok(())
+        })
+        .on("when", |event: Message| async move {
+            let since = event.request_context().request_time.duration_since(std::time::UNIX_EPOCH)?;
+            Ok(Json(since.as_secs()))
+        })
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_4_and_lim_3_limits_pass_in_no_time_under_a_paused_clock() {
+    let gateway = Gateway::builder("dev").router(router()).two_way("when").start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(100_000));
+    let start = Instant::now();
+    client.send_json(&json!({"action": "slow"})).await.unwrap();
+    assert_eq!(client.next_json().await.unwrap()["message"], "Endpoint request timed out");
+    assert_eq!(start.elapsed().as_secs(), 29);
+    let when = async |client: &mut lambda_websocket::local::Client| {
+        client.send_json(&json!({"action": "when"})).await.unwrap();
+        client.next_json().await.unwrap().as_u64().unwrap()
+    };
+    let before = when(&mut client).await;
+    sleep(Duration::from_secs(500)).await;
+    assert!((499..=501).contains(&(when(&mut client).await - before)));
+    let idle_since = Instant::now();
+    assert_eq!(client.closed().await.unwrap(), (1001, "Going away".to_owned()));
+    assert_eq!(idle_since.elapsed().as_secs(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lim_3_two_hours_pass_in_no_time_under_a_paused_clock() {
+    let gateway = Gateway::builder("dev").router(router()).two_way("when").start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    let start = Instant::now();
+    loop {
+        sleep(Duration::from_secs(300)).await;
+        let sent = client.send_json(&json!({"action": "when"})).await;
+        match client.next_json().await {
+            Ok(Value::Number(_)) if sent.is_ok() => {}
+            _ => break,
+        }
+    }
+    assert_eq!(start.elapsed().as_secs(), 7200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_million_seconds_cost_nothing() {
+    let gateway = Gateway::builder("dev").router(router()).lifetime(Duration::from_secs(10_000_000));
+    let gateway = gateway.idle_timeout(Duration::from_secs(10_000_000)).start().await.unwrap();
+    let _client = gateway.connect("").await.unwrap();
+    let real = std::time::Instant::now();
+    for _ in 0..1000 {
+        sleep(Duration::from_secs(1000)).await;
+    }
+    assert!(real.elapsed() < Duration::from_secs(10), "{:?}", real.elapsed());
+}

@@ -1,0 +1,245 @@
+//! The life of functions as processes: how they start, what ends them, and that nothing of them stays.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use lambda_websocket::local::{Fault, Function, Gateway, When};
+use serde_json::json;
+
+use super::child::{ask, behind, has_ended, process, runs, script};
+
+#[tokio::test]
+async fn output_that_is_not_utf_8_does_not_break_the_function() {
+    let gateway = behind(process("latin-1")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "latin-1").await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client, "latin-1").await["pid"], first["pid"], "the process still runs and prints");
+    }
+}
+
+#[tokio::test]
+async fn function_that_hangs_is_killed_at_its_timeout_and_started_anew() {
+    let gateway = behind(process("hangs").timeout(Duration::from_secs(1))).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "").await["pid"].clone();
+    assert_eq!(ask(&mut client, "sleep").await["message"], "Internal server error");
+    let second = ask(&mut client, "").await["pid"].clone();
+    assert!(second.is_u64() && second != first, "{first} {second}");
+    has_ended(&first).await;
+}
+
+#[tokio::test]
+async fn function_that_hangs_does_not_outlive_the_gateway() {
+    let function = Function::process(process("hangs").timeout(Duration::from_secs(600)));
+    let limit = Duration::from_millis(300);
+    let gateway = Gateway::builder("dev").function(["$default"], function).two_way("$default");
+    let gateway = gateway.integration_timeout(limit).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    let mut pid = ask(&mut client, "").await["pid"].clone();
+    while !pid.is_u64() {
+        // It took longer than the limit to start.
+        pid = ask(&mut client, "").await["pid"].clone();
+    }
+    assert_eq!(ask(&mut client, "sleep").await["message"], "Endpoint request timed out");
+    drop(gateway);
+    has_ended(&pid).await;
+}
+
+#[tokio::test]
+async fn invocation_that_nobody_waits_for_is_not_run_later() {
+    let function = Function::process(process("slow"));
+    let limit = Duration::from_millis(700);
+    let gateway = Gateway::builder("dev").function(["$default"], function).two_way("$default");
+    let gateway = gateway.integration_timeout(limit).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    while !ask(&mut client, "").await["pid"].is_u64() {}
+    // Six seconds of work: at most three of the twenty begin before their time is over.
+    for _ in 0..20 {
+        client.send_json(&json!({"do": "nap"})).await.unwrap();
+    }
+    for _ in 0..20 {
+        client.next_json().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(ask(&mut client, "").await["pid"].is_u64(), "the function has recovered");
+}
+
+#[tokio::test]
+async fn process_that_cannot_start_is_started_on_demand_only() {
+    let folder = std::env::temp_dir().join(format!("starts-{}", std::process::id()));
+    let crashing = script("crashing", "echo start >> $STARTS; echo no such table >&2; exit 1").env("STARTS", &folder);
+    let gateway = behind(crashing).await;
+    let starts = || std::fs::read_to_string(&folder).unwrap_or_default().lines().count();
+    let mut client = gateway.connect("").await.unwrap();
+    assert_eq!(ask(&mut client, "").await["message"], "Internal server error");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(starts(), 1, "for one message");
+    assert_eq!(ask(&mut client, "").await["message"], "Internal server error");
+    assert_eq!(starts(), 2);
+    drop(gateway);
+    let _ = std::fs::remove_file(folder);
+}
+
+#[tokio::test]
+async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
+    let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
+    let one_of_two = script("one-of-two", "mkdir $FIRST && exec $CHILD; exit 1").env("FIRST", &folder).instances(2);
+    let gateway = behind(one_of_two).await;
+    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
+    assert!(ask(&mut client, "").await["pid"].is_u64());
+    for _ in 0..10 {
+        client.send_json(&json!({"do": "nap"})).await.unwrap();
+    }
+    for _ in 0..10 {
+        let reply = client.next_json().await.unwrap();
+        assert!(reply["pid"].is_u64(), "{reply}");
+    }
+    let _ = std::fs::remove_dir(folder);
+}
+
+#[tokio::test]
+async fn children_of_a_process_end_with_it() {
+    let gateway = behind(script("wrapped", "$CHILD & wait")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let killed = ask(&mut client, "").await["pid"].clone();
+    gateway.inject(Fault::FunctionKilled(Duration::from_millis(200)), When::Next(1));
+    assert_eq!(ask(&mut client, "sleep").await["message"], "Internal server error");
+    has_ended(&killed).await;
+    let last = ask(&mut client, "").await["pid"].clone();
+    assert_ne!(runs(&last), Some(false));
+    gateway.shutdown().await;
+    has_ended(&last).await;
+}
+
+#[test]
+fn function_works_in_a_second_runtime() {
+    static FUNCTION: LazyLock<Function> = LazyLock::new(|| Function::process(process("shared")));
+    for number in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let gateway = Gateway::builder("dev").function(["$default"], FUNCTION.clone()).two_way("$default");
+            let gateway = gateway.start().await.unwrap();
+            let mut client = gateway.connect("").await.unwrap();
+            let reply = ask(&mut client, "").await;
+            assert!(reply["pid"].is_u64(), "in runtime {number}: {reply}");
+        });
+    }
+}
+
+#[tokio::test]
+async fn error_during_init_fails_the_invocation_at_once() {
+    let start = Instant::now();
+    let gateway = Gateway::builder("dev")
+        .function(["$connect"], Function::process(process("init-error").env("INIT_ERROR", "1")))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(gateway.connect("").await.unwrap_err().status(), Some(502));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn process_has_what_lambda_sets() {
+    let folder = std::env::temp_dir();
+    let process = process("chat").memory(512).current_dir(&folder).env("TZ", "Europe/Berlin");
+    let gateway = behind(process).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let told = ask(&mut client, "context").await;
+    let variables = &told["variables"];
+    let variable =
+        |name: &str| -> String { variables[name].as_str().unwrap_or_else(|| panic!("{name} is not set")).to_owned() };
+    for (name, value) in [
+        ("AWS_LAMBDA_FUNCTION_NAME", "chat"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/chat"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", gateway.endpoint().as_str()),
+        ("TZ", "Europe/Berlin"),
+        ("LAMBDA_TASK_ROOT", folder.to_str().unwrap()),
+    ] {
+        assert_eq!(variable(name), value, "{name}");
+    }
+    assert!(variable("AWS_LAMBDA_LOG_STREAM_NAME").contains("/[$LATEST]"));
+    assert_eq!(variable("AWS_REGION"), variable("AWS_DEFAULT_REGION"));
+    assert!(!variable("AWS_EXECUTION_ENV").is_empty());
+    let same = std::fs::canonicalize(told["folder"].as_str().unwrap()).unwrap();
+    assert_eq!(same, std::fs::canonicalize(&folder).unwrap());
+    let arn = "arn:aws:lambda:us-east-1:123456789012:function:chat";
+    assert_eq!(told["headers"]["lambda-runtime-invoked-function-arn"], arn);
+}
+
+#[tokio::test]
+async fn deadline_of_an_invocation_is_the_timeout_of_its_function() {
+    let gateway = behind(process("deadline").timeout(Duration::from_secs(7))).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let told = ask(&mut client, "context").await;
+    let after = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let deadline: u128 = told["headers"]["lambda-runtime-deadline-ms"].as_str().unwrap().parse().unwrap();
+    assert!((before + 7000..=after + 7001).contains(&deadline), "{before} {deadline} {after}");
+}
+
+#[tokio::test]
+async fn environment_is_not_inherited_when_it_is_cleared() {
+    let [program, arguments @ ..] = &super::child::command()[..] else { unreachable!() };
+    let process = lambda_websocket::local::Process::new("bare", program).env_clear().env("IS_CHILD", "1");
+    let gateway = behind(arguments.iter().fold(process, |process, argument| process.arg(argument))).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let told = ask(&mut client, "context").await;
+    let variables = told["variables"].as_object().unwrap();
+    assert!(variables.contains_key("PATH") && variables.contains_key("AWS_REGION"), "{variables:?}");
+    assert!(!variables.contains_key("HOME") && !variables.contains_key("CARGO_MANIFEST_DIR"), "{variables:?}");
+}
+
+#[tokio::test]
+async fn process_that_never_asks_is_killed_after_its_init_time() {
+    let process = process("server").env("NEVER_ASKS", "1").init_timeout(Duration::from_secs(1));
+    let gateway = behind(process).await;
+    let mut client = gateway.connect("").await.unwrap();
+    assert_eq!(ask(&mut client, "").await["message"], "Internal server error");
+    let entries = gateway.timeline().entries();
+    let why: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    let why = why.join("\n");
+    assert!(why.contains("the process asked for no invocation within 1.00 seconds"), "{why}");
+    assert!(why.contains("it last wrote: I am a web server, not a function"), "{why}");
+}
+
+#[tokio::test]
+async fn error_has_the_last_words_of_the_process() {
+    let gateway = behind(process("dies")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    assert_eq!(ask(&mut client, "die").await["message"], "Internal server error");
+    let why: Vec<String> = gateway.timeline().entries().iter().map(ToString::to_string).collect();
+    assert!(why.join("\n").contains("it last wrote: the last words of the function"), "{why:?}");
+    assert!(ask(&mut client, "").await["pid"].is_u64(), "and a new one is started");
+}
+
+#[tokio::test]
+async fn client_of_the_runtime_api_that_breaks_its_rules_is_refused() {
+    let gateway = behind(process("hostile")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "").await["pid"].clone();
+    let refused = ask(&mut client, "wrong id").await["refused"].take();
+    assert_eq!(refused[0], 400);
+    assert_eq!(refused[1]["errorType"], "InvalidRequestID");
+    let refused = ask(&mut client, "two next").await["refused"].take();
+    assert_eq!((&refused[0], &refused[1]["errorType"]), (&json!(403), &json!("InvalidStateTransition")));
+    assert_eq!(ask(&mut client, "half a body").await["message"], "Internal server error");
+    assert_eq!(ask(&mut client, "").await["pid"], first, "none of it ends the process");
+}
+
+#[tokio::test]
+async fn as_many_processes_run_as_there_are_invocations() {
+    let gateway = behind(process("parallel").instances(3)).await;
+    let mut client = gateway.connect("").await.unwrap();
+    for _ in 0..9 {
+        client.send_json(&json!({"do": "nap"})).await.unwrap();
+    }
+    let mut pids = std::collections::BTreeSet::new();
+    for _ in 0..9 {
+        pids.insert(client.next_json().await.unwrap()["pid"].as_u64().unwrap());
+    }
+    assert_eq!(pids.len(), 3, "{pids:?}");
+}
