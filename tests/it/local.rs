@@ -17,9 +17,11 @@ use tokio::sync::mpsc;
 pub mod child;
 mod clock;
 mod effects;
+mod load;
 mod processes;
 mod raw;
 mod shutdown;
+mod timeline;
 
 #[path = "../../examples/local.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]

@@ -1,0 +1,161 @@
+//! Clients that send more than is good, and clients that read slowly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use lambda_websocket::local::{Function, FunctionError, Gateway};
+use lambda_websocket::{Json, Message, Router};
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
+    const CLIENTS: usize = 50;
+    const MESSAGES: usize = 200;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let slow = Function::new(move |_, _| {
+        let (running, most) = (Arc::clone(&count), Arc::clone(&peak));
+        async move {
+            let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, FunctionError>(br#"{"statusCode":200}"#.to_vec())
+        }
+    });
+    let echo = Router::new().on("echo", |_: Message| async { Ok(Json("hello")) });
+    let gateway = Gateway::builder("dev")
+        .function(["slow"], slow.with_concurrency(100))
+        .router(echo)
+        .two_way("echo")
+        .start()
+        .await
+        .unwrap();
+    let mut other = gateway.connect("").await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(gateway.connect("").await.unwrap());
+    }
+    let floods: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            tokio::spawn(async move {
+                for _ in 0..MESSAGES {
+                    client.send_json(&json!({"action": "slow"})).await.unwrap();
+                }
+                client
+            })
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        other.send_json(&json!({"action": "echo"})).await.unwrap();
+        assert_eq!(other.next_json().await.unwrap(), "hello");
+        longest = longest.max(start.elapsed());
+    }
+    for flood in floods {
+        flood.await.unwrap();
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 100, "never more than allowed");
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    let start = Instant::now();
+    while running.load(Ordering::SeqCst) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_with_config(gateway.url(), stream, Some(config)).await.unwrap();
+    let id = gateway.connections().remove(0);
+    let pusher = gateway.pusher().without_retries();
+    let mut sent = 0;
+    let payload = "x".repeat(100_000);
+    while pusher.send_text(&id, payload.as_str()).await.is_ok() {
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!((40..400).contains(&sent), "{sent} of 100 KB: the buffer is bounded by its bytes");
+    // Its end is noticed while it has not read yet, and it still gets everything and the close frame.
+    let raw = socket.get_mut();
+    let mut received = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    gateway.pusher().close(&id).await.unwrap();
+    loop {
+        match raw.read(&mut buffer).await.unwrap() {
+            0 => break,
+            count => received += count,
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if received >= sent * payload.len() + sent * 10 {
+            break;
+        }
+    }
+    assert!(received >= sent * payload.len(), "{received} of {}", sent * payload.len());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind() {
+    // A process of its own: other tests have sockets, too.
+    if std::env::var_os("IS_CHILD").is_none() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "local::load::gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind",
+                "--nocapture",
+            ])
+            .env("IS_CHILD", "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    }
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let memory = || -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let once = async || {
+            let builder = Gateway::builder("dev");
+            let pusher = builder.pusher();
+            let router = Router::new().on("echo", move |event: Message| {
+                let pusher = pusher.clone();
+                async move { Ok(pusher.send_text(event.connection_id(), "hello").await?) }
+            });
+            let gateway = builder.router(router).start().await.unwrap();
+            let mut client = gateway.connect("").await.unwrap();
+            client.send_json(&json!({"action": "echo"})).await.unwrap();
+            assert_eq!(client.next_text().await.unwrap(), "hello");
+            drop(gateway);
+        };
+        for _ in 0..200 {
+            once().await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = (descriptors(), memory());
+        for _ in 0..1000 {
+            once().await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let after = (descriptors(), memory());
+        println!("descriptors and KB before {before:?}, after {after:?}");
+        assert!(after.0 <= before.0 + 5, "descriptors: {before:?} {after:?}");
+        assert!(after.1 <= before.1 + 4096, "KB: {before:?} {after:?}");
+        let metrics = tokio::runtime::Handle::current().metrics();
+        assert!(metrics.num_alive_tasks() < 5, "{} tasks", metrics.num_alive_tasks());
+    });
+}
