@@ -28,6 +28,7 @@
 mod arn;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
+mod condition;
 mod context;
 mod policy;
 mod request;
@@ -44,6 +45,7 @@ use tracing::Instrument as _;
 pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 #[cfg(feature = "aws_lambda_events")]
 pub use self::aws_lambda_events::{InvalidPolicy, InvalidResponse};
+pub use self::condition::ConditionKeys;
 pub use self::context::{Context, InvalidContext};
 pub use self::policy::{Decision, Effect, Policy, Statement};
 pub use self::request::Request;

@@ -14,12 +14,6 @@ use super::response::{InvalidAuthorization, Response};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPolicy {
-    /// A statement has a condition, without which it would say something else.
-    #[error("statement {index} of the policy has a condition, which is not evaluated here")]
-    Condition {
-        /// The statement, counted from 0.
-        index: usize,
-    },
     /// A statement's effect is neither of the two that IAM knows.
     #[error("statement {index} of the policy neither allows nor denies")]
     Effect {
@@ -49,6 +43,10 @@ impl From<&Statement> for IamPolicyStatement {
             Effect::Deny => IamPolicyEffect::Deny,
         };
         iam.resource = statement.resources().iter().map(|resource| resource.as_str().to_owned()).collect();
+        for (operator, key, values) in statement.condition().iter() {
+            let keys = iam.condition.get_or_insert_default().entry(operator.to_owned()).or_default();
+            keys.insert(key.to_owned(), values.to_vec());
+        }
         iam
     }
 }
@@ -59,9 +57,6 @@ impl TryFrom<&IamPolicyDocument> for Policy {
 
     fn try_from(document: &IamPolicyDocument) -> Result<Self, InvalidPolicy> {
         document.statement.iter().enumerate().try_fold(Self::new(), |policy, (index, iam)| {
-            if iam.condition.is_some() {
-                return Err(InvalidPolicy::Condition { index });
-            }
             let effect = match iam.effect {
                 IamPolicyEffect::Allow => Effect::Allow,
                 IamPolicyEffect::Deny => Effect::Deny,
@@ -69,7 +64,12 @@ impl TryFrom<&IamPolicyDocument> for Policy {
             };
             let resources: Result<Vec<Resource>, _> =
                 iam.resource.iter().map(|text| Resource::new(text.as_str())).collect();
-            Ok(policy.statement(Statement::new(effect, resources?).with_actions(iam.action.clone())))
+            let statement = Statement::new(effect, resources?).with_actions(iam.action.clone());
+            let conditions = iam.condition.iter().flatten();
+            let statement = conditions.fold(statement, |statement, (operator, keys)| {
+                keys.iter().fold(statement, |statement, (key, values)| statement.when(operator, key, values.clone()))
+            });
+            Ok(policy.statement(statement))
         })
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::arn::{Resource, RouteArn};
+use super::condition::{Condition, ConditionKeys, Holds};
 
 /// An IAM policy about the routes of an API.
 ///
@@ -79,12 +80,40 @@ impl Policy {
         }
     }
 
-    /// What the policy says about invoking a route, as IAM evaluates it.
+    /// What the policy says about invoking a route, as IAM evaluates it for a request without condition keys.
     ///
     /// Actions are compared without regard to case, resources exactly, both with `*` and `?` as wildcards.
     pub fn evaluate(&self, arn: &RouteArn) -> Decision {
+        self.evaluate_for(arn, &ConditionKeys::new())
+    }
+
+    /// What the policy says about invoking a route, as IAM evaluates it for a request with these condition keys.
+    ///
+    /// A condition with an operator or a key that is not known here denies: a statement that allows does not apply, and one that
+    /// denies does. A warning in the log names it. Known are the operators `String…`, `Arn…`, `Numeric…`, `Date…`, `IpAddress`,
+    /// `NotIpAddress`, `Bool` and `Null`, with `IfExists`, `ForAllValues:` and `ForAnyValue:`, and the keys of
+    /// [`ConditionKeys`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::authorizer::{ConditionKeys, Decision, Effect, Policy, RouteArn, Statement};
+    ///
+    /// let connect: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse()?;
+    /// let from_the_office = Statement::new(Effect::Allow, [connect.whole_stage()])
+    ///     .when("IpAddress", "aws:SourceIp", ["203.0.113.0/24"]);
+    /// let policy = Policy::new().statement(from_the_office);
+    /// let from = |address: &str| ConditionKeys::new().with_source_ip(address.parse().unwrap());
+    /// assert_eq!(policy.evaluate_for(&connect, &from("203.0.113.7")), Decision::Allow);
+    /// assert_eq!(policy.evaluate_for(&connect, &from("198.51.100.7")), Decision::ImplicitDeny);
+    /// # Ok::<(), lambda_websocket::authorizer::InvalidArn>(())
+    /// ```
+    pub fn evaluate_for(&self, arn: &RouteArn, keys: &ConditionKeys) -> Decision {
         let arn = arn.to_string();
-        let has = |effect| self.statement.iter().any(|statement| statement.effect == effect && statement.covers(&arn));
+        let has = |effect| {
+            let of_effect = self.statement.iter().filter(|statement| statement.effect == effect);
+            of_effect.into_iter().any(|statement| statement.covers(&arn) && statement.applies(keys))
+        };
         if has(Effect::Deny) {
             Decision::Deny
         } else if has(Effect::Allow) {
@@ -112,8 +141,8 @@ pub enum Effect {
 
 /// One statement of a policy.
 ///
-/// Reading one refuses `Condition`, `NotAction`, `NotResource` and `Principal`: they are not evaluated here, and passing
-/// over them would allow too much.
+/// Reading one refuses `NotAction`, `NotResource` and `Principal`: they are not evaluated here, and passing over them would
+/// allow too much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Statement {
@@ -124,6 +153,9 @@ pub struct Statement {
     effect: Effect,
     #[serde(deserialize_with = "one_or_many")]
     resource: Vec<Resource>,
+    // AUT-11: absent rather than null.
+    #[serde(default, skip_serializing_if = "Condition::is_empty")]
+    condition: Condition,
 }
 
 impl Statement {
@@ -132,7 +164,34 @@ impl Statement {
 
     /// A statement about invoking the routes that these resources match.
     pub fn new(effect: Effect, resources: impl IntoIterator<Item = Resource>) -> Self {
-        Self { sid: None, action: vec![Self::INVOKE.to_owned()], effect, resource: resources.into_iter().collect() }
+        Self {
+            sid: None,
+            action: vec![Self::INVOKE.to_owned()],
+            effect,
+            resource: resources.into_iter().collect(),
+            condition: Condition::default(),
+        }
+    }
+
+    /// The same statement, which applies only when this condition holds, beside those that it has.
+    ///
+    /// `operator` is one of IAM's condition operators, such as `IpAddress` or `StringLikeIfExists`, `key` a condition key such as
+    /// `aws:SourceIp`. The condition holds when the key matches one of the values, and for a negated operator when it matches
+    /// none.
+    #[must_use]
+    pub fn when(
+        mut self,
+        operator: impl Into<String>,
+        key: impl Into<String>,
+        values: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.condition.insert(operator.into(), key.into(), values.into_iter().map(Into::into).collect());
+        self
+    }
+
+    #[cfg(feature = "aws_lambda_events")]
+    pub(super) fn condition(&self) -> &Condition {
+        &self.condition
     }
 
     /// The same statement about these actions, in which `*` and `?` are wildcards.
@@ -155,6 +214,15 @@ impl Statement {
     /// What it is about.
     pub fn resources(&self) -> &[Resource] {
         &self.resource
+    }
+
+    /// Whether its condition holds, or for one that is not known here whether that denies.
+    fn applies(&self, keys: &ConditionKeys) -> bool {
+        match self.condition.holds(keys) {
+            Holds::Yes => true,
+            Holds::No => false,
+            Holds::Unknown => self.effect == Effect::Deny,
+        }
     }
 
     fn covers(&self, arn: &str) -> bool {

@@ -1,4 +1,6 @@
-use lambda_websocket::authorizer::{Decision, Effect, Policy, Resource, RouteArn, Statement};
+use std::time::{Duration, SystemTime};
+
+use lambda_websocket::authorizer::{ConditionKeys, Decision, Effect, Policy, Resource, RouteArn, Statement};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -70,16 +72,11 @@ fn what_would_allow_too_much_when_passed_over_is_refused() {
         one[member] = value;
         read(&json!({"Version": "2012-10-17", "Statement": [one]}))
     };
-    for (member, value) in [
-        ("Condition", json!({"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}})),
-        ("Condition", json!(null)),
-        ("NotAction", json!("s3:*")),
-        ("NotResource", json!("*")),
-        ("Principal", json!("*")),
-    ] {
+    for (member, value) in [("NotAction", json!("s3:*")), ("NotResource", json!("*")), ("Principal", json!("*"))] {
         let error = with(member, value).unwrap_err();
         assert!(error.starts_with(&format!("unknown field `{member}`")), "{error}");
     }
+    assert!(with("Condition", json!(null)).unwrap_err().starts_with("invalid type: null, expected a map"), "AUT-11");
     assert!(with("Sid", json!("first")).is_ok());
     let cases = [
         (json!({"Action": "*", "Resource": "*"}), "missing field `Effect`"),
@@ -94,6 +91,83 @@ fn what_would_allow_too_much_when_passed_over_is_refused() {
     }
     assert!(read(&json!({"Statement": []})).unwrap_err().starts_with("missing field `Version`"));
     assert!(read(&json!({"Version": "2024-01-01", "Statement": []})).is_err());
+}
+
+/// What a policy of one statement with this condition decides, for an office worker at noon.
+fn decided(effect: &str, condition: &serde_json::Value) -> Decision {
+    let mut one = statement(effect, json!("*"), json!("*"));
+    one["Condition"] = condition.clone();
+    let policy = read(&json!({"Version": "2012-10-17", "Statement": [one]})).unwrap();
+    let again: Policy = serde_json::from_str(&serde_json::to_string(&policy).unwrap()).unwrap();
+    assert_eq!(again, policy, "{condition}");
+    // 2026-06-01T12:00:00Z
+    let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_315_200);
+    let keys = ConditionKeys::new()
+        .with_source_ip("203.0.113.7".parse().unwrap())
+        .with_user_agent("Mozilla/5.0 (X11)")
+        .with_time(noon)
+        .with_secure_transport(true);
+    policy.evaluate_for(&arn(), &keys)
+}
+
+#[test]
+fn aut_13_a_condition_decides_whether_a_statement_applies() {
+    for (condition, holds) in [
+        (json!({}), true),
+        (json!({"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}}), true),
+        (json!({"IpAddress": {"AWS:sourceip": ["198.51.100.0/24", "203.0.113.7"]}}), true),
+        (json!({"IpAddress": {"aws:SourceIp": "203.0.113.8/32"}}), false),
+        (json!({"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}), true),
+        (json!({"IpAddress": {"aws:SourceIp": "2001:db8::/32"}}), false),
+        (json!({"NotIpAddress": {"aws:SourceIp": ["203.0.113.0/24", "198.51.100.0/24"]}}), false),
+        (json!({"NotIpAddress": {"aws:SourceIp": "198.51.100.0/24"}}), true),
+        (json!({"StringEquals": {"aws:UserAgent": "Mozilla/5.0 (X11)"}}), true),
+        (json!({"StringEquals": {"aws:UserAgent": "mozilla/5.0 (x11)"}}), false),
+        (json!({"StringEqualsIgnoreCase": {"aws:UserAgent": "mozilla/5.0 (x11)"}}), true),
+        (json!({"StringLike": {"aws:UserAgent": ["curl*", "Mozilla/?.?*"]}}), true),
+        (json!({"StringNotLike": {"aws:UserAgent": ["curl*", "Mozilla/*"]}}), false),
+        (json!({"Bool": {"aws:SecureTransport": true}}), true),
+        (json!({"Bool": {"aws:SecureTransport": "false"}}), false),
+        (json!({"DateGreaterThan": {"aws:CurrentTime": "2026-06-01T11:59:59Z"}}), true),
+        (json!({"DateLessThan": {"aws:CurrentTime": "2026-06-01T12:00:00Z"}}), false),
+        (json!({"DateLessThanEquals": {"aws:CurrentTime": "2026-06-01T14:00:00+02:00"}}), true),
+        (json!({"DateGreaterThan": {"aws:CurrentTime": "2026-06-01"}}), true),
+        (json!({"NumericLessThan": {"aws:EpochTime": 1_780_315_201}}), true),
+        (json!({"DateEquals": {"aws:EpochTime": "1780315200"}}), true),
+        // All of them have to hold.
+        (json!({"Bool": {"aws:SecureTransport": "true"}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), false),
+        // A key that is not there matches nothing.
+        (json!({"StringLike": {"aws:Referer": "*"}}), false),
+        (json!({"StringNotLike": {"aws:Referer": "*"}}), true),
+        (json!({"StringLikeIfExists": {"aws:Referer": "https://example.com/*"}}), true),
+        (json!({"StringLikeIfExists": {"aws:UserAgent": "curl*"}}), false),
+        (json!({"Null": {"aws:Referer": "true"}}), true),
+        (json!({"Null": {"aws:Referer": "false"}}), false),
+        (json!({"Null": {"aws:UserAgent": "false"}}), true),
+        (json!({"ForAllValues:StringLike": {"aws:Referer": "x"}}), true),
+        (json!({"ForAnyValue:StringLike": {"aws:Referer": "x"}}), false),
+        (json!({"ForAnyValue:StringLike": {"aws:UserAgent": "Mozilla*"}}), true),
+    ] {
+        let allow = if holds { Decision::Allow } else { Decision::ImplicitDeny };
+        assert_eq!(decided("Allow", &condition), allow, "{condition}");
+        let deny = if holds { Decision::Deny } else { Decision::ImplicitDeny };
+        assert_eq!(decided("Deny", &condition), deny, "{condition}");
+    }
+}
+
+#[test]
+fn aut_13_a_condition_that_is_not_known_denies() {
+    for condition in [
+        json!({"StringAlmostEquals": {"aws:UserAgent": "x"}}),
+        json!({"ForSome:StringEquals": {"aws:UserAgent": "x"}}),
+        json!({"StringEquals": {"aws:PrincipalTag/team": "blue"}}),
+        json!({"IpAddress": {"aws:SourceIp": "the office"}}),
+        json!({"IpAddress": {"aws:SourceIp": "203.0.113.0/33"}}),
+        json!({"DateLessThan": {"aws:CurrentTime": "tomorrow"}}),
+    ] {
+        assert_eq!(decided("Allow", &condition), Decision::ImplicitDeny, "{condition}");
+        assert_eq!(decided("Deny", &condition), Decision::Deny, "{condition}");
+    }
 }
 
 #[test]

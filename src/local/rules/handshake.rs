@@ -13,7 +13,7 @@ use super::super::identity::IdentitySource;
 use super::super::timeline::What;
 use super::faults::{Late, Occasion};
 use super::{Api, Authorizer, Connection, Effect, Fault, Machine, Pending, Purpose, Refusal, frame_text};
-use crate::authorizer::{Decision, RouteArn};
+use crate::authorizer::{ConditionKeys, Decision, RouteArn};
 use crate::event::wire::INTEGRATION_LATENCY;
 use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
 
@@ -173,8 +173,19 @@ impl Machine {
         let Some(arn) = self.connections.get(id).and_then(|connection| self.connect_arn(&connection.origin)) else {
             return Vec::new();
         };
-        // AUT-5
-        match response.policy_document().evaluate(&arn) {
+        let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
+        // AUT-5, AUT-13
+        let mut keys = ConditionKeys::new()
+            .with_source_ip(connection.origin.source_ip)
+            .with_time(now)
+            .with_secure_transport(false);
+        if let Some(user_agent) = &connection.origin.user_agent {
+            keys = keys.with_user_agent(user_agent);
+        }
+        if let Some(referer) = pending.handshake.header("referer") {
+            keys = keys.with_referer(referer);
+        }
+        match response.policy_document().evaluate_for(&arn, &keys) {
             Decision::Allow => {}
             Decision::Deny => {
                 let text = "User is not authorized to access this resource with an explicit deny";

@@ -143,3 +143,21 @@ fn con_4_without_a_route_and_an_authorizer_every_connection_is_accepted() {
     assert!(matches!(test.effects.as_slice(), [Effect::Accept { .. }]));
     assert!(test.machine.closed(at(1), &test.id.clone(), 1000, "").is_empty());
 }
+
+#[test]
+fn aut_13_the_gateway_fills_the_keys_of_conditions() {
+    let let_in = |condition: Value| {
+        let mut answer = allow(json!({}));
+        answer["policyDocument"]["Statement"][0]["Condition"] = condition;
+        let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+        test.answer(at(0), answer);
+        matches!(test.effects.as_slice(), [Effect::Invoke { .. }])
+    };
+    assert!(let_in(json!({"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}})));
+    assert!(!let_in(json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})));
+    assert!(let_in(json!({"StringEquals": {"aws:UserAgent": "test"}})));
+    assert!(let_in(json!({"DateLessThan": {"aws:CurrentTime": "2023-11-14T22:13:21Z"}})));
+    assert!(let_in(json!({"Bool": {"aws:SecureTransport": "false"}})));
+    assert!(let_in(json!({"Null": {"aws:Referer": "true"}})));
+    assert!(!let_in(json!({"StringEquals": {"aws:PrincipalArn": "me"}})));
+}

@@ -1,0 +1,277 @@
+//! Conditions of policy statements, as IAM evaluates them over what API Gateway knows of a request.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
+
+/// Operators, each with the keys that it tests and the values that it compares them with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Condition(BTreeMap<String, BTreeMap<String, Values>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+struct Values(Vec<String>);
+
+/// What a policy's conditions can be about: the global condition keys that API Gateway fills.
+///
+/// | key | set by |
+/// |---|---|
+/// | `aws:SourceIp` | [`with_source_ip`](Self::with_source_ip) |
+/// | `aws:UserAgent` | [`with_user_agent`](Self::with_user_agent) |
+/// | `aws:Referer` | [`with_referer`](Self::with_referer) |
+/// | `aws:CurrentTime`, `aws:EpochTime` | [`with_time`](Self::with_time) |
+/// | `aws:SecureTransport` | [`with_secure_transport`](Self::with_secure_transport) |
+///
+/// See [global condition keys](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConditionKeys {
+    source_ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    referer: Option<String>,
+    time: Option<SystemTime>,
+    secure_transport: Option<bool>,
+}
+
+impl ConditionKeys {
+    /// Creates a request without any key.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the client's address.
+    #[must_use]
+    pub fn with_source_ip(mut self, address: IpAddr) -> Self {
+        self.source_ip = Some(address);
+        self
+    }
+
+    /// Sets the `User-Agent` header.
+    #[must_use]
+    pub fn with_user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = Some(user_agent.into());
+        self
+    }
+
+    /// Sets the `Referer` header.
+    #[must_use]
+    pub fn with_referer(mut self, referer: impl Into<String>) -> Self {
+        self.referer = Some(referer.into());
+        self
+    }
+
+    /// Sets the time of the request.
+    #[must_use]
+    pub fn with_time(mut self, time: SystemTime) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Sets whether the request came through TLS.
+    #[must_use]
+    pub fn with_secure_transport(mut self, is_secure: bool) -> Self {
+        self.secure_transport = Some(is_secure);
+        self
+    }
+
+    /// The value of a key; `None` for a key that nobody here knows.
+    fn find(&self, key: &str) -> Option<Option<String>> {
+        let seconds = self.time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        Some(match key.to_ascii_lowercase().as_str() {
+            "aws:sourceip" => self.source_ip.map(|address| address.to_string()),
+            "aws:useragent" => self.user_agent.clone(),
+            "aws:referer" => self.referer.clone(),
+            "aws:currenttime" => self.time.and_then(|time| Timestamp::try_from(time).ok()).map(|time| time.to_string()),
+            "aws:epochtime" => seconds.map(|seconds| seconds.to_string()),
+            "aws:securetransport" => self.secure_transport.map(|is_secure| is_secure.to_string()),
+            _ => return None,
+        })
+    }
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Yes,
+    No,
+    /// An operator or a key is not known here, so that nobody can say.
+    Unknown,
+}
+
+impl Condition {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, operator: String, key: String, values: Vec<String>) {
+        self.0.entry(operator).or_default().insert(key, Values(values));
+    }
+
+    #[cfg(feature = "aws_lambda_events")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str, &[String])> {
+        self.0.iter().flat_map(|(operator, keys)| {
+            keys.iter().map(move |(key, values)| (operator.as_str(), key.as_str(), values.0.as_slice()))
+        })
+    }
+
+    /// Every key of every operator has to hold.
+    pub(super) fn holds(&self, keys: &ConditionKeys) -> Holds {
+        let mut holds = Holds::Yes;
+        for (operator, tested) in &self.0 {
+            for (key, values) in tested {
+                match test(operator, key, &values.0, keys) {
+                    Some(true) => {}
+                    // It does not hold, whatever the others are about.
+                    Some(false) => return Holds::No,
+                    None => {
+                        tracing::warn!(operator, key, "a policy's condition is not known here, so access is denied");
+                        holds = Holds::Unknown;
+                    }
+                }
+            }
+        }
+        holds
+    }
+}
+
+/// `None` for an operator or a key that is not known, and for values that the operator cannot compare.
+fn test(operator: &str, key: &str, values: &[String], keys: &ConditionKeys) -> Option<bool> {
+    let (set, name) = match operator.split_once(':') {
+        Some((set @ ("ForAllValues" | "ForAnyValue"), name)) => (Some(set), name),
+        Some(_) => return None,
+        None => (None, operator),
+    };
+    let (name, if_exists) = name.strip_suffix("IfExists").map_or((name, false), |name| (name, true));
+    let found = keys.find(key)?;
+    if name == "Null" {
+        let wants_absent = values.iter().any(|value| value.eq_ignore_ascii_case("true"));
+        return Some(found.is_none() == wants_absent);
+    }
+    let (compare, is_negated) = comparison(name)?;
+    let Some(found) = found else {
+        // IAM: an absent key matches nothing, which is what a negated operator wants; `ForAllValues` holds for no value.
+        return Some(if_exists || set == Some("ForAllValues") || (is_negated && set.is_none()));
+    };
+    let mut matches = false;
+    for value in values {
+        matches |= compare(&found, value)?;
+    }
+    Some(matches != is_negated)
+}
+
+/// Whether a key's value matches that of a policy; `None` when one of them is not of the operator's type.
+type Compare = fn(&str, &str) -> Option<bool>;
+
+/// The operator that is negated or not, by its name.
+fn comparison(name: &str) -> Option<(Compare, bool)> {
+    let equal: Compare = |found, value| Some(found == value);
+    let same: Compare = |found, value| Some(found.to_lowercase() == value.to_lowercase());
+    let like: Compare = |found, value| Some(WildMatch::new(value).matches(found));
+    let within: Compare = |found, value| is_within(found, value);
+    Some(match name {
+        "StringEquals" => (equal, false),
+        "StringNotEquals" => (equal, true),
+        "StringEqualsIgnoreCase" => (same, false),
+        "StringNotEqualsIgnoreCase" => (same, true),
+        "StringLike" | "ArnLike" | "ArnEquals" => (like, false),
+        "StringNotLike" | "ArnNotLike" | "ArnNotEquals" => (like, true),
+        "Bool" => (same, false),
+        "IpAddress" => (within, false),
+        "NotIpAddress" => (within, true),
+        "NumericEquals" => (|found, value| Some(number(found)? == number(value)?), false),
+        "NumericNotEquals" => (|found, value| Some(number(found)? == number(value)?), true),
+        "NumericLessThan" => (|found, value| Some(number(found)? < number(value)?), false),
+        "NumericLessThanEquals" => (|found, value| Some(number(found)? <= number(value)?), false),
+        "NumericGreaterThan" => (|found, value| Some(number(found)? > number(value)?), false),
+        "NumericGreaterThanEquals" => (|found, value| Some(number(found)? >= number(value)?), false),
+        "DateEquals" => (|found, value| Some(date(found)? == date(value)?), false),
+        "DateNotEquals" => (|found, value| Some(date(found)? == date(value)?), true),
+        "DateLessThan" => (|found, value| Some(date(found)? < date(value)?), false),
+        "DateLessThanEquals" => (|found, value| Some(date(found)? <= date(value)?), false),
+        "DateGreaterThan" => (|found, value| Some(date(found)? > date(value)?), false),
+        "DateGreaterThanEquals" => (|found, value| Some(date(found)? >= date(value)?), false),
+        _ => return None,
+    })
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+/// A date as IAM writes it: of ISO 8601, or seconds since 1970.
+fn date(text: &str) -> Option<Timestamp> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Timestamp::from_second(seconds).ok();
+    }
+    let midnight = || format!("{text}T00:00:00Z").parse().ok();
+    text.parse().ok().or_else(midnight)
+}
+
+/// Whether an address is this one, or in this range.
+fn is_within(address: &str, range: &str) -> Option<bool> {
+    let (start, length) = match range.split_once('/') {
+        Some((start, length)) => (start, Some(length.parse::<u32>().ok()?)),
+        None => (range, None),
+    };
+    let (address, start): (IpAddr, IpAddr) = (address.parse().ok()?, start.parse().ok()?);
+    let (address, start, bits) = match (address, start) {
+        (IpAddr::V4(address), IpAddr::V4(start)) => {
+            (u128::from(address.to_bits()), u128::from(start.to_bits()), 32_u32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(start)) => (address.to_bits(), start.to_bits(), 128),
+        _ => return Some(false),
+    };
+    let rest = bits.checked_sub(length.unwrap_or(bits))?;
+    // A range of every address leaves nothing to compare.
+    Some(address.checked_shr(rest).unwrap_or(0) == start.checked_shr(rest).unwrap_or(0))
+}
+
+/// IAM takes one value where it takes a list, and numbers and booleans as what they are.
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("one value or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Values, E> {
+                Ok(Values(vec![text.to_owned()]))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Values, E> {
+                self.visit_str(if value { "true" } else { "false" })
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Values, E> {
+                self.visit_str(&value.to_string())
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Values, E> {
+                self.visit_str(&value.to_string())
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Values, E> {
+                self.visit_str(&value.to_string())
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Values, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Values(one)) = list.next_element()? {
+                    values.extend(one);
+                }
+                Ok(Values(values))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
