@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use lambda_websocket::event::Region;
-use lambda_websocket::local::Gateway;
+use lambda_websocket::local::{Builder, Gateway};
 use lambda_websocket::push::Sdk;
 use lambda_websocket::{Pusher, Router};
 
@@ -37,6 +37,10 @@ use self::push_to_websocket::PushToWebSocket;
 
 /// Starts the API with its four functions.
 pub async fn start(port: u16, key: &[u8]) -> Result<Gateway, Box<dyn Error>> {
+    Ok(set_up(port, key)?.start().await?)
+}
+
+fn set_up(port: u16, key: &[u8]) -> Result<Builder, Box<dyn Error>> {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", port))?;
     // The AWS SDK, as on AWS: it signs, and the local gateway takes any signature.
     let endpoint = gateway.endpoint().ok_or("the gateway has no address")?;
@@ -47,9 +51,7 @@ pub async fn start(port: u16, key: &[u8]) -> Result<Gateway, Box<dyn Error>> {
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
         .router(Router::new().route(OnConnect))
         .router(Router::new().route(OnDisconnect))
-        .router(Router::new().route(PushToWebSocket { pusher }))
-        .start()
-        .await?;
+        .router(Router::new().route(PushToWebSocket { pusher }));
     Ok(gateway)
 }
 
@@ -69,7 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     // Without a key of yours, one for this run alone.
     let key = env::var("JWT_KEY").map_or_else(|_| random_key(), String::into_bytes);
-    let gateway = start(port, &key).await?;
+    // A line for everything that happens, and why.
+    let gateway = set_up(port, &key)?.verbose().start().await?;
     let token = token(&key, Duration::from_secs(24 * 60 * 60))?;
     let mut out = stdout().lock();
     writeln!(out, "The four functions run behind {}. Connect, for a day with this token:\n", gateway.url())?;

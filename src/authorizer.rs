@@ -125,6 +125,10 @@ impl Authorization {
             | (Effect::Deny, Decision::Deny | Decision::ImplicitDeny) => {
                 Response::new(self.principal_id, policy, self.context, self.usage_identifier_key)
             }
+            // What a condition says is only known for a request.
+            (Effect::Allow, Decision::ImplicitDeny) if policy.may_allow(method_arn) => {
+                Response::new(self.principal_id, policy, self.context, self.usage_identifier_key)
+            }
             (Effect::Allow, Decision::ImplicitDeny) => {
                 Err(InvalidAuthorization::NeverMatches { method_arn: method_arn.to_string() })
             }

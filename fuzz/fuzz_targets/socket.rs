@@ -43,7 +43,7 @@ static SERVED: LazyLock<Served> = LazyLock::new(|| {
     Served { address: address.recv().expect("it has started"), disconnects: Mutex::new(disconnects) }
 });
 
-const HANDSHAKE: &[u8] = b"GET /dev HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const HANDSHAKE: &[u8] = b"GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fuzz_target!(|input: (bool, &[u8])| {

@@ -87,6 +87,12 @@ impl Policy {
         self.evaluate_for(arn, &ConditionKeys::new())
     }
 
+    /// Whether a statement allows the route, at least under its condition.
+    pub(super) fn may_allow(&self, arn: &RouteArn) -> bool {
+        let arn = arn.to_string();
+        self.statement.iter().any(|statement| statement.effect == Effect::Allow && statement.covers(&arn))
+    }
+
     /// What the policy says about invoking a route, as IAM evaluates it for a request with these condition keys.
     ///
     /// A condition with an operator or a key that is not known here denies: a statement that allows does not apply, and one that

@@ -29,11 +29,11 @@ use self::outbox::{Outbox, Sender, outbox};
 pub(super) use self::signature::Keys;
 use super::event::Handshake;
 use super::function::Function;
-use super::rules::{Api, Effect, Fault, Input, Machine, Managed, Output, Refusal, Reply, When, gone, too_large};
+use super::rules::{Api, Effect, Fault, Input, Machine, Managed, Output, Refusal, Reply, When, gone};
 use super::timeline::Timeline;
 use crate::clock;
 use crate::event::{ConnectionId, Stage};
-use crate::push::{Endpoint, LARGEST_PAYLOAD};
+use crate::push::Endpoint;
 
 /// How long a process may take to end, before the gateway ends without it.
 const PROCESSES: Duration = Duration::from_secs(2);
@@ -371,10 +371,9 @@ impl Shared {
         Some((connection, verdict, link))
     }
 
-    /// MGT-1 to MGT-9. `None` when a fault keeps the answer.
+    /// MGT-1 to MGT-9, for a payload whose size has been checked. `None` when a fault keeps the answer.
     fn manage(self: &Arc<Self>, stage: Option<&str>, id: &str, request: Request) -> Option<Answer> {
         let call = match request {
-            Request::Post(payload) if payload.len() > LARGEST_PAYLOAD => return Some(Answer::of(Err(too_large()))),
             // MGT-10
             Request::Post(payload) => Managed::Post(String::from_utf8_lossy(&payload).into_owned()),
             Request::Get => Managed::Get,

@@ -1,6 +1,8 @@
 use std::time::{Duration, SystemTime};
 
-use lambda_websocket::authorizer::{ConditionKeys, Decision, Effect, Policy, Resource, RouteArn, Statement};
+use lambda_websocket::authorizer::{
+    Authorization, ConditionKeys, Decision, Effect, Policy, Resource, RouteArn, Statement,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -153,6 +155,20 @@ fn aut_13_a_condition_decides_whether_a_statement_applies() {
         let deny = if holds { Decision::Deny } else { Decision::ImplicitDeny };
         assert_eq!(decided("Deny", &condition), deny, "{condition}");
     }
+}
+
+#[test]
+fn aut_13_an_authorization_may_have_a_policy_with_a_condition() {
+    let policy = |resource: Resource| {
+        let statement = Statement::new(Effect::Allow, [resource]);
+        Policy::new().statement(statement.when("IpAddress", "aws:SourceIp", ["203.0.113.0/24"]))
+    };
+    let respond = |policy| Authorization::allow("alice").with_policy(policy).respond(&arn());
+    let response = serde_json::to_value(respond(policy(arn().whole_stage())).unwrap()).unwrap();
+    let condition = &response["policyDocument"]["Statement"][0]["Condition"];
+    assert_eq!(*condition, json!({"IpAddress": {"aws:SourceIp": ["203.0.113.0/24"]}}));
+    let other = Resource::new("arn:aws:execute-api:eu-central-1:123456789012:another/*").unwrap();
+    assert!(respond(policy(other)).is_err(), "it can never allow its own route");
 }
 
 #[test]

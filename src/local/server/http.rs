@@ -26,8 +26,9 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
+use super::super::rules::too_large;
 use super::head::{Head, Tap};
-use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, too_large, until};
+use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, until};
 use crate::clock;
 use crate::event::Stage;
 use crate::push::LARGEST_PAYLOAD;

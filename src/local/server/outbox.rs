@@ -161,3 +161,56 @@ impl Drop for Outbox {
         self.0.state().is_closed = true;
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test that panics has failed, which is all it can do"
+)]
+mod tests {
+    use super::*;
+
+    fn taken(outbox: &Outbox) -> Vec<usize> {
+        match outbox.next() {
+            Next::Send(frames) => frames.iter().map(String::len).collect(),
+            _ => panic!("nothing to send"),
+        }
+    }
+
+    #[test]
+    fn mgt_7_an_outbox_is_bounded_by_messages_and_by_bytes() {
+        let (sender, outbox) = outbox();
+        for _ in 0..SEND_BUFFER {
+            assert_eq!(sender.send("x".to_owned()), Ok(()));
+        }
+        assert_eq!(sender.send("x".to_owned()), Err(Refused::Full));
+        assert_eq!(taken(&outbox).len(), SEND_BUFFER);
+        let large = "x".repeat(MAX_BYTES / 4);
+        for _ in 0..4 {
+            assert_eq!(sender.send(large.clone()), Ok(()));
+        }
+        assert_eq!(sender.send("x".to_owned()), Err(Refused::Full));
+        assert_eq!(taken(&outbox), [large.len()], "one at a time, since each is larger than a batch");
+        assert_eq!(sender.send("x".to_owned()), Ok(()));
+    }
+
+    #[test]
+    fn what_waits_is_sent_before_the_close_frame_also_when_it_was_held() {
+        let (sender, outbox) = outbox();
+        sender.hold(true);
+        assert_eq!(sender.send("held".to_owned()), Ok(()));
+        assert!(matches!(outbox.next(), Next::Sleep));
+        sender.close(Goodbye { code: 1000, reason: "" });
+        assert!(outbox.is_closing());
+        assert_eq!(taken(&outbox), [4]);
+        assert!(matches!(outbox.next(), Next::Close(Goodbye { code: 1000, .. })));
+    }
+
+    #[test]
+    fn socket_that_has_ended_takes_nothing() {
+        let (sender, outbox) = outbox();
+        drop(outbox);
+        assert_eq!(sender.send("x".to_owned()), Err(Refused::Closed));
+    }
+}

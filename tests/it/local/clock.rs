@@ -5,6 +5,8 @@ use std::time::Duration;
 use lambda_websocket::local::Gateway;
 use lambda_websocket::{Json, Message, Router};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 fn router() -> Router {
@@ -65,4 +67,40 @@ async fn a_million_seconds_cost_nothing() {
         sleep(Duration::from_secs(1000)).await;
     }
     assert!(real.elapsed() < Duration::from_secs(10), "{:?}", real.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_takes_nothing_is_cut_off_after_30_seconds() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let (_deaf, _) = tokio_tungstenite::client_async(gateway.url(), stream).await.unwrap();
+    let id = gateway.connections().remove(0);
+    let pusher = gateway.pusher().without_retries();
+    while pusher.send_text(&id, "x".repeat(100_000)).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    sleep(Duration::from_secs(25)).await;
+    assert_eq!(gateway.connections().len(), 1);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(gateway.connections().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_does_not_end_is_not_waited_for() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let mut half_a_head = TcpStream::connect(gateway.address()).await.unwrap();
+    half_a_head.write_all(b"GET /dev HTTP/1.1\r\nHost: ").await.unwrap();
+    let mut answer = Vec::new();
+    let start = Instant::now();
+    let _ = half_a_head.read_to_end(&mut answer).await;
+    assert!((119..=125).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+
+    let mut half_a_body = TcpStream::connect(gateway.address()).await.unwrap();
+    let request = b"POST /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx";
+    half_a_body.write_all(request).await.unwrap();
+    let mut status = [0; 12];
+    let start = Instant::now();
+    half_a_body.read_exact(&mut status).await.unwrap();
+    assert_eq!(std::str::from_utf8(&status).unwrap(), "HTTP/1.1 408");
+    assert_eq!(start.elapsed().as_secs(), 10);
 }

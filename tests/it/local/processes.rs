@@ -243,3 +243,27 @@ async fn as_many_processes_run_as_there_are_invocations() {
     }
     assert_eq!(pids.len(), 3, "{pids:?}");
 }
+
+#[tokio::test]
+async fn answer_over_6_mb_fails_the_invocation_and_not_the_process() {
+    let gateway = behind(process("large")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "").await["pid"].clone();
+    assert_eq!(ask(&mut client, "too large").await["message"], "Internal server error");
+    assert_eq!(ask(&mut client, "").await["pid"], first);
+}
+
+#[tokio::test]
+async fn more_than_1024_invocations_do_not_wait_for_a_process() {
+    let function = Function::process(process("busy"));
+    let event = json!({"body": r#"{"do": "sleep"}"#}).to_string().into_bytes();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..1100 {
+        let (function, event) = (function.clone(), event.clone());
+        calls.spawn(async move { function.call(event, Duration::from_secs(60)).await });
+    }
+    for _ in 0..50 {
+        let error = calls.join_next().await.unwrap().unwrap().unwrap_err().to_string();
+        assert_eq!(error, "TooManyRequestsException: too many invocations wait for the function");
+    }
+}

@@ -172,6 +172,7 @@ async fn con_8_and_9_a_request_that_is_no_handshake_is_told_what_is_missing() {
     let with = |change: (&str, &str)| format!("GET /dev HTTP/1.1\r\n{host}{}\r\n", UPGRADE.replace(change.0, change.1));
     for (what, request, status, header) in [
         ("no upgrade", format!("GET /dev HTTP/1.1\r\n{host}\r\n"), 426, "upgrade: websocket"),
+        ("no connection", with(("Connection: Upgrade\r\n", "")), 426, "upgrade: websocket"),
         ("a long URL", format!("GET {long} HTTP/1.1\r\n{host}{UPGRADE}\r\n"), 414, ""),
         ("an old version", with(("Version: 13", "Version: 8")), 400, "sec-websocket-version: 13"),
         ("no version", with(("Sec-WebSocket-Version: 13\r\n", "")), 400, "sec-websocket-version: 13"),

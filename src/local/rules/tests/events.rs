@@ -74,6 +74,7 @@ fn evt_3_6_11_and_14_connect_gets_exactly_these_members() {
     assert_eq!(context["requestTimeEpoch"], 1_700_000_002_000_u64);
     assert_eq!(context["identity"], json!({"sourceIp": "127.0.0.1", "userAgent": "test"}));
     assert_eq!(context["domainName"], "127.0.0.1:3001");
+    assert_eq!(context["messageDirection"], "IN");
     assert_eq!(context["requestId"], context["extendedRequestId"]);
     let headers = &event["headers"];
     assert!(headers.get("Connection").is_none() && headers.get("Upgrade").is_none());

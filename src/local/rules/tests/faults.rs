@@ -100,6 +100,7 @@ fn lim_3_a_half_open_socket_is_noticed_when_it_was_idle_for_too_long() {
     test.machine.inject(Fault::HalfOpen, When::On(test.id.clone()));
     test.message(at(10), r#"{"action":"join"}"#);
     assert!(test.effects.is_empty(), "nothing comes from the client");
+    assert!(test.machine.violation(at(15), &test.id.clone(), 1009, "").is_empty(), "whatever it is");
     assert!(test.machine.closed(at(20), &test.id.clone(), 1006, "").is_empty(), "not even its end");
     assert!(matches!(post(&mut test, 30), Delivery::Swallowed), "and nothing reaches it");
     assert!(test.machine.tick(at(629)).is_empty());
