@@ -103,7 +103,7 @@ async fn timeline_numbers_everything_that_happens_to_a_connection() {
     for (found, expected) in what.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found:?} instead of {expected:?}");
     }
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert!(seen.iter().map(|entry| entry.number).eq(0..seen.len() as u64), "in their order, none left out");
     assert!(!format!("{seen:?}").contains("s3cret"), "bodies are not in Debug");
     let text = seen.iter().find_map(|entry| match &entry.what {
