@@ -29,7 +29,7 @@ use self::outbox::{Outbox, Sender, outbox};
 pub(super) use self::signature::Keys;
 use super::event::Handshake;
 use super::function::Function;
-use super::rules::{Api, Effect, Fault, Input, Machine, Managed, Output, Refusal, Reply, When, gone};
+use super::rules::{Api, Fault, Input, Machine, Managed, Output, Refusal, Reply, When, gone};
 use super::timeline::Timeline;
 use crate::clock;
 use crate::event::{ConnectionId, Stage};
@@ -287,18 +287,14 @@ impl Shared {
     fn apply(&self, input: Input<'_>) -> (Reply, Vec<Call>) {
         let mut state = self.lock();
         let now = self.now();
-        let Output { reply, effects, notes } = state.machine.apply(now, input);
-        self.timeline.add(now, notes);
-        self.carry_out(state, now, reply, effects)
+        let output = state.machine.apply(now, input);
+        self.carry_out(state, now, output)
     }
 
-    fn carry_out(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        now: SystemTime,
-        mut reply: Reply,
-        effects: Vec<Effect>,
-    ) -> (Reply, Vec<Call>) {
+    fn carry_out(&self, mut state: MutexGuard<'_, State>, now: SystemTime, output: Output) -> (Reply, Vec<Call>) {
+        let Output { mut reply, effects, notes } = output;
+        let problems: Vec<_> = notes.iter().filter(|(_, what)| what.is_problem()).cloned().collect();
+        self.timeline.add(now, notes);
         let mut calls = Vec::new();
         carry_out(&mut state, now, effects, &mut reply, &mut calls, &self.timeline);
         let due = state.machine.next_due();
@@ -306,6 +302,10 @@ impl Shared {
         drop(state);
         if is_earlier {
             self.earlier.notify_one();
+        }
+        for (connection_id, what) in problems {
+            let connection_id = connection_id.as_ref().map(ConnectionId::as_str);
+            tracing::warn!(connection_id, "{what}");
         }
         self.timeline.deliver();
         (reply, calls)
@@ -359,14 +359,14 @@ impl Shared {
         let (client, verdict) = oneshot::channel();
         let mut state = self.lock();
         let now = self.now();
-        let Output { reply, effects, notes } = state.machine.apply(now, Input::Upgrade { stage, handshake });
-        self.timeline.add(now, notes);
-        let Reply::Connection(connection) = reply else { return None };
+        let output = state.machine.apply(now, Input::Upgrade { stage, handshake });
+        let Reply::Connection(connection) = &output.reply else { return None };
+        let connection = connection.clone();
         // Before the effects, one of which may be the verdict.
         state.sockets.insert(connection.clone(), sender);
         state.verdicts.insert(connection.clone(), client);
         let link = Link { outbox, _alive: state.alive.clone() };
-        let (_, calls) = self.carry_out(state, now, Reply::None, effects);
+        let (_, calls) = self.carry_out(state, now, output);
         self.begin(calls);
         Some((connection, verdict, link))
     }

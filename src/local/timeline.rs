@@ -79,6 +79,8 @@ pub enum What {
         took: Duration,
         /// The length of the answer in bytes.
         bytes: usize,
+        /// Whether the function failed, or its answer is malformed.
+        failed: bool,
         /// What became of it: what the client got, or why it got nothing.
         effect: Cow<'static, str>,
     },
@@ -165,6 +167,13 @@ impl fmt::Display for Entry {
     }
 }
 
+impl What {
+    /// Whether a developer should hear of it without having asked.
+    pub(super) fn is_problem(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Dropped { .. } | Self::Answered { failed: true, .. })
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -181,7 +190,7 @@ impl fmt::Display for What {
                 write!(f, "message of {} bytes to no route: {reason}", text.0.len())
             }
             Self::Invoked { route_key } => write!(f, "{route_key} is called"),
-            Self::Answered { route_key, outcome, took, bytes, effect } => {
+            Self::Answered { route_key, outcome, took, bytes, effect, .. } => {
                 write!(f, "{route_key} {outcome} after {} ms with {bytes} bytes: {effect}", took.as_millis())
             }
             Self::Sent { text, origin } => write!(f, "sent {} bytes from {origin}", text.0.len()),

@@ -594,3 +594,25 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
         format!("cannot listen on {busy}: another program already does; choose another port, or 0 for any free one")
     );
 }
+
+#[tokio::test]
+async fn gateway_listens_on_every_address_of_a_name() {
+    let gateway = Gateway::builder("dev").bind("localhost:0").unwrap().start().await.unwrap();
+    let port = gateway.address().port();
+    let mut reached = 0;
+    for address in tokio::net::lookup_host(("localhost", port)).await.unwrap() {
+        match tokio::net::TcpStream::connect(address).await {
+            Ok(stream) => {
+                tokio_tungstenite::client_async(format!("ws://{address}/dev"), stream).await.unwrap();
+                reached += 1;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrNotAvailable, "{address}: {error}"),
+        }
+    }
+    assert!(reached >= 1);
+    let gateway = Gateway::builder("dev").bind("0.0.0.0:0").unwrap().start().await.unwrap();
+    let port = gateway.address().port();
+    assert_eq!(gateway.url(), format!("ws://127.0.0.1:{port}/dev"));
+    assert_eq!(gateway.endpoint().as_str(), format!("http://127.0.0.1:{port}/dev"));
+    gateway.connect("").await.unwrap();
+}

@@ -76,7 +76,8 @@ impl Machine {
         }
         if ended.is_late {
             // MSG-4
-            self.report(now, &ended, &answer, None, "it was too late".into());
+            let status = parse(&answer).ok().map(|parsed| parsed.status);
+            self.report(now, &ended, &answer, status, "it was too late".into());
             return Vec::new();
         }
         self.due.remove(&(ended.due, Due::Call(call)));
@@ -100,14 +101,19 @@ impl Machine {
                 // CON-3: an informational status is no answer to a handshake.
                 Ok(parsed) if parsed.status < 200 => {
                     let reason = format!("$connect answered the informational status {}", parsed.status);
+                    self.report(now, &call, &answer, Some(parsed.status), "it is no answer to a handshake".into());
                     self.refuse(&id, 502, None, "Internal server error", reason)
                 }
                 Ok(parsed) => {
                     let reason = format!("$connect answered {}", parsed.status);
+                    self.report(now, &call, &answer, Some(parsed.status), "the client is refused".into());
                     self.refuse(&id, parsed.status, None, parsed.reason(), reason)
                 }
                 // CON-3
-                Err(reason) => self.refuse(&id, 502, None, "Internal server error", format!("$connect {reason}")),
+                Err(reason) => {
+                    self.report(now, &call, &answer, None, "the client is refused".into());
+                    self.refuse(&id, 502, None, "Internal server error", format!("$connect {reason}"))
+                }
             },
             Purpose::Message { two_way, .. } => {
                 let parsed = parse(&answer);
@@ -127,7 +133,7 @@ impl Machine {
                         Some(body) => (Some((body, Origin::RouteResponse)), "the client gets the body".into()),
                     },
                     // MSG-3
-                    Err(reason) => (failed(), reason.into()),
+                    Err(reason) => (failed(), format!("it {reason}").into()),
                 };
                 let is_open = self.is_open(&id);
                 let effect = if is_open { effect } else { "the connection is closed".into() };
@@ -157,15 +163,18 @@ impl Machine {
         status: Option<u16>,
         effect: Cow<'static, str>,
     ) {
+        let is_authorizer = matches!(call.purpose, Purpose::Authorize);
+        let failed = answer.is_err() || (status.is_none() && !is_authorizer);
         let (outcome, bytes): (Cow<'static, str>, usize) = match (answer, status) {
             (Ok(answer), Some(200)) => ("answered 200".into(), answer.len()),
             (Ok(answer), Some(status)) => (format!("answered {status}").into(), answer.len()),
-            (Ok(answer), None) => ("answered".into(), answer.len()),
+            (Ok(answer), None) if is_authorizer => ("answered".into(), answer.len()),
+            (Ok(answer), None) => ("gave a malformed answer".into(), answer.len()),
             (Err(error), _) => (format!("failed with {error}").into(), 0),
         };
         let took = now.duration_since(call.started).unwrap_or_default();
         let route_key = call.purpose.name().to_owned();
-        self.note(&call.connection, What::Answered { route_key, outcome, took, bytes, effect });
+        self.note(&call.connection, What::Answered { route_key, outcome, took, bytes, failed, effect });
     }
 
     /// MSG-4: the function runs on, but nobody waits for it.
@@ -176,7 +185,10 @@ impl Machine {
         let took = now.duration_since(late.started).unwrap_or_default();
         let route_key = purpose.name().to_owned();
         let effect = "the gateway does not wait any longer".into();
-        self.note(&id, What::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, effect });
+        self.note(
+            &id,
+            What::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, failed: true, effect },
+        );
         let text = "Endpoint request timed out";
         match purpose {
             Purpose::Authorize => self.refuse(&id, 500, None, "Internal server error", "the authorizer took too long"),

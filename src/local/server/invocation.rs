@@ -55,9 +55,6 @@ impl Shared {
     }
 
     fn answered(&self, call: CallId, answer: Outcome) -> Vec<Call> {
-        if let Err(error) = &answer {
-            tracing::warn!(%error, "the function failed");
-        }
         self.apply(Input::Answered { call, answer }).1
     }
 }

@@ -149,3 +149,14 @@ fn evt_12_the_same_seed_makes_the_same_ids() {
     assert_eq!(ids(7), ids(7));
     assert_ne!(ids(7), ids(8));
 }
+
+#[test]
+fn evt_8_without_a_user_agent_the_event_has_none() {
+    let mut without = handshake(&[("Auth", "token")]);
+    without.headers.retain(|(name, _)| name != "User-Agent");
+    let mut machine = Machine::new(api(), 1);
+    let (_, effects) = machine.upgrade(at(0), Stage::new("dev").unwrap(), without);
+    let [Effect::Invoke { payload, .. }] = effects.as_slice() else { panic!("{effects:?}") };
+    let event: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(event["requestContext"]["identity"], json!({"sourceIp": "127.0.0.1"}));
+}
