@@ -91,6 +91,8 @@ pub(super) enum Effect {
     /// Call a function; its answer comes back as [`Input::Answered`], in any case and once.
     Invoke {
         call: CallId,
+        /// Which Lambda gives an invocation.
+        request_id: String,
         function: FunctionId,
         payload: Vec<u8>,
         timeout: Duration,

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+use rand::Rng as _;
+
 use super::super::answer::ProxyAnswer;
 use super::super::function::FunctionError;
 use super::super::timeline::{Origin, What};
@@ -163,12 +165,13 @@ impl Machine {
         status: Option<u16>,
         effect: Cow<'static, str>,
     ) {
-        let is_authorizer = matches!(call.purpose, Purpose::Authorize);
-        let failed = answer.is_err() || (status.is_none() && !is_authorizer);
+        // DIS-2: whatever `$disconnect` answers is right. An authorizer's answer is judged when its policy is.
+        let is_read = matches!(call.purpose, Purpose::Connect | Purpose::Message { .. });
+        let failed = answer.is_err() || (status.is_none() && is_read);
         let (outcome, bytes): (Cow<'static, str>, usize) = match (answer, status) {
             (Ok(answer), Some(200)) => ("answered 200".into(), answer.len()),
             (Ok(answer), Some(status)) => (format!("answered {status}").into(), answer.len()),
-            (Ok(answer), None) if is_authorizer => ("answered".into(), answer.len()),
+            (Ok(answer), None) if !is_read => ("answered".into(), answer.len()),
             (Ok(answer), None) => ("gave a malformed answer".into(), answer.len()),
             (Err(error), _) => (format!("failed with {error}").into(), 0),
         };
@@ -232,7 +235,9 @@ impl Machine {
         let running = self.running.entry(function).or_default();
         *running = running.saturating_add(1);
         self.calls.insert(call, started);
-        vec![Effect::Invoke { call, function, payload, timeout, killed_after, starts_after }]
+        let id = (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
+        let request_id = format!("{id:032x}");
+        vec![Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after }]
     }
 
     /// What keeps another invocation from running.

@@ -21,10 +21,19 @@ pub(super) fn carry_out(
     let mut effects = VecDeque::from(effects);
     while let Some(effect) = effects.pop_front() {
         match effect {
-            Effect::Invoke { call, function, payload, timeout, killed_after, starts_after } => {
+            Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after } => {
                 let function = state.functions.get(function).cloned();
                 let alive = state.alive.clone();
-                calls.push(Call { call, function, payload, limit: timeout, killed_after, starts_after, alive });
+                calls.push(Call {
+                    call,
+                    request_id,
+                    function,
+                    payload,
+                    limit: timeout,
+                    killed_after,
+                    starts_after,
+                    alive,
+                });
             }
             Effect::Accept { connection, subprotocol } => {
                 let verdict = Verdict::Accepted { subprotocol };

@@ -15,6 +15,7 @@ use super::{Alive, Phase, Shared, until};
 /// A function that has to be called.
 pub(super) struct Call {
     pub(super) call: CallId,
+    pub(super) request_id: String,
     /// `None` when the gateway has stopped.
     pub(super) function: Option<Function>,
     pub(super) payload: Vec<u8>,
@@ -33,8 +34,9 @@ impl Shared {
     /// What an answer brings about is taken from a queue, not from a deeper place on the stack.
     pub(super) fn begin(self: &Arc<Self>, calls: Vec<Call>) {
         let mut calls = VecDeque::from(calls);
-        while let Some(Call { call, function, payload, limit, killed_after, starts_after, alive }) = calls.pop_front() {
-            let running = run(function, payload, limit, killed_after, starts_after);
+        while let Some(next) = calls.pop_front() {
+            let (call, alive) = (next.call, next.alive.clone());
+            let running = run(next);
             let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
             let panicked = |_| Err(FunctionError::new("Panic", "the function panicked"));
             match (&mut running).now_or_never() {
@@ -59,20 +61,15 @@ impl Shared {
     }
 }
 
-async fn run(
-    function: Option<Function>,
-    payload: Vec<u8>,
-    limit: Duration,
-    killed_after: Option<Duration>,
-    starts_after: Option<Duration>,
-) -> Outcome {
+async fn run(call: Call) -> Outcome {
+    let Call { function, request_id, payload, limit, killed_after, starts_after, .. } = call;
     let Some(function) = function else {
         return Err(FunctionError::new("Runtime.ExitError", "the gateway has stopped"));
     };
     if let Some(delay) = starts_after {
         sleep(delay).await;
     }
-    let running = function.invoke(format!("{:032x}", rand::random::<u128>()), payload, limit);
+    let running = function.invoke(request_id, payload, limit);
     match killed_after {
         None => running.await,
         Some(after) => {

@@ -65,6 +65,7 @@ async fn invocation_that_nobody_waits_for_is_not_run_later() {
     assert!(ask(&mut client, "").await["pid"].is_u64(), "the function has recovered");
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn process_that_cannot_start_is_started_on_demand_only() {
     let folder = std::env::temp_dir().join(format!("starts-{}", std::process::id()));
@@ -81,6 +82,7 @@ async fn process_that_cannot_start_is_started_on_demand_only() {
     let _ = std::fs::remove_file(folder);
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
     let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
@@ -98,6 +100,7 @@ async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
     let _ = std::fs::remove_dir(folder);
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn children_of_a_process_end_with_it() {
     let gateway = behind(script("wrapped", "$CHILD & wait")).await;
