@@ -49,6 +49,7 @@ mod client;
 mod event;
 mod function;
 mod identity;
+mod listen;
 mod pusher;
 mod rules;
 mod selection;
@@ -57,7 +58,7 @@ mod start_error;
 mod timeline;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ pub use self::builder::Builder;
 pub use self::client::{Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
 pub use self::identity::InvalidIdentitySource;
+use self::listen::reachable;
 use self::pusher::InProcess;
 pub use self::rules::{Fault, When};
 pub use self::selection::{InvalidRouteSelection, RouteSelection};
@@ -81,15 +83,6 @@ use crate::push::Endpoint;
 pub struct Gateway {
     server: Server,
     stage: Stage,
-}
-
-/// The address by which this machine reaches a listener: one on every interface has none of its own.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
-        _ => address,
-    }
 }
 
 impl Gateway {

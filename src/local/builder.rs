@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::identity::IdentitySource;
+use super::listen::{listen, reachable};
 use super::pusher::InProcess;
 use super::rules::{Api, Authorizer, Integration, Rate};
 use super::server::{Config, Hosts, Keys, Linked, Server};
-use super::{Entry, Function, Gateway, Observer, StartError, Timeline, reachable};
+use super::{Entry, Function, Gateway, Observer, StartError, Timeline};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
 use crate::event::{ApiId, Region, RouteKey, Stage};
@@ -34,6 +34,7 @@ pub struct Builder {
     hosts: Vec<String>,
     observers: Vec<Box<dyn Observer>>,
     concurrency: usize,
+    is_interleaved: bool,
     linked: Arc<OnceLock<Linked>>,
     problem: Option<StartError>,
     idle_timeout: Duration,
@@ -60,6 +61,7 @@ impl Builder {
             hosts: Vec::new(),
             observers: Vec::new(),
             concurrency: Api::CONCURRENCY,
+            is_interleaved: false,
             linked: Arc::new(OnceLock::new()),
             problem: None,
             idle_timeout: Api::IDLE_TIMEOUT,
@@ -197,6 +199,18 @@ impl Builder {
         self
     }
 
+    /// Lets functions start in any order, as they may on AWS: the [seed](Self::seed) chooses it.
+    ///
+    /// Default: a function that answers without waiting has answered before its client's next message is read, so that messages
+    /// of one connection are answered in their order. On AWS they may overtake each other, and `$disconnect` may run before
+    /// the last message has been handled. A seed makes the same choices each time on a runtime of one thread, as that of
+    /// `#[tokio::test]` is.
+    #[must_use]
+    pub fn interleave(mut self) -> Self {
+        self.is_interleaved = true;
+        self
+    }
+
     /// Makes the ids of connections, messages and requests the same every time.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -259,31 +273,7 @@ impl Builder {
     ///
     /// [`StartError::Listen`], for instance when the port is busy.
     pub fn bind(mut self, address: impl ToSocketAddrs) -> Result<Self, StartError> {
-        let unresolved = |source| StartError::Listen { address: "the address".to_owned(), source };
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(unresolved)?.collect();
-        let listen = |source| {
-            let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-            StartError::Listen { address: addresses.join(" and "), source }
-        };
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        let mut missing = None;
-        for address in &addresses {
-            // The first address may choose the port, and the others have the same.
-            let port = listeners.first().and_then(|first| first.local_addr().ok()).map(|first| first.port());
-            let port = port.filter(|_| address.port() == 0).unwrap_or(address.port());
-            match TcpListener::bind(SocketAddr::new(address.ip(), port)) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = Some(error),
-                Err(error) => return Err(listen(error)),
-            }
-        }
-        if listeners.is_empty() {
-            return Err(listen(missing.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))));
-        }
-        for listener in &listeners {
-            listener.set_nonblocking(true).map_err(listen)?;
-        }
-        self.listeners = listeners;
+        self.listeners = listen(address)?;
         Ok(self)
     }
 
@@ -383,6 +373,7 @@ impl Builder {
             connections: self.connections,
             requests: self.requests,
             concurrency: self.concurrency,
+            is_interleaved: self.is_interleaved,
             function_concurrency: self
                 .functions
                 .iter()

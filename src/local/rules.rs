@@ -57,6 +57,8 @@ pub(super) struct Api {
     pub(super) concurrency: usize,
     /// The same for single functions.
     pub(super) function_concurrency: BTreeMap<FunctionId, usize>,
+    /// Whether functions start in an order that the seed chooses.
+    pub(super) is_interleaved: bool,
 }
 
 impl Api {
@@ -100,6 +102,8 @@ pub(super) enum Effect {
         killed_after: Option<Duration>,
         /// Call it only after this time.
         starts_after: Option<Duration>,
+        /// Let the other tasks run so many times before, and do not call it on the spot.
+        yields: Option<u8>,
     },
     /// Answer the upgrade with 101.
     Accept { connection: ConnectionId, subprotocol: Option<String> },

@@ -78,6 +78,7 @@ fn only_files_named_after_a_service_import_its_sdk_and_only_some_open_sockets() 
         let sockets = source.contains("TcpStream") || source.contains("TcpListener");
         let may_open = [
             "local/builder.rs",
+            "local/listen.rs",
             "local/server.rs",
             "local/server/head.rs",
             "local/server/http.rs",

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use rand::Rng as _;
+use rand::{Rng as _, RngExt as _};
 
 use super::super::answer::ProxyAnswer;
 use super::super::function::FunctionError;
@@ -12,6 +12,9 @@ use super::faults::Occasion;
 use super::{Due, Effect, Fault, FunctionId, Machine, frame_text};
 use crate::event::{ConnectionId, RequestId, RouteKey};
 use crate::push::LARGEST_PAYLOAD;
+
+/// How often an invocation waits for other tasks, where invocations are interleaved.
+const MAX_YIELDS: u8 = 16;
 
 /// One call of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -237,7 +240,8 @@ impl Machine {
         self.calls.insert(call, started);
         let id = (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
         let request_id = format!("{id:032x}");
-        vec![Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after }]
+        let yields = self.api.is_interleaved.then(|| self.random.random_range(0..MAX_YIELDS));
+        vec![Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after, yields }]
     }
 
     /// What keeps another invocation from running.

@@ -54,6 +54,7 @@ fn api() -> Api {
         requests: None,
         concurrency: Api::CONCURRENCY,
         function_concurrency: BTreeMap::new(),
+        is_interleaved: false,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn carry_out(
     let mut effects = VecDeque::from(effects);
     while let Some(effect) = effects.pop_front() {
         match effect {
-            Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after } => {
+            Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after, yields } => {
                 let function = state.functions.get(function).cloned();
                 let alive = state.alive.clone();
                 calls.push(Call {
@@ -32,6 +32,7 @@ pub(super) fn carry_out(
                     limit: timeout,
                     killed_after,
                     starts_after,
+                    yields,
                     alive,
                 });
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::super::function::{Function, FunctionError};
@@ -22,6 +23,7 @@ pub(super) struct Call {
     pub(super) limit: Duration,
     pub(super) killed_after: Option<Duration>,
     pub(super) starts_after: Option<Duration>,
+    pub(super) yields: Option<u8>,
     pub(super) alive: Option<Alive>,
 }
 
@@ -35,11 +37,12 @@ impl Shared {
     pub(super) fn begin(self: &Arc<Self>, calls: Vec<Call>) {
         let mut calls = VecDeque::from(calls);
         while let Some(next) = calls.pop_front() {
-            let (call, alive) = (next.call, next.alive.clone());
+            let (call, alive, is_interleaved) = (next.call, next.alive.clone(), next.yields.is_some());
             let running = run(next);
             let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
             let panicked = |_| Err(FunctionError::new("Panic", "the function panicked"));
-            match (&mut running).now_or_never() {
+            let answered = if is_interleaved { None } else { (&mut running).now_or_never() };
+            match answered {
                 Some(outcome) => calls.extend(self.answered(call, outcome.unwrap_or_else(panicked))),
                 None => {
                     let shared = Arc::clone(self);
@@ -62,10 +65,15 @@ impl Shared {
 }
 
 async fn run(call: Call) -> Outcome {
-    let Call { function, request_id, payload, limit, killed_after, starts_after, .. } = call;
+    let Call { function, request_id, payload, limit, killed_after, starts_after, yields, .. } = call;
     let Some(function) = function else {
         return Err(FunctionError::new("Runtime.ExitError", "the gateway has stopped"));
     };
+    if let Some(yields) = yields {
+        for _ in 0..yields {
+            yield_now().await;
+        }
+    }
     if let Some(delay) = starts_after {
         sleep(delay).await;
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use lambda_websocket::event::ConnectionId;
 use lambda_websocket::local::Gateway;
-use lambda_websocket::{Connect, Disconnect, Router};
+use lambda_websocket::{Connect, Disconnect, Json, Message, Router};
+use serde_json::json;
 
 /// How many connections are open, of a room in which one who leaves closes another.
 async fn room(size: usize) -> (usize, usize) {
@@ -86,4 +87,41 @@ fn caller_may_hold_a_lock_that_disconnect_takes() {
         let _ = done.send(*state.lock().unwrap());
     });
     assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(1));
+}
+
+/// The order in which twenty messages of one client are handled.
+async fn order(seed: Option<u64>) -> Vec<u64> {
+    let router = Router::new().on("$default", |event: Message| async move {
+        let message: serde_json::Value = event.body.json()?;
+        Ok(Json(message["n"].clone()))
+    });
+    let builder = Gateway::builder("dev").router(router).two_way("$default");
+    let builder = match seed {
+        Some(seed) => builder.seed(seed).interleave(),
+        None => builder,
+    };
+    let gateway = builder.start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap();
+    for n in 0..20 {
+        client.send_json(&json!({"n": n})).await.unwrap();
+    }
+    let mut order = Vec::new();
+    for _ in 0..20 {
+        order.push(client.next_json().await.unwrap().as_u64().unwrap());
+    }
+    order
+}
+
+#[tokio::test]
+async fn msg_5_messages_overtake_each_other_when_they_are_interleaved() {
+    let in_order: Vec<u64> = (0..20).collect();
+    assert_eq!(order(None).await, in_order);
+    let mut overtaken = 0;
+    for seed in 0..5 {
+        let mut seen = order(Some(seed)).await;
+        overtaken += usize::from(seen != in_order);
+        seen.sort_unstable();
+        assert_eq!(seen, in_order, "each is answered once");
+    }
+    assert!(overtaken > 0);
 }

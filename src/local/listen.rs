@@ -1,0 +1,44 @@
+//! Where the gateway listens.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use super::StartError;
+
+/// Listens on every address of a name that this machine has, on the same port.
+pub(super) fn listen(address: impl ToSocketAddrs) -> Result<Vec<TcpListener>, StartError> {
+    let unresolved = |source| StartError::Listen { address: "the address".to_owned(), source };
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(unresolved)?.collect();
+    let listen = |source| {
+        let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        StartError::Listen { address: addresses.join(" and "), source }
+    };
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut missing = None;
+    for address in &addresses {
+        // The first address may choose the port, and the others have the same.
+        let port = listeners.first().and_then(|first| first.local_addr().ok()).map(|first| first.port());
+        let port = port.filter(|_| address.port() == 0).unwrap_or(address.port());
+        match TcpListener::bind(SocketAddr::new(address.ip(), port)) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = Some(error),
+            Err(error) => return Err(listen(error)),
+        }
+    }
+    if listeners.is_empty() {
+        return Err(listen(missing.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))));
+    }
+    for listener in &listeners {
+        listener.set_nonblocking(true).map_err(listen)?;
+    }
+    Ok(listeners)
+}
+
+/// The address by which this machine reaches a listener: one on every interface has none of its own.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
