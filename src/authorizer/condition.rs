@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
@@ -82,12 +81,13 @@ impl ConditionKeys {
     /// The value of a key; `None` for a key that nobody here knows.
     fn find(&self, key: &str) -> Option<Option<String>> {
         let seconds = self.time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        // The operators for dates take seconds, too.
+        let seconds = seconds.map(|seconds| seconds.to_string());
         Some(match key.to_ascii_lowercase().as_str() {
             "aws:sourceip" => self.source_ip.map(|address| address.to_string()),
             "aws:useragent" => self.user_agent.clone(),
             "aws:referer" => self.referer.clone(),
-            "aws:currenttime" => self.time.and_then(|time| Timestamp::try_from(time).ok()).map(|time| time.to_string()),
-            "aws:epochtime" => seconds.map(|seconds| seconds.to_string()),
+            "aws:currenttime" | "aws:epochtime" => seconds,
             "aws:securetransport" => self.secure_transport.map(|is_secure| is_secure.to_string()),
             _ => return None,
         })
@@ -153,6 +153,9 @@ fn test(operator: &str, key: &str, values: &[String], keys: &ConditionKeys) -> O
         return Some(found.is_none() == wants_absent);
     }
     let (compare, is_negated) = comparison(name)?;
+    if key.eq_ignore_ascii_case("aws:CurrentTime") && !name.starts_with("Date") {
+        return None;
+    }
     let Some(found) = found else {
         // IAM: an absent key matches nothing, which is what a negated operator wants; `ForAllValues` holds for no value.
         return Some(if_exists || set == Some("ForAllValues") || (is_negated && set.is_none()));
@@ -203,13 +206,45 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-/// A date as IAM writes it: of ISO 8601, or seconds since 1970.
-fn date(text: &str) -> Option<Timestamp> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Timestamp::from_second(seconds).ok();
+/// Seconds since 1970 of a date as IAM writes it: such seconds, or `2026-06-01T12:00:00Z`, with an offset instead of `Z`, or
+/// without a time. Fractions of a second are left out.
+fn date(text: &str) -> Option<f64> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(f64::from(seconds));
     }
-    let midnight = || format!("{text}T00:00:00Z").parse().ok();
-    text.parse().ok().or_else(midnight)
+    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
+    let [year, month, day] = numbers(day, '-')?;
+    if !(1.0..=12.0).contains(&month) || !(1.0..=31.0).contains(&day) {
+        return None;
+    }
+    let (time, offset) = match time.strip_suffix('Z') {
+        Some(time) => (time, 0.0),
+        None => {
+            let (time, offset) = time.split_at_checked(time.find(['+', '-'])?)?;
+            let [hours, minutes, _] = numbers(&format!("{}:0", offset.get(1..)?), ':')?;
+            let sign = if offset.starts_with('-') { -1.0 } else { 1.0 };
+            (time, sign * (hours * 3600.0 + minutes * 60.0))
+        }
+    };
+    let [hours, minutes, seconds] = numbers(time.split('.').next()?, ':')?;
+    if hours >= 24.0 || minutes >= 60.0 || seconds > 60.0 {
+        return None;
+    }
+    Some(days(year, month, day) * 86_400.0 + hours * 3600.0 + minutes * 60.0 + seconds - offset)
+}
+
+/// Three numbers of digits.
+fn numbers(text: &str, separator: char) -> Option<[f64; 3]> {
+    let mut parts = text.split(separator).map(|part| part.parse::<u16>().ok().map(f64::from));
+    let numbers = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(numbers)
+}
+
+/// Days since 1970 of a date of the Gregorian calendar, whose years are counted from March: February is the last month.
+fn days(year: f64, month: f64, day: f64) -> f64 {
+    let (year, month) = if month <= 2.0 { (year - 1.0, month + 9.0) } else { (year, month - 3.0) };
+    let leap_days = (year / 4.0).floor() - (year / 100.0).floor() + (year / 400.0).floor();
+    year * 365.0 + leap_days + ((153.0 * month + 2.0) / 5.0).floor() + day - 1.0 - 719_468.0
 }
 
 /// Whether an address is this one, or in this range.
@@ -273,5 +308,39 @@ impl<'de> Deserialize<'de> for Values {
         }
 
         deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aut_13_dates_are_seconds_since_1970() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0.0),
+            ("2000-02-29T00:00:00Z", 951_782_400.0),
+            ("2000-03-01", 951_868_800.0),
+            ("2026-06-01T12:00:00Z", 1_780_315_200.0),
+            ("2026-06-01T12:00:00.999Z", 1_780_315_200.0),
+            ("2026-06-01T14:00:00+02:00", 1_780_315_200.0),
+            ("2026-06-01T06:30:00-05:30", 1_780_315_200.0),
+            ("1969-12-31T23:59:59Z", -1.0),
+            ("1780315200", 1_780_315_200.0),
+        ] {
+            assert_eq!(date(text), Some(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "tomorrow",
+            "2026-13-01",
+            "2026-06-01T25:00:00Z",
+            "2026-06-01T12:00:00",
+            "2026-06",
+            "2026-06-01-01",
+            "T",
+        ] {
+            assert_eq!(date(text), None, "{text}");
+        }
     }
 }
