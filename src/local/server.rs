@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     keys: Option<Keys>,
     hosts: Hosts,
+    /// How many HTTP connections there are, those of WebSockets left out.
+    http_connections: AtomicUsize,
     /// Something is due earlier than the clock knows.
     earlier: Notify,
     phase: watch::Sender<Phase>,
@@ -159,6 +162,7 @@ impl Server {
             state: Mutex::new(state),
             keys,
             hosts,
+            http_connections: AtomicUsize::new(0),
             earlier: Notify::new(),
             phase,
             runtime: Handle::current(),

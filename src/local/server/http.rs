@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,6 +44,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a body that is too large is read: a client that still writes would not read the answer.
 const MAX_SWALLOWED: usize = 64 * 1024 * 1024;
 
+/// So many connections are kept for further calls of `@connections`. A burst of calls opens more, which are closed when it is
+/// over: each costs file descriptors.
+const MAX_KEPT: usize = 128;
+
 type HttpResponse = Response<Full<Bytes>>;
 
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: watch::Receiver<Phase>) {
@@ -68,13 +73,21 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     let _ = stream.set_nodelay(true);
     // A shutdown waits until the request that is under way is answered.
     let _alive = shared.lock().alive.clone();
+    let _counted = Counted::new(&shared);
     let port = stream.local_addr().map_or(0, |address| address.port());
     let (stream, head) = Tap::new(stream);
     let phase = watched.clone();
     let service = service_fn(move |request| {
         let client = Client { peer, port, head: head.clone(), watched: phase.clone() };
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, client, request).await) }
+        async move {
+            let mut response = answer(&shared, client, request).await;
+            let is_kept = shared.http_connections.load(Ordering::Relaxed) <= MAX_KEPT;
+            if !is_kept && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -96,6 +109,22 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+/// An HTTP connection, until it ends or becomes a WebSocket.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.http_connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.http_connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -104,6 +104,33 @@ async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
     assert!(received >= sent * payload.len(), "{received} of {}", sent * payload.len());
 }
 
+#[tokio::test]
+async fn connections_of_a_burst_of_calls_are_not_kept() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..200 {
+        callers.push(TcpStream::connect(gateway.address()).await.unwrap());
+    }
+    let mut ended = 0;
+    for mut caller in callers.drain(..) {
+        let request = b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        caller.write_all(request).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = caller.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 410 "), "{answer}");
+        if answer.contains("connection: close") {
+            assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "and it is closed");
+            ended += 1;
+        }
+    }
+    assert!((50..=150).contains(&ended), "{ended} of 200");
+    // A client of its own is let in all the same.
+    gateway.connect("").await.unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind() {
