@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::evidence::{Evidence, Origin};
 use super::presence::{Budget, PresenceEvent};
@@ -124,11 +123,7 @@ impl Hub {
                     step.await;
                     false
                 }
-                Some(end) => tokio::select! {
-                    biased;
-                    () = step => false,
-                    () = sleep_until(end) => true,
-                },
+                Some(end) => timeout_at(end, step).await.is_err(),
             };
             if is_late || report.unread.is_some() {
                 report.is_complete = false;
