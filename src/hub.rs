@@ -14,7 +14,6 @@ mod sweep;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join;
@@ -189,7 +188,7 @@ impl Hub {
         let inserted = self.registry.insert_into(connection, groups).await?;
         if let Inserted::New { groups } = &inserted {
             let arrivals = Arrivals::new(connection.clone(), groups.clone());
-            self.announce_or_queue(PresenceEvent::from_arrivals(&arrivals), Budget::Unlimited).await;
+            self.announce_or_queue(PresenceEvent::from_arrivals(&arrivals), Budget::Own).await;
         }
         Ok(inserted)
     }
@@ -213,7 +212,7 @@ impl Hub {
     pub async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
         let arrivals = self.registry.join_all(key, groups).await?;
         let events = arrivals.as_ref().map(PresenceEvent::from_arrivals).unwrap_or_default();
-        self.announce_or_queue(events, Budget::Unlimited).await;
+        self.announce_or_queue(events, Budget::Own).await;
         Ok(arrivals)
     }
 
@@ -272,7 +271,7 @@ impl Hub {
 
     async fn announce_departures(&self, departures: Option<&Departures>) {
         let events = departures.map(PresenceEvent::from_departures).unwrap_or_default();
-        self.announce_or_queue(events, Budget::Unlimited).await;
+        self.announce_or_queue(events, Budget::Own).await;
     }
 
     /// The pusher that reaches a connection.
@@ -286,37 +285,43 @@ impl Hub {
         opens_until.is_some_and(|until| until > clock::now())
     }
 
-    /// Removes stale connections. Returns those that were removed, and what is to be announced.
-    async fn remove_all(&self, keys: impl Stream<Item = ConnectionKey>) -> (Vec<ConnectionKey>, Vec<PresenceEvent>) {
-        let failures = AtomicUsize::new(0);
-        let removals = keys.map(|key| {
-            let failures = &failures;
-            async move {
-                match self.registry.remove(&key).await {
-                    Ok(departures) => departures,
-                    Err(error) => {
-                        // The next who pushes to it tries again, or a sweep, or it expires.
-                        if failures.fetch_add(1, Ordering::Relaxed) == 0 {
-                            tracing::warn!(connection_id = %key.id(), %error, "a stale connection stays registered");
-                        }
-                        None
+    /// Removes stale connections.
+    async fn remove_all(&self, keys: impl Stream<Item = ConnectionKey>) -> Removals {
+        let removals = keys.map(|key| async move { (self.registry.remove(&key).await, key) });
+        let mut outcomes = std::pin::pin!(removals.buffer_unordered(AT_ONCE));
+        let mut removals = Removals::default();
+        while let Some((removed, key)) = outcomes.next().await {
+            match removed {
+                Ok(Some(departures)) => {
+                    removals.events.extend(PresenceEvent::from_departures(&departures));
+                    removals.keys.push(key);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // The next who pushes to it tries again, or a sweep, or it expires.
+                    if removals.failed.is_empty() {
+                        tracing::warn!(connection_id = %key.id(), %error, "a stale connection stays registered");
                     }
+                    removals.failed.push(key);
                 }
             }
-        });
-        let mut removals = std::pin::pin!(removals.buffer_unordered(AT_ONCE));
-        let (mut removed, mut events) = (Vec::new(), Vec::new());
-        while let Some(departures) = removals.next().await {
-            let Some(departures) = departures else { continue };
-            events.extend(PresenceEvent::from_departures(&departures));
-            removed.push(departures.connection.key().clone());
         }
-        let failures = failures.load(Ordering::Relaxed);
-        if failures > 1 {
-            tracing::warn!(failures, "stale connections stay registered");
+        if removals.failed.len() > 1 {
+            tracing::warn!(failures = removals.failed.len(), "stale connections stay registered");
         }
-        (removed, events)
+        removals
     }
+}
+
+/// The outcome of removing connections.
+#[derive(Default)]
+struct Removals {
+    /// Those that were removed.
+    keys: Vec<ConnectionKey>,
+    /// Those that could not be removed.
+    failed: Vec<ConnectionKey>,
+    /// What is to be announced.
+    events: Vec<PresenceEvent>,
 }
 
 impl Connection {

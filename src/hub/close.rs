@@ -16,6 +16,8 @@ pub struct CloseReport {
     pub closed: Vec<ConnectionKey>,
     /// The connections that could not be closed. They stay registered.
     pub failed: Vec<Failure>,
+    /// The connections that were closed and could not be removed from the registry.
+    pub still_registered: Vec<ConnectionKey>,
     /// Why the registry did not name all of the audience, if it did not.
     pub unread: Option<RegistryError>,
 }
@@ -23,7 +25,7 @@ pub struct CloseReport {
 impl CloseReport {
     /// Whether no connection of the audience is left.
     pub fn is_success(&self) -> bool {
-        self.unread.is_none() && self.failed.is_empty()
+        self.unread.is_none() && self.failed.is_empty() && self.still_registered.is_empty()
     }
 }
 
@@ -55,12 +57,13 @@ impl Hub {
                     Err(failure) => report.failed.push(failure),
                 }
             }
+            let removed = self.remove_all(stream::iter(keys.clone())).await;
             // Also those that `$disconnect` has removed in the meantime.
-            report.closed.extend(keys.iter().cloned());
-            let (_, left) = self.remove_all(stream::iter(keys)).await;
-            events.extend(left);
+            report.closed.extend(keys.into_iter().filter(|key| !removed.failed.contains(key)));
+            report.still_registered.extend(removed.failed);
+            events.extend(removed.events);
         }
-        self.announce_or_queue(events, Budget::Unlimited).await;
+        self.announce_or_queue(events, Budget::Own).await;
         report
     }
 

@@ -34,6 +34,12 @@ struct Answers {
     more: usize,
 }
 
+impl Answers {
+    fn is_plausible(&self) -> bool {
+        self.gone <= PLAUSIBLE || self.gone <= self.alive
+    }
+}
+
 /// A connection, and whose it is.
 #[derive(Clone)]
 pub(super) struct Origin {
@@ -56,21 +62,30 @@ impl<'a> Evidence<'a> {
 
     /// A connection was reached. Returns connections whose 410 is believed since then.
     pub(super) fn alive(&self, origin: &Origin) -> Vec<ConnectionKey> {
-        self.hub.prove(&origin.api_id, &origin.stage);
+        let is_new = self.hub.prove(&origin.api_id, &origin.stage);
         let mut answers = self.answers();
+        let was_plausible = answers.is_plausible();
         answers.alive = answers.alive.saturating_add(1);
-        self.believed(&mut answers)
+        // What is held is looked at again only when something has changed for it.
+        match answers.is_plausible() && (is_new || !was_plausible) {
+            true => self.believed(&mut answers),
+            false => Vec::new(),
+        }
     }
 
-    /// A connection was answered with 410. Returns connections whose 410 is believed.
+    /// A connection was answered with 410. Returns its key if that is believed.
     pub(super) fn gone(&self, origin: Origin) -> Vec<ConnectionKey> {
+        let is_proven = self.hub.is_proven(&origin.api_id, &origin.stage);
         let mut answers = self.answers();
         answers.gone = answers.gone.saturating_add(1);
+        if is_proven && answers.is_plausible() {
+            return vec![origin.key];
+        }
         match answers.held.len() < MAX_HELD {
             true => answers.held.push(origin),
             false => answers.more = answers.more.saturating_add(1),
         }
-        self.believed(&mut answers)
+        Vec::new()
     }
 
     /// How many 410 answers were not believed. Logs why, if there are some.
@@ -91,10 +106,6 @@ impl<'a> Evidence<'a> {
     }
 
     fn believed(&self, answers: &mut Answers) -> Vec<ConnectionKey> {
-        let is_plausible = answers.gone <= PLAUSIBLE || answers.gone <= answers.alive;
-        if answers.held.is_empty() || !is_plausible {
-            return Vec::new();
-        }
         let held = std::mem::take(&mut answers.held);
         let (believed, held): (Vec<_>, Vec<_>) =
             held.into_iter().partition(|origin| self.hub.is_proven(&origin.api_id, &origin.stage));
@@ -111,11 +122,10 @@ impl<'a> Evidence<'a> {
 pub(super) type Proven = Mutex<BTreeSet<(ApiId, Stage)>>;
 
 impl Hub {
-    fn prove(&self, api_id: &ApiId, stage: &Stage) {
-        if !self.is_proven(api_id, stage) {
-            let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-            proven.insert((api_id.clone(), stage.clone()));
-        }
+    /// A connection of this stage of this API was reached. Returns whether that says something new.
+    fn prove(&self, api_id: &ApiId, stage: &Stage) -> bool {
+        !self.is_proven(api_id, stage)
+            && self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert((api_id.clone(), stage.clone()))
     }
 
     /// Whether a 410 for a connection of this stage of this API says that it is closed.

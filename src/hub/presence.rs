@@ -100,12 +100,14 @@ pub(super) struct Announcer {
     pending: Arc<Mutex<VecDeque<PresenceEvent>>>,
 }
 
-/// How many pushes the announcements of a call may make.
+/// Which events a call announces, and with how many pushes.
 #[derive(Debug, Clone)]
 pub(super) enum Budget {
-    /// As many as it takes.
-    Unlimited,
-    /// So many; and as many as it takes for this audience, which has just been sent as many.
+    /// Its own, and all that wait.
+    All,
+    /// Its own, and those that wait for the same groups.
+    Own,
+    /// As many as this number of pushes allows; and as many as it takes for this audience, which has just been sent as many.
     Pushes(usize, Audience),
 }
 
@@ -143,11 +145,13 @@ impl Announcer {
         }
     }
 
-    /// Takes the events that wait for a message to this audience, or all of them.
-    fn take_pending(&self, audience: Option<&Audience>) -> Vec<PresenceEvent> {
+    /// Takes the events that wait for messages to these audiences.
+    fn take_pending(&self, is_wanted: impl Fn(&Audience) -> bool) -> Vec<PresenceEvent> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = |event: &PresenceEvent| audience.is_none_or(|audience| event.audience() == *audience);
-        let (taken, rest) = std::mem::take(&mut *pending).into_iter().partition(is_wanted);
+        if pending.is_empty() {
+            return Vec::new();
+        }
+        let (taken, rest) = std::mem::take(&mut *pending).into_iter().partition(|event| is_wanted(&event.audience()));
         *pending = rest;
         Vec::from(taken)
     }
@@ -172,7 +176,7 @@ impl Hub {
     /// For the consumer of the queue of [`announcing_through`](Self::announcing_through). Events that this hub could not
     /// afford to announce yet are announced, too.
     pub async fn announce(&self, events: Vec<PresenceEvent>) {
-        self.tell(events, Budget::Unlimited).await;
+        self.tell(events, Budget::All).await;
     }
 
     /// Hands events to the queue, if there is one; otherwise tells groups, within the budget.
@@ -191,11 +195,18 @@ impl Hub {
             return;
         }
         let (mut left, own) = match &budget {
-            Budget::Unlimited => (usize::MAX, None),
+            Budget::All | Budget::Own => (usize::MAX, None),
             Budget::Pushes(pushes, audience) => (*pushes, Some(audience)),
         };
+        let waiting = match &budget {
+            Budget::All => self.announcer.take_pending(|_| true),
+            Budget::Own => {
+                self.announcer.take_pending(|audience| events.iter().any(|event| event.audience() == *audience))
+            }
+            Budget::Pushes(_, own) => self.announcer.take_pending(|audience| audience == own),
+        };
         let mut groups: BTreeMap<(Namespace, Group), Vec<PresenceEvent>> = BTreeMap::new();
-        for event in self.announcer.take_pending(own).into_iter().chain(events) {
+        for event in waiting.into_iter().chain(events) {
             groups.entry((event.namespace.clone(), event.group.clone())).or_default().push(event);
         }
         // The group that was just sent to comes first: it is the one that is affordable for sure.

@@ -174,8 +174,7 @@ impl<'a> Sending<'a> {
         let (mut report, removed) = join(broadcast, hub.remove_all(to_remove)).await;
         let unread = lock(&recorded).error.take();
         report.is_complete = report.is_complete && unread.is_none();
-        let (pruned, events) = removed;
-        (SendReport { report, pruned, withheld: evidence.withheld(), unread }, events)
+        (SendReport { report, pruned: removed.keys, withheld: evidence.withheld(), unread }, removed.events)
     }
 }
 

@@ -41,6 +41,8 @@ impl Hub {
     #[must_use]
     pub fn with_sweep_period(mut self, period: Duration) -> Self {
         self.sweep_period = period;
+        // It is counted in parts of a period.
+        self.progress = Arc::default();
         self
     }
 
@@ -67,8 +69,8 @@ impl Hub {
     /// ones that could not be announced. A connection is not told of itself if it is the only one in the message.
     ///
     /// Sending to an audience makes at most as many pushes again to announce the stale connections that it has removed. Events
-    /// of other groups that would cost more wait until this process sends to their group, sweeps, or
-    /// [announces](Self::announce); at most 10,000 wait. To announce them reliably, see
+    /// of other groups that would cost more wait until this process announces something else to their group, sweeps, or
+    /// [announces](Self::announce) all; at most 10,000 wait. To announce them reliably, see
     /// [`announcing_through`](Self::announcing_through).
     ///
     /// Announcing is best-effort. A client that must know reads [`principals`](Self::principals), and ignores an event whose

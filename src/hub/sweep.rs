@@ -117,15 +117,8 @@ impl Hub {
             let ring =
                 |position: u64| u16::try_from(position.checked_rem(POSITIONS).unwrap_or_default()).unwrap_or_default();
             let slice = Slice::of_positions(ring(position), ring(next.saturating_sub(1)).saturating_add(1));
-            let step = self.sweep_slice(namespace, slice, &evidence, &mut pace, &mut report, &mut events);
-            let is_late = match end {
-                None => {
-                    step.await;
-                    false
-                }
-                Some(end) => timeout_at(end, step).await.is_err(),
-            };
-            if is_late || report.unread.is_some() {
+            let is_done = self.sweep_slice(namespace, slice, &evidence, &mut pace, end, &mut report, &mut events).await;
+            if !is_done {
                 report.is_complete = false;
                 break;
             }
@@ -133,7 +126,7 @@ impl Hub {
             self.swept_to(namespace, position);
         }
         report.withheld = evidence.withheld();
-        self.announce_or_queue(events, Budget::Unlimited).await;
+        self.announce_or_queue(events, Budget::All).await;
         report.elapsed = start.elapsed();
         report
     }
@@ -148,19 +141,23 @@ impl Hub {
         };
         let now = clock::now();
         let until = at(now);
-        if self.sweep_period <= self.sweep_interval {
-            return (until.saturating_sub(POSITIONS), until);
-        }
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied();
+        if self.sweep_period <= self.sweep_interval {
+            // Once around, from where the last sweep ended.
+            let from = progress.unwrap_or_default().checked_rem(POSITIONS).unwrap_or_default();
+            return (from, from.saturating_add(POSITIONS));
+        }
         // Sweeps that come a little late leave nothing out.
         let before = self.sweep_interval.saturating_add(self.sweep_interval.checked_div(4).unwrap_or_default());
-        let from = progress.unwrap_or_else(|| at(now.checked_sub(before).unwrap_or(UNIX_EPOCH)));
+        let latest = at(now.checked_sub(before).unwrap_or(UNIX_EPOCH));
+        // A clock that has stepped back makes progress of no use.
+        let from = progress.filter(|progress| *progress <= until).unwrap_or(latest);
         match until.saturating_sub(from) {
-            0..=POSITIONS => (from.min(until), until),
+            0..=POSITIONS => (from, until),
             // More than a round behind: it continues at the same place of the latest round.
             behind => match behind.checked_rem(POSITIONS) {
                 None | Some(0) => (until.saturating_sub(POSITIONS), until),
-                Some(behind) => (until.saturating_sub(behind), until),
+                Some(behind) => (until.saturating_sub(behind).min(latest), until),
             },
         }
     }
@@ -169,15 +166,18 @@ impl Hub {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone(), position);
     }
 
+    /// Asks about the connections of a slice. Returns whether it came to its end.
+    #[allow(clippy::too_many_arguments, reason = "it is one step of the loop above")]
     async fn sweep_slice(
         &self,
         namespace: &Namespace,
         slice: Slice,
         evidence: &Evidence<'_>,
         pace: &mut tokio::time::Interval,
+        end: Option<Instant>,
         report: &mut SweepReport,
         events: &mut Vec<PresenceEvent>,
-    ) {
+    ) -> bool {
         let connections = self.registry.slice(namespace, slice, ReadOptions::default()).flat_map(|page| match page {
             Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
             Err(error) => stream::iter(vec![Err(error)]),
@@ -190,17 +190,32 @@ impl Hub {
         let paced = connections.zip(ticks).map(|(connection, _)| connection);
         let answers = paced.map(|connection| async move { Ok(self.ask(connection?, evidence).await) });
         let mut answers = Box::pin(answers.buffer_unordered(AT_ONCE));
-        while let Some(answer) = answers.next().await {
+        loop {
+            let answer: Option<Result<Answer, RegistryError>> = match end {
+                None => answers.next().await,
+                // Late, it ends between two answers: a removal that was begun is finished.
+                Some(end) => match timeout_at(end, answers.next()).await {
+                    Ok(answer) => answer,
+                    Err(_) => return false,
+                },
+            };
+            let Some(answer) = answer else { return true };
             match answer {
                 Ok(Answer::Alive) => report.alive = report.alive.saturating_add(1),
                 Ok(Answer::Undecided) => {}
                 Ok(Answer::Gone(keys)) => {
-                    let (removed, left) = self.remove_all(stream::iter(keys)).await;
-                    report.removed.extend(removed);
-                    events.extend(left);
+                    let removed = self.remove_all(stream::iter(keys)).await;
+                    report.removed.extend(removed.keys);
+                    events.extend(removed.events);
                 }
                 Ok(Answer::Failed(failure)) => report.failed.push(failure),
-                Err(error) => report.unread = Some(error),
+                Err(error) => {
+                    // A record that cannot be read does not keep the others from their turn.
+                    let goes_on = !error.is_retryable();
+                    report.unread = Some(error);
+                    report.is_complete = false;
+                    return goes_on;
+                }
             }
         }
     }

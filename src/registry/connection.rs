@@ -12,10 +12,9 @@ use serde::de::DeserializeOwned;
 use super::{Audience, Group, Namespace, Principal};
 use crate::event::{ApiId, ConnectionId, InvalidId, RequestContext, Stage};
 
-/// No connection lives longer (LIM-3).
-const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
-/// How much longer its record is kept, for clocks that differ and functions that are late.
-const SLACK: Duration = Duration::from_secs(5 * 60);
+/// How long a connection's record is kept: the two hours that API Gateway keeps it open (LIM-3), and five minutes for clocks that
+/// differ and functions that are late.
+pub(super) const LIFETIME: Duration = Duration::from_secs(125 * 60);
 
 /// The maximum size of a connection's data, in bytes of JSON.
 ///
@@ -214,7 +213,7 @@ impl Connection {
         domain_name: impl Into<String>,
         connected_at: SystemTime,
     ) -> Self {
-        let expires_at = connected_at.checked_add(LIFETIME.saturating_add(SLACK)).unwrap_or(connected_at);
+        let expires_at = connected_at.checked_add(LIFETIME).unwrap_or(connected_at);
         Self {
             key: ConnectionKey { principal: None, ..key },
             api_id,

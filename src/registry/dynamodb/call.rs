@@ -19,6 +19,7 @@ use super::DynamoDb;
 use super::item::Record;
 use crate::retry::{Attempts, Passing, Span};
 
+const TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outcome of a conditional write.
@@ -39,7 +40,7 @@ pub(super) enum Transaction {
 
 impl DynamoDb {
     pub(super) fn span(&self) -> Span {
-        Span::new(self.timeout)
+        Span::new(Some(self.timeout.unwrap_or(TIMEOUT)))
     }
 
     /// Makes attempts until one succeeds, the error will not pass, or there is no time left.

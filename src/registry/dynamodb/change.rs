@@ -81,7 +81,8 @@ impl DynamoDb {
             return Ok(Known::Nothing);
         }
         if item::is_tombstone(&own) {
-            return Ok(Known::Tombstone);
+            let bars = item::integer(&own, "returnsAt")? > super::super::connection::seconds(now);
+            return Ok(if bars { Known::Tombstone } else { Known::Nothing });
         }
         let Some(row) = item::row(key.namespace(), &own)? else { return Ok(Known::Nothing) };
         if row.connection.principal() == key.principal() || groups.is_empty() {
@@ -122,7 +123,7 @@ impl DynamoDb {
         }
         let item = item::of_connection(connection, groups);
         // DynamoDB removes expired items days later, so the time is compared here, too.
-        const ABSENT: &str = "attribute_not_exists(pk) OR expiresAt <= :now";
+        const ABSENT: &str = "attribute_not_exists(pk) OR expiresAt <= :now OR returnsAt <= :now";
         if groups.is_empty() {
             let request = self.client.put_item().table_name(&*self.table).set_item(Some(item));
             let request = request.condition_expression(ABSENT).expression_attribute_values(":now", number(self.now()));
@@ -169,12 +170,18 @@ impl DynamoDb {
         let Known::Registered(current) = self.current(key, groups, span).await? else { return Ok(Some(None)) };
         let Current { row, presences } = *current;
         let (mut arrivals, mut writes, mut joining) = (Vec::new(), Vec::new(), Vec::new());
+        // Reads of several items are no snapshot: another writer's change may be visible in one of them alone.
+        let mut torn = Vec::new();
         for group in groups {
             let presence = presences.get(group);
             let is_there = presence.filter(|presence| presence.has(key.id(), self.now()));
-            if let Some(presence) = is_there.filter(|_| row.groups.contains(group)) {
-                arrivals.push(Arrival::new(group.clone(), Joined::Already, presence.version));
-                continue;
+            match (is_there, row.groups.contains(group)) {
+                (Some(presence), true) => {
+                    arrivals.push(Arrival::new(group.clone(), Joined::Already, presence.version));
+                    continue;
+                }
+                (Some(_), false) => torn.push(group),
+                (None, _) => {}
             }
             let (write, arrival) = self.arrive(&row.connection, group, presence)?;
             writes.push(write);
@@ -185,7 +192,19 @@ impl DynamoDb {
         if joining.is_empty() {
             return Ok(Some(arrivals));
         }
-        writes.push(self.change_connection(key, "ADD groups :groups", |update| {
+        let data = arrivals.as_ref().and_then(|arrivals| arrivals.connection.data_json()).map(text);
+        writes.push(self.change_connection(key, "ADD groups :groups", |mut update| {
+            let mut condition = update.get_condition_expression().clone().unwrap_or_default();
+            for (index, group) in torn.iter().enumerate() {
+                condition.push_str(&format!(" AND NOT contains(groups, :torn{index})"));
+                update = update.expression_attribute_values(format!(":torn{index}"), text(group.as_str()));
+            }
+            // The groups get a copy of the data, which must still be the same.
+            condition.push_str(if data.is_some() { " AND #data = :data" } else { " AND attribute_not_exists(#data)" });
+            update = update.condition_expression(condition).expression_attribute_names("#data", "data");
+            if let Some(data) = data {
+                update = update.expression_attribute_values(":data", data);
+            }
             update.expression_attribute_values(":groups", set(joining))
         })?);
         Ok((self.transact(span, writes).await? == Transaction::Done).then_some(arrivals))
@@ -201,16 +220,22 @@ impl DynamoDb {
         let Current { row, presences } = *current;
         let (mut departures, mut writes, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
-            let presence = presences.get(group).filter(|presence| presence.has(key.id(), self.now()));
-            if let Some(presence) = presence {
-                let (write, departure) = self.depart(&row.connection, group, presence)?;
-                writes.push(write);
-                departures.push(departure);
-            } else {
-                departures.push(Departure::new(group.clone(), Left::NotMember, 0));
-            }
-            if row.groups.contains(group) {
-                leaving.push(group);
+            let presence = presences.get(group);
+            let is_there = presence.filter(|presence| presence.has(key.id(), self.now()));
+            match (is_there, row.groups.contains(group)) {
+                (Some(presence), _) => {
+                    let (write, departure) = self.depart(&row.connection, group, presence)?;
+                    writes.push(write);
+                    departures.push(departure);
+                    leaving.push(group);
+                }
+                // What was read does not fit together: it must still be so.
+                (None, true) => {
+                    writes.push(self.unchanged(&row.connection, group, presence)?);
+                    departures.push(Departure::new(group.clone(), Left::NotMember, 0));
+                    leaving.push(group);
+                }
+                (None, false) => departures.push(Departure::new(group.clone(), Left::NotMember, 0)),
             }
         }
         let departures = Some(Departures::new(row.connection, departures));
@@ -376,6 +401,34 @@ impl DynamoDb {
             .condition_expression("version = :known")
             .expression_attribute_values(":known", count(presence.version));
         Ok((delete(removal)?, Departure::new(group.clone(), Left::Last, version)))
+    }
+}
+
+impl DynamoDb {
+    /// A write that changes nothing, and asks that a presence is as it was read.
+    fn unchanged(
+        &self,
+        connection: &Connection,
+        group: &Group,
+        presence: Option<&Presence>,
+    ) -> Result<TransactWriteItem, RegistryError> {
+        let key = self.member_key(connection.key(), connection.principal(), group);
+        match presence {
+            None => delete(
+                Delete::builder()
+                    .table_name(&*self.table)
+                    .set_key(Some(key))
+                    .condition_expression("attribute_not_exists(pk)"),
+            ),
+            Some(presence) => update(
+                Update::builder()
+                    .table_name(&*self.table)
+                    .set_key(Some(key))
+                    .update_expression("SET version = :known")
+                    .condition_expression("version = :known")
+                    .expression_attribute_values(":known", count(presence.version)),
+            ),
+        }
     }
 }
 

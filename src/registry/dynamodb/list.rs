@@ -169,9 +169,15 @@ impl DynamoDb {
         mut query: QueryFluentBuilder,
         decode: impl Fn(&Record) -> Result<Vec<T>, RegistryError>,
     ) -> Option<(Result<Vec<T>, RegistryError>, Option<QueryFluentBuilder>)> {
+        let mut was_late = false;
         loop {
             let answer = match self.call(self.span(), || query.clone().send()).await {
                 Ok(answer) => answer,
+                // Nobody may have asked for this page while its time ran out.
+                Err(RegistryError::TimedOut { .. }) if !was_late => {
+                    was_late = true;
+                    continue;
+                }
                 Err(error) => return Some((Err(error), None)),
             };
             let page: Result<Vec<Vec<T>>, RegistryError> = answer.items().iter().map(&decode).collect();

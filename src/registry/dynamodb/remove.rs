@@ -6,12 +6,15 @@
 //! has the groups, and the next removal continues.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Update};
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::time::timeout;
 
+use super::super::connection::LIFETIME;
 use super::super::memory::TOMBSTONE;
 use super::super::{
     Connection, ConnectionKey, Departure, Departures, Group, Left, Namespace, ReadOptions, Registry as _, RegistryError,
@@ -26,15 +29,17 @@ use crate::retry::Span;
 
 /// How many groups are left, or presences of a group removed, at a time.
 const AT_ONCE: usize = 16;
-/// How long a removal is left to whoever began it.
+/// How long it may take to find out what is probable.
+const HINT: Duration = Duration::from_millis(250);
+/// How long a removal is left to whoever began it. A call does not last longer.
 const ABANDONED: Duration = Duration::from_secs(15);
 
 impl DynamoDb {
     pub(super) async fn remove_connection(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         let span = self.span();
         let me = format!("{:016x}", fastrand::u64(..));
-        let (closed, siblings) = join(self.close(key, &me, span), self.has_siblings(key, span)).await;
-        let is_alone = !siblings.unwrap_or(false);
+        let (closed, siblings) = join(self.close(key, &me, span), timeout(HINT, self.has_siblings(key, span))).await;
+        let is_alone = !siblings.is_ok_and(|siblings| siblings.unwrap_or(false));
         match closed? {
             Written::Done(None) => Ok(None),
             Written::Done(Some(before)) => {
@@ -59,15 +64,18 @@ impl DynamoDb {
             .table_name(&*self.table)
             .set_key(Some(item::connection_key(key)))
             .update_expression(
-                "SET isClosed = :true, closedBy = :me, closedAt = :at, expiresAt = :until REMOVE listKey, listSort",
+                "SET isClosed = :true, closedBy = :me, closedAt = :at, returnsAt = :returns, expiresAt = :until \
+                 REMOVE listKey, listSort",
             )
             // An expired item is as good as none.
-            .condition_expression("attribute_not_exists(isClosed) OR expiresAt <= :now")
+            .condition_expression("attribute_not_exists(isClosed) OR returnsAt <= :now OR expiresAt <= :now")
             .expression_attribute_values(":true", AttributeValue::Bool(true))
             .expression_attribute_values(":me", text(me))
             .expression_attribute_values(":at", millis(now))
             .expression_attribute_values(":now", number(now))
-            .expression_attribute_values(":until", number(now.checked_add(TOMBSTONE).unwrap_or(now)));
+            .expression_attribute_values(":returns", number(now.checked_add(TOMBSTONE).unwrap_or(now)))
+            // As long as an entry of the connection may be left in a group.
+            .expression_attribute_values(":until", number(now.checked_add(LIFETIME).unwrap_or(now)));
         self.update(span, request).await
     }
 
@@ -83,7 +91,12 @@ impl DynamoDb {
         let Some(tombstone) = tombstone else { return Ok(None) };
         let Some(row) = item::row(key.namespace(), &tombstone)? else { return Ok(None) };
         if item::string(&tombstone, "closedBy")? == me {
-            return self.leave_behind(row, is_alone, span).await.map(Some);
+            // The answer was lost, and with it whether there was an older tombstone, whose groups were left long ago.
+            if row.groups.is_empty() {
+                return Ok(Some(Departures::new(row.connection, Vec::new())));
+            }
+            let open = self.open_groups(&row, span).await?;
+            return self.leave_open(row, open, is_alone, span).await;
         }
         let closed_at = item::integer(&tombstone, "closedAt")?;
         let begun = item::time("closedAt", Duration::from_millis(closed_at))?;
@@ -210,7 +223,8 @@ impl DynamoDb {
             .expression_attribute_names("#id", id.as_str())
             .expression_attribute_values(":one", count(1));
         let Written::Done(Some(before)) = self.update(span, request).await? else {
-            return Ok(Departure::new(group, Left::Last, last(None)));
+            // Its answer was lost, and another connection has left as the last meanwhile; or the group was disbanded.
+            return Ok(Departure::new(group, Left::Another, last(None)));
         };
         let before = Presence::read(&before)?;
         let version = last(Some(before.version));
@@ -256,7 +270,8 @@ impl DynamoDb {
     ) -> Result<usize, RegistryError> {
         let span = self.span();
         let place = name(record)?;
-        self.until_current(span, || async {
+        let surplus = AtomicUsize::new(0);
+        let removed = self.until_current(span, || async {
             let key = Record::from([("pk".to_owned(), text(&place.0)), ("sk".to_owned(), text(&place.1))]);
             let Some(record) = self.read(span, vec![key.clone()]).await?.pop() else { return Ok(Some(0)) };
             let presence = Presence::read(&record)?;
@@ -275,7 +290,12 @@ impl DynamoDb {
             if let Some((_, more)) = keys.split_at_checked(Group::MAX_AT_ONCE) {
                 // More than one transaction can have.
                 for key in more {
-                    self.leave(key, group).await?;
+                    if self.leave(key, group).await? != Left::NotMember {
+                        surplus.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                if !more.is_empty() {
+                    return Ok(None);
                 }
             }
             let keys = keys.iter().take(Group::MAX_AT_ONCE).map(item::connection_key).collect();
@@ -292,7 +312,7 @@ impl DynamoDb {
                 )?);
             }
             Ok((self.transact(span, writes).await? == Transaction::Done).then_some(members.len()))
-        })
-        .await
+        });
+        Ok(removed.await?.saturating_add(surplus.load(Ordering::Relaxed)))
     }
 }
