@@ -3,6 +3,7 @@
 
 mod cost;
 mod faults;
+mod interleavings;
 mod life;
 
 use std::collections::BTreeSet;

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
 use self::expression::{Condition, Given, Item, update};
 
@@ -54,6 +55,15 @@ struct State {
 pub struct Dynamo {
     pub url: String,
     state: Arc<Mutex<State>>,
+    /// Lets one request through after the other, where a test decides when.
+    gate: Option<Arc<Gate>>,
+}
+
+/// What decides when requests are carried out.
+struct Gate {
+    permits: Semaphore,
+    /// How many have been.
+    done: watch::Sender<usize>,
 }
 
 /// The partition and sort key of an item.
@@ -63,8 +73,27 @@ type Refusal = (&'static str, Value);
 
 impl Dynamo {
     pub async fn start() -> Self {
+        Self::serve(Arc::default(), None).await
+    }
+
+    /// The same tables at another address, where each request waits until it is [let through](Self::pass).
+    pub async fn gated(&self) -> Self {
+        let gate = Gate { permits: Semaphore::new(0), done: watch::Sender::new(0) };
+        Self::serve(Arc::clone(&self.state), Some(Arc::new(gate))).await
+    }
+
+    /// Lets one request through, and waits until it has been carried out.
+    pub async fn pass(&self) {
+        let gate = self.gate.as_ref().unwrap();
+        let mut done = gate.done.subscribe();
+        let before = *done.borrow_and_update();
+        gate.permits.add_permits(1);
+        done.wait_for(|done| *done > before).await.unwrap();
+    }
+
+    async fn serve(state: Arc<Mutex<State>>, gate: Option<Arc<Gate>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dynamo = Self { url: format!("http://{}", listener.local_addr().unwrap()), state: Arc::default() };
+        let dynamo = Self { url: format!("http://{}", listener.local_addr().unwrap()), state, gate };
         let running = dynamo.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -93,8 +122,15 @@ impl Dynamo {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         // Others have a turn in between, as on a network.
-        tokio::task::yield_now().await;
-        let (status, json) = match self.state.lock().unwrap().carry_out(&operation, &body) {
+        match &self.gate {
+            None => tokio::task::yield_now().await,
+            Some(gate) => gate.permits.acquire().await.unwrap().forget(),
+        }
+        let outcome = self.state.lock().unwrap().carry_out(&operation, &body);
+        if let Some(gate) = &self.gate {
+            gate.done.send_modify(|done| *done += 1);
+        }
+        let (status, json) = match outcome {
             Ok(json) => (StatusCode::OK, json),
             Err((code, mut more)) => {
                 more["__type"] = json!(format!("com.amazonaws.dynamodb.v20120810#{code}"));
