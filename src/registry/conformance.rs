@@ -1,4 +1,4 @@
-//! Checks that every implementation of [`Registry`](super::Registry) must pass, also your own.
+//! Checks that every implementation of [`Registry`] must pass, also your own.
 //!
 //! # Examples
 //!

@@ -98,7 +98,7 @@ const PAIRS: [(&str, Change, Change, &[&str]); 14] = [
 ];
 
 /// So many of the first requests are carried out in every order.
-const ORDERS: u32 = 4;
+const ORDERS: u32 = 5;
 
 #[tokio::test]
 async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
@@ -147,7 +147,7 @@ async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
                     }
                 };
                 let ((told, other_told), ()) = join(join(first, second), schedule).await;
-                let when = format!("{name}, order {order:04b}, keys that know the principal: {knows_principal}");
+                let when = format!("{name}, order {order:05b}, keys that know the principal: {knows_principal}");
                 let began = i32::from(!present.is_empty());
                 assert_eq!(
                     began + told + other_told,
