@@ -189,10 +189,31 @@ async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-user0 lobby")).count(), 20);
 }
 
+/// A recorder that answers after this time.
+#[derive(Debug)]
+struct Delayed(Recorder, Duration);
+
+#[async_trait]
+impl Push for Delayed {
+    async fn post(&self, id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
+        tokio::time::sleep(self.1).await;
+        self.0.post(id, payload).await
+    }
+
+    async fn info(&self, id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
+        self.0.info(id).await
+    }
+
+    async fn close(&self, id: &ConnectionId) -> Result<(), PushError> {
+        self.0.close(id).await
+    }
+}
+
 /// However many have vanished, a send costs at most twice its recipients, and all departures are told.
 #[tokio::test(start_paused = true)]
 async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
-    let (hub, recorder) = lobby(&[]).await;
+    let recorder = Recorder::new();
+    let hub = Hub::new(Memory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))));
     let room = group("room");
     for number in 0..2000 {
         let connection = opened(&format!("c{number}"), OLD).with_principal(principal(&format!("p{number}")));
@@ -570,25 +591,10 @@ async fn an_implausible_share_of_410_removes_nobody() {
 /// Stale connections are removed while the broadcast runs, also when the time is up before its end.
 #[tokio::test(start_paused = true)]
 async fn stale_connections_are_removed_though_the_time_is_up() {
-    #[derive(Debug)]
-    struct Slow(Recorder);
-
-    #[async_trait]
-    impl Push for Slow {
-        async fn post(&self, id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            self.0.post(id, payload).await
-        }
-        async fn info(&self, id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-            self.0.info(id).await
-        }
-        async fn close(&self, id: &ConnectionId) -> Result<(), PushError> {
-            self.0.close(id).await
-        }
-    }
-
     let recorder = Recorder::new();
-    let pusher = Pusher::new(Slow(recorder.clone())).with_timeout(Duration::from_secs(1)).with_concurrency(10);
+    let pusher = Pusher::new(Delayed(recorder.clone(), Duration::from_millis(100)))
+        .with_timeout(Duration::from_secs(1))
+        .with_concurrency(10);
     let hub = Hub::new(Memory::new(), pusher);
     for number in 0..1000 {
         insert(&hub, &opened(&format!("c{number}"), OLD)).await;
