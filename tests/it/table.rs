@@ -41,7 +41,7 @@ async fn conforms(url: &str, many: usize) {
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
 async fn a_table_does_what_a_registry_must() {
-    conforms(&dynamodb_local().await.url, 10_000).await;
+    conforms(&dynamodb_local().await.url, 2_000).await;
 }
 
 #[tokio::test]
