@@ -115,7 +115,7 @@ pub(super) enum Effect {
     Push { connection: ConnectionId, text: String },
     /// Send a close frame and let the socket go.
     Close { connection: ConnectionId, code: u16, reason: &'static str },
-    /// Send nothing until told otherwise.
+    /// Hold what is sent, until it is released.
     Hold { connection: ConnectionId, held: bool },
 }
 

@@ -2,6 +2,7 @@
 
 mod call;
 mod change;
+mod current;
 mod item;
 mod list;
 mod presence;

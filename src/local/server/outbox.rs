@@ -56,7 +56,7 @@ struct State {
     goodbye: Option<Goodbye>,
     is_closed: bool,
     is_asleep: bool,
-    /// The frames wait until told otherwise.
+    /// The frames wait until they are released.
     is_held: bool,
 }
 

@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 
 use super::super::RegistryError;
@@ -69,15 +70,11 @@ impl DynamoDb {
     pub(super) async fn put(&self, span: Span, request: PutItemFluentBuilder) -> Result<Written, RegistryError> {
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let attempt = || async {
-            match request.clone().send().await {
-                Ok(done) => Ok(Written::Done(done.attributes)),
-                Err(error) => match error.as_service_error() {
-                    Some(PutItemError::ConditionalCheckFailedException(refused)) => {
-                        Ok(Written::Refused(refused.item.clone()))
-                    }
-                    _ => Err(self.meaning(error)),
-                },
-            }
+            let sent = request.clone().send().await.map(|done| done.attributes);
+            self.written(sent, |error| match error {
+                PutItemError::ConditionalCheckFailedException(refused) => Some(refused),
+                _ => None,
+            })
         };
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
     }
@@ -87,15 +84,11 @@ impl DynamoDb {
             .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let attempt = || async {
-            match request.clone().send().await {
-                Ok(done) => Ok(Written::Done(done.attributes)),
-                Err(error) => match error.as_service_error() {
-                    Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                        Ok(Written::Refused(refused.item.clone()))
-                    }
-                    _ => Err(self.meaning(error)),
-                },
-            }
+            let sent = request.clone().send().await.map(|done| done.attributes);
+            self.written(sent, |error| match error {
+                UpdateItemError::ConditionalCheckFailedException(refused) => Some(refused),
+                _ => None,
+            })
         };
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
     }
@@ -105,17 +98,31 @@ impl DynamoDb {
             .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let attempt = || async {
-            match request.clone().send().await {
-                Ok(done) => Ok(Written::Done(done.attributes)),
-                Err(error) => match error.as_service_error() {
-                    Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
-                        Ok(Written::Refused(refused.item.clone()))
-                    }
-                    _ => Err(self.meaning(error)),
-                },
-            }
+            let sent = request.clone().send().await.map(|done| done.attributes);
+            self.written(sent, |error| match error {
+                DeleteItemError::ConditionalCheckFailedException(refused) => Some(refused),
+                _ => None,
+            })
         };
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
+    }
+
+    /// The outcome of a conditional write, of which this error may say that it was refused.
+    fn written<E>(
+        &self,
+        sent: Result<Option<Record>, SdkError<E, HttpResponse>>,
+        refusal: impl Fn(&E) -> Option<&ConditionalCheckFailedException>,
+    ) -> Result<Written, RegistryError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match sent {
+            Ok(item) => Ok(Written::Done(item)),
+            Err(error) => match error.as_service_error().and_then(refusal) {
+                Some(refused) => Ok(Written::Refused(refused.item.clone())),
+                None => Err(self.meaning(error)),
+            },
+        }
     }
 
     /// All of these writes, or none.

@@ -3,7 +3,7 @@
 //! A change reads what it needs in one round trip and writes in a second. The versions of what was read are the conditions of
 //! what is written, so that of two changes of one presence that happen at once, one reads again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::BuildError;
@@ -17,24 +17,10 @@ use super::super::{
 };
 use super::DynamoDb;
 use super::call::{Transaction, Written};
-use super::item::{self, Record, Row, count, number, set, text};
+use super::current::{Current, Known};
+use super::item::{self, count, number, set, text};
 use super::presence::{self, Presence, next_version};
 use crate::retry::Span;
-
-/// A connection that is registered, with the presences of its principal in the groups of a call.
-pub(super) struct Current {
-    pub(super) row: Row,
-    presences: BTreeMap<Group, Presence>,
-}
-
-/// What is known about a connection.
-pub(super) enum Known {
-    /// There is no item, or it has expired.
-    Nothing,
-    /// It was removed.
-    Tombstone,
-    Registered(Box<Current>),
-}
 
 impl DynamoDb {
     /// Decides and writes until no other writer was faster.
@@ -49,67 +35,6 @@ impl DynamoDb {
         let attempt = &attempt;
         let attempt = || async move { attempt().await?.ok_or(RegistryError::Contended) };
         self.retry(span, Duration::MAX, attempt).await
-    }
-
-    /// Reads a connection, and the presences of its principal in these groups.
-    ///
-    /// One round trip, if the key knows the principal, or there is none; otherwise two.
-    pub(super) async fn current(
-        &self,
-        key: &ConnectionKey,
-        groups: &[Group],
-        span: Span,
-    ) -> Result<Known, RegistryError> {
-        let names: BTreeMap<(String, String), &Group> = groups
-            .iter()
-            .map(|group| Ok((name(&self.member_key(key, key.principal(), group))?, group)))
-            .collect::<Result<_, RegistryError>>()?;
-        let own_name = name(&item::connection_key(key))?;
-        let mut keys = vec![item::connection_key(key)];
-        keys.extend(groups.iter().map(|group| self.member_key(key, key.principal(), group)));
-        let (mut own, mut presences) = (None, BTreeMap::new());
-        for record in self.read(span, keys).await? {
-            match names.get(&name(&record)?) {
-                Some(group) => drop(presences.insert((*group).clone(), Presence::read(&record)?)),
-                None if name(&record)? == own_name => own = Some(record),
-                None => {}
-            }
-        }
-        let now = self.now();
-        let Some(own) = own else { return Ok(Known::Nothing) };
-        if item::integer(&own, "expiresAt")? <= super::super::connection::seconds(now) {
-            return Ok(Known::Nothing);
-        }
-        if item::is_tombstone(&own) {
-            let bars = item::integer(&own, "returnsAt")? > super::super::connection::seconds(now);
-            return Ok(if bars { Known::Tombstone } else { Known::Nothing });
-        }
-        let Some(row) = item::row(key.namespace(), &own)? else { return Ok(Known::Nothing) };
-        if row.connection.principal() == key.principal() || groups.is_empty() {
-            return Ok(Known::Registered(Box::new(Current { row, presences })));
-        }
-        // The key did not know the principal.
-        let presences = self.presences(&row.connection, groups, span).await?;
-        Ok(Known::Registered(Box::new(Current { row, presences })))
-    }
-
-    /// Reads the presences of a connection's principal in these groups, at most a hundred.
-    pub(super) async fn presences(
-        &self,
-        connection: &Connection,
-        groups: &[Group],
-        span: Span,
-    ) -> Result<BTreeMap<Group, Presence>, RegistryError> {
-        let key = |group| self.member_key(connection.key(), connection.principal(), group);
-        let names: BTreeMap<(String, String), &Group> =
-            groups.iter().map(|group| Ok((name(&key(group))?, group))).collect::<Result<_, RegistryError>>()?;
-        let mut presences = BTreeMap::new();
-        for record in self.read(span, groups.iter().map(key).collect()).await? {
-            if let Some(group) = names.get(&name(&record)?) {
-                presences.insert((*group).clone(), Presence::read(&record)?);
-            }
-        }
-        Ok(presences)
     }
 
     pub(super) async fn try_insert(
@@ -434,11 +359,6 @@ impl DynamoDb {
 
 /// How many expired entries one change leaves out, so that its expression stays short.
 const EXPIRED_AT_ONCE: usize = 20;
-
-/// The key of an item, as something that can be compared.
-pub(super) fn name(record: &Record) -> Result<(String, String), RegistryError> {
-    Ok((item::string(record, "pk")?.to_owned(), item::string(record, "sk")?.to_owned()))
-}
 
 pub(super) fn update(update: UpdateBuilder) -> Result<TransactWriteItem, RegistryError> {
     Ok(TransactWriteItem::builder().update(update.build().map_err(refused)?).build())

@@ -21,7 +21,8 @@ use super::super::{
 };
 use super::DynamoDb;
 use super::call::{Transaction, Written};
-use super::change::{delete, name, update};
+use super::change::{delete, update};
+use super::current::name;
 use super::item::{self, CONNECTIONS, Record, Row, count, millis, number, set, text};
 use super::presence::{Presence, next_version};
 use crate::event::ConnectionId;
