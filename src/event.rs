@@ -281,11 +281,6 @@ impl<B> Message<B> {
 }
 
 impl Message {
-    /// The context, to keep when the message is gone.
-    pub(crate) fn shared_context(&self) -> Arc<RequestContext> {
-        Arc::clone(&self.context)
-    }
-
     /// Decodes the body from JSON.
     ///
     /// # Errors

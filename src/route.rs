@@ -13,6 +13,7 @@
 //! | selects no route and there is no `$default` | 404: a [`Rejection`] | the key |
 //! | is `$connect` or `$disconnect` without a route | 200 | – |
 
+mod dispatch;
 mod error;
 mod handler;
 mod rejection;
@@ -23,20 +24,19 @@ pub(crate) mod service;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub use http::StatusCode;
-use http::header::SEC_WEBSOCKET_PROTOCOL;
 use tracing::Instrument as _;
 
-pub use self::error::Error;
+use self::dispatch::Inner;
+pub use self::error::{Error, FailedInvocation};
 pub use self::handler::RouteEvent;
-use self::handler::{BoxFuture, ClosureHandler, Failure, Handler, RouteHandler, assert_key_fits, key_fits};
+use self::handler::{ClosureHandler, Handler, RouteHandler, assert_key_fits, key_fits};
 pub use self::rejection::{InvalidValue, Rejection, RejectionKind};
 pub use self::response::{Json, Reply, Response};
-use crate::event::{ConnectParts, Event, RequestContext, RouteKey, chain};
+use crate::event::{Event, RouteKey};
 
 /// What a route returns: its reply, or an [`Error`] that `?` makes of any error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -97,15 +97,6 @@ pub trait Route: Send + Sync + 'static {
 pub struct Router {
     inner: Arc<Inner>,
 }
-
-#[derive(Clone, Default)]
-struct Inner {
-    routes: BTreeMap<RouteKey, Arc<dyn Handler>>,
-    on_rejection: Option<Hook>,
-    fail_invocation_on_error: bool,
-}
-
-type Hook = Arc<dyn Fn(Rejection) -> BoxFuture<()> + Send + Sync>;
 
 impl Router {
     /// A router without routes: it accepts every connection and rejects every message.
@@ -194,8 +185,8 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// Only what is to fail the invocation: see [`fail_invocation_on_error`](Self::fail_invocation_on_error).
-    pub fn handle(&self, event: Event) -> impl Future<Output = Result<Response>> + Send + 'static {
+    /// [`FailedInvocation`], if errors of routes [fail the invocation](Self::fail_invocation_on_error).
+    pub fn handle(&self, event: Event) -> impl Future<Output = Result<Response, FailedInvocation>> + Send + 'static {
         let context = event.request_context();
         let span = tracing::info_span!(
             "websocket",
@@ -222,99 +213,4 @@ impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("routes", &self.keys().collect::<Vec<_>>()).finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    async fn handle(self: Arc<Self>, event: Event) -> Result<Response> {
-        let Some(handler) = self.select(&event) else {
-            return match event {
-                Event::Message(_) => {
-                    let rejection = Rejection::new(RejectionKind::NoRoute, event.shared_context());
-                    Ok(self.reject(rejection).await)
-                }
-                Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
-            };
-        };
-        let context = event.shared_context();
-        let offer = match &event {
-            Event::Connect(connect) => Some(connect.parts()),
-            Event::Message(_) | Event::Disconnect(_) => None,
-        };
-        let answer = match handler.call(event).await {
-            Ok(response) => check_subprotocol(response, offer.as_deref()),
-            Err(Failure::Rejected(rejection)) => return Ok(self.reject(*rejection).await),
-            Err(Failure::Failed(error)) => Err(error),
-        };
-        match answer {
-            Ok(response) => Ok(response),
-            Err(error) => self.fail(error, context).await,
-        }
-    }
-
-    /// Decides whose mistake an error is, and who is told. Boxed as is [`reject`](Self::reject).
-    fn fail(&self, error: Error, context: Arc<RequestContext>) -> BoxFuture<Result<Response>> {
-        let error = match error.rejection() {
-            Ok(kind) => {
-                let rejected = self.reject(Rejection::new(kind, context));
-                return Box::pin(async move { Ok(rejected.await) });
-            }
-            Err(error) => error,
-        };
-        let refusal = |status, text: &str| Response::refusal(status, text, &context.connection_id, &context.request_id);
-        let response = match error.answer() {
-            Some((status, text)) if status.is_client_error() => {
-                // The text is the client's, and may quote it.
-                let reason = error.source().map(|source| chain(source)).unwrap_or_default();
-                tracing::warn!(status = status.as_u16(), %reason, "the route refused the event");
-                Ok(refusal(status, text))
-            }
-            answer => {
-                tracing::error!(error = %error.chain(), "the route failed");
-                match answer {
-                    None if self.fail_invocation_on_error => Err(error),
-                    None => Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")),
-                    Some((status, text)) => Ok(refusal(status, text)),
-                }
-            }
-        };
-        Box::pin(std::future::ready(response))
-    }
-
-    fn select(&self, event: &Event) -> Option<Arc<dyn Handler>> {
-        let found = self.routes.get(&event.request_context().route_key);
-        let found = match event {
-            Event::Message(_) => found.or_else(|| self.routes.get(RouteKey::DEFAULT)),
-            Event::Connect(_) | Event::Disconnect(_) => found,
-        };
-        found.cloned()
-    }
-
-    /// Boxed, so that the rare case does not make the future of every event larger.
-    fn reject(&self, rejection: Rejection) -> BoxFuture<Response> {
-        tracing::warn!(%rejection, "the message was rejected");
-        let response = rejection.response();
-        let hook = self.on_rejection.as_ref().map(|hook| hook(rejection));
-        Box::pin(async move {
-            if let Some(hook) = hook {
-                hook.await;
-            }
-            response
-        })
-    }
-}
-
-/// API Gateway passes the header on to the client, which fails when it names something that was not on offer.
-fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result<Response> {
-    let Some(selected) = response.headers().get(SEC_WEBSOCKET_PROTOCOL) else { return Ok(response) };
-    let Some(offer) = offer else {
-        return Err(Error::message("only the answer to `$connect` can select a subprotocol"));
-    };
-    if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
-        return Ok(response);
-    }
-    let offered: Vec<&str> = offer.subprotocols().collect();
-    Err(Error::message(format_args!(
-        "the answer selects the subprotocol {selected:?}, but the client offered {}",
-        if offered.is_empty() { "none".to_owned() } else { format!("{offered:?}") }
-    )))
 }

@@ -33,6 +33,8 @@ use crate::event::{chain, texts};
 /// ```
 pub struct Error(Box<Inner>);
 
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 struct Inner {
     /// For the log, and for the client if there is a status for it.
     text: String,
@@ -89,6 +91,11 @@ impl Error {
         texts.join(": ")
     }
 
+    /// Returns the error as one that implements [`std::error::Error`].
+    pub fn into_boxed(self) -> BoxError {
+        Box::new(FailedInvocation::new(self))
+    }
+
     /// What the client did wrong, if that is why the route could not answer.
     pub(super) fn rejection(self) -> Result<RejectionKind, Self> {
         match self.0.rejection {
@@ -98,26 +105,16 @@ impl Error {
     }
 }
 
-impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+/// Any error, and whatever else becomes a boxed one: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&str`, `String`.
+impl<E: Into<BoxError>> From<E> for Error {
     fn from(source: E) -> Self {
-        if let Some(rejection) = RejectionKind::from_error(&source) {
+        let source = source.into();
+        if let Some(rejection) = RejectionKind::from_error(source.as_ref()) {
             let text = rejection.log_text();
             return Self(Box::new(Inner { text, answer: None, rejection: Some(rejection), source: None }));
         }
-        let text = texts(&source).into_iter().next().unwrap_or_default();
-        Self(Box::new(Inner { text, answer: None, rejection: None, source: Some(Box::new(source)) }))
-    }
-}
-
-impl From<Error> for Box<dyn StdError + Send + Sync> {
-    fn from(error: Error) -> Self {
-        #[derive(Debug, thiserror::Error)]
-        #[error("{text}")]
-        struct Boxed {
-            text: String,
-            source: Option<Box<dyn StdError + Send + Sync>>,
-        }
-        Box::new(Boxed { text: error.0.text, source: error.0.source })
+        let text = texts(source.as_ref()).into_iter().next().unwrap_or_default();
+        Self(Box::new(Inner { text, answer: None, rejection: None, source: Some(source) }))
     }
 }
 
@@ -135,5 +132,39 @@ impl fmt::Debug for Error {
             .field("answer", &self.0.answer)
             .field("source", &self.0.source.as_deref().map(|source| chain(source)))
             .finish()
+    }
+}
+
+/// An error of a route that fails its Lambda invocation.
+///
+/// Its text is that of the [`Error`], and its source is the error's source.
+#[derive(Debug)]
+pub struct FailedInvocation(Error);
+
+impl FailedInvocation {
+    pub(super) fn new(error: Error) -> Self {
+        Self(error)
+    }
+
+    /// Returns the error that the route returned.
+    pub fn into_error(self) -> Error {
+        self.0
+    }
+
+    /// Returns the error and its sources in one line, for a log.
+    pub fn chain(&self) -> impl fmt::Display {
+        self.0.chain()
+    }
+}
+
+impl fmt::Display for FailedInvocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for FailedInvocation {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source().map(|source| source as _)
     }
 }

@@ -4,9 +4,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::rejection::Rejection;
 use super::response::{Reply, Response};
-use super::{Error, RejectionKind, Result, Route};
+use super::{Error, Result, Route};
 use crate::event::{Body, Connect, Disconnect, Event, InvalidBody, Message, RouteKey};
 
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -14,14 +13,8 @@ pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) const ILLEGAL_KEY: &str =
     "a route key is `$connect`, `$disconnect`, `$default`, or 1 to 128 bytes that do not start with `$`";
 
-/// Why a route did not answer.
-pub(super) enum Failure {
-    Rejected(Box<Rejection>),
-    Failed(Error),
-}
-
 pub(super) trait Handler: Send + Sync {
-    fn call(&self, event: Event) -> BoxFuture<Result<Response, Failure>>;
+    fn call(&self, event: Event) -> BoxFuture<Result<Response>>;
 }
 
 pub(super) struct RouteHandler<R>(Arc<R>);
@@ -33,11 +26,11 @@ impl<R: Route> RouteHandler<R> {
 }
 
 impl<R: Route> Handler for RouteHandler<R> {
-    fn call(&self, event: Event) -> BoxFuture<Result<Response, Failure>> {
+    fn call(&self, event: Event) -> BoxFuture<Result<Response>> {
         let route = Arc::clone(&self.0);
         Box::pin(async move {
-            let reply = route.handle(R::Event::take(event)?).await.map_err(Failure::Failed)?;
-            reply.into_response().map_err(Failure::Failed)
+            let reply = route.handle(R::Event::take(event)?).await?;
+            reply.into_response()
         })
     }
 }
@@ -60,11 +53,11 @@ where
     Fut: Future<Output = Result<R>> + Send + 'static,
     R: Reply,
 {
-    fn call(&self, event: Event) -> BoxFuture<Result<Response, Failure>> {
+    fn call(&self, event: Event) -> BoxFuture<Result<Response>> {
         let answer = E::take(event).map(&self.closure);
         Box::pin(async move {
-            let reply = answer?.await.map_err(Failure::Failed)?;
-            reply.into_response().map_err(Failure::Failed)
+            let reply = answer?.await?;
+            reply.into_response()
         })
     }
 }
@@ -95,7 +88,7 @@ pub enum EventKind {
 
 /// Takes out of an event what a route takes.
 pub(super) trait Take: Sized {
-    fn take(event: Event) -> Result<Self, Failure>;
+    fn take(event: Event) -> Result<Self>;
 }
 
 impl RouteEvent for Connect {
@@ -103,7 +96,7 @@ impl RouteEvent for Connect {
 }
 
 impl Take for Connect {
-    fn take(event: Event) -> Result<Self, Failure> {
+    fn take(event: Event) -> Result<Self> {
         match event {
             Event::Connect(connect) => Ok(connect),
             other => Err(unexpected("a CONNECT event", &other)),
@@ -116,7 +109,7 @@ impl RouteEvent for Disconnect {
 }
 
 impl Take for Disconnect {
-    fn take(event: Event) -> Result<Self, Failure> {
+    fn take(event: Event) -> Result<Self> {
         match event {
             Event::Disconnect(disconnect) => Ok(disconnect),
             other => Err(unexpected("a DISCONNECT event", &other)),
@@ -129,11 +122,9 @@ impl<B: MessageBody> RouteEvent for Message<B> {
 }
 
 impl<B: MessageBody> Take for Message<B> {
-    fn take(event: Event) -> Result<Self, Failure> {
+    fn take(event: Event) -> Result<Self> {
         match event {
-            Event::Message(message) => B::from_message(message).map_err(|(message, error)| {
-                Failure::Rejected(Box::new(Rejection::new(RejectionKind::Body(error), message.shared_context())))
-            }),
+            Event::Message(message) => Ok(B::from_message(message).map_err(|(_, error)| error)?),
             other => Err(unexpected("a MESSAGE event", &other)),
         }
     }
@@ -162,14 +153,14 @@ impl<T: serde::de::DeserializeOwned + Send + 'static> MessageBody for T {
 }
 
 /// The gateway sends an event to the route that its type selects, so this is a function that was wired up wrongly.
-fn unexpected(expected: &str, event: &Event) -> Failure {
+fn unexpected(expected: &str, event: &Event) -> Error {
     let found = match event {
         Event::Connect(_) => "a CONNECT event",
         Event::Message(_) => "a MESSAGE event",
         Event::Disconnect(_) => "a DISCONNECT event",
     };
     let key = &event.request_context().route_key;
-    Failure::Failed(Error::message(format_args!("the route {:?} expected {expected}, found {found}", key.as_str())))
+    Error::message(format_args!("the route {:?} expected {expected}, found {found}", key.as_str()))
 }
 
 /// Whether a key is legal and its events are of this kind.

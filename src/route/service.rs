@@ -7,7 +7,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use tower_service::Service;
 
 use super::handler::BoxFuture;
-use super::{Error, Response, Result, Router};
+use super::{Error, FailedInvocation, Response, Result, Router};
 use crate::event::{Event, within_deadline};
 use crate::runtime::{check_environment, invocation};
 
@@ -43,10 +43,10 @@ where
 
 impl Service<LambdaEvent<Event>> for Router {
     type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<Result<Response, Error>>;
+    type Error = FailedInvocation;
+    type Future = BoxFuture<Result<Response, FailedInvocation>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FailedInvocation>> {
         Poll::Ready(Ok(()))
     }
 
@@ -61,5 +61,11 @@ impl Service<LambdaEvent<Event>> for Router {
 impl From<Error> for Diagnostic {
     fn from(error: Error) -> Self {
         Self { error_type: "lambda_websocket::Error".to_owned(), error_message: error.chain().to_string() }
+    }
+}
+
+impl From<FailedInvocation> for Diagnostic {
+    fn from(failed: FailedInvocation) -> Self {
+        failed.into_error().into()
     }
 }

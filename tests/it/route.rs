@@ -259,9 +259,31 @@ fn an_error_keeps_its_chain() {
     let error = Error::client(StatusCode::BAD_REQUEST, "not a number").with_source(source);
     assert_eq!(error.chain().to_string(), "not a number: invalid digit found in string");
     assert_eq!(error.answer(), Some((StatusCode::BAD_REQUEST, "not a number")));
-    let boxed: Box<dyn std::error::Error + Send + Sync> = error.into();
+    let boxed = error.into_boxed();
     assert_eq!(boxed.source().unwrap().to_string(), "invalid digit found in string");
     assert_eq!(Error::from("x".parse::<u8>().unwrap_err()).chain().to_string(), "invalid digit found in string");
+}
+
+#[test]
+fn every_kind_of_error_becomes_one_with_the_question_mark() {
+    fn boxed() -> lambda_websocket::Result<()> {
+        Err::<(), Box<dyn std::error::Error + Send + Sync>>("boxed".into())?;
+        Ok(())
+    }
+    fn text() -> lambda_websocket::Result<()> {
+        Err("text")?;
+        Ok(())
+    }
+    fn typed() -> lambda_websocket::Result<()> {
+        let _: u8 = "x".parse()?;
+        Ok(())
+    }
+    fn own() -> lambda_websocket::Result<()> {
+        let () = boxed()?;
+        Ok(())
+    }
+    let texts = [boxed(), text(), typed(), own()].map(|result| result.unwrap_err().chain().to_string());
+    assert_eq!(texts, ["boxed", "text", "invalid digit found in string", "boxed"]);
 }
 
 fn panic_text(build: impl FnOnce() -> Router + std::panic::UnwindSafe) -> (String, String) {
