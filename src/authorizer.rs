@@ -30,11 +30,13 @@ mod arn;
 mod aws_lambda_events;
 mod condition;
 mod context;
+mod origin;
 mod policy;
 mod request;
 mod response;
 #[cfg(feature = "runtime")]
 mod service;
+mod token;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -47,6 +49,7 @@ pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
 pub use self::aws_lambda_events::{InvalidPolicy, InvalidResponse};
 pub use self::condition::ConditionKeys;
 pub use self::context::{Context, InvalidContext};
+pub use self::origin::{AllowedOrigins, InvalidOrigin};
 pub use self::policy::{Decision, Effect, Policy, Statement};
 pub use self::request::Request;
 pub use self::response::{InvalidAuthorization, Response};

@@ -219,11 +219,7 @@ pub(crate) struct ConnectParts {
 impl ConnectParts {
     /// The subprotocols that the client offers, its favourite first.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &str> {
-        self.headers
-            .get_all("Sec-WebSocket-Protocol")
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
+        self.headers.subprotocols()
     }
 }
 

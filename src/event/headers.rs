@@ -21,6 +21,14 @@ impl Headers {
         self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
+    /// The subprotocols offered by the client, in order of preference.
+    pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.get_all("Sec-WebSocket-Protocol")
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+    }
+
     /// Every header with every value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         pairs(&self.0)

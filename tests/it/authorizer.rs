@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
+mod origin;
+mod token;
+
 const ARN: &str = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/$connect";
 
 fn arn() -> RouteArn {

@@ -1,0 +1,52 @@
+//! The token by which a client says who it is.
+
+use lambda_websocket::authorizer::{Denied, Request};
+use serde_json::json;
+
+use crate::fixture;
+
+fn request(query: &[&str], subprotocols: &[&str]) -> Request {
+    let mut event = fixture::json("authorizer");
+    event["queryStringParameters"] = query.last().map_or(json!({}), |last| json!({"Auth": last}));
+    event["multiValueQueryStringParameters"] = if query.is_empty() { json!({}) } else { json!({"Auth": query}) };
+    if let Some(last) = subprotocols.last() {
+        event["headers"]["Sec-WebSocket-Protocol"] = json!(last);
+        event["multiValueHeaders"]["Sec-WebSocket-Protocol"] = json!(subprotocols);
+    }
+    Request::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap()
+}
+
+#[test]
+fn a_token_travels_in_the_query_string_or_as_a_subprotocol() {
+    for (query, subprotocols) in [
+        (&["t.o.k"][..], &[][..]),
+        (&["t.o.k"], &["chat.v1"]),
+        (&[], &["bearer.t.o.k"]),
+        (&[], &["chat.v1, bearer.t.o.k"]),
+        (&[], &["bearer.t.o.k,chat.v1"]),
+        (&[], &["chat.v1", " bearer.t.o.k "]),
+    ] {
+        assert_eq!(request(query, subprotocols).token("Auth").unwrap(), "t.o.k", "{query:?} {subprotocols:?}");
+    }
+}
+
+#[test]
+fn no_token_an_empty_one_and_two_are_unauthorized() {
+    for (query, subprotocols) in [
+        (&[][..], &[][..]),
+        (&[""], &[]),
+        (&["a", "a"], &[]),
+        (&["a"], &["bearer.a"]),
+        (&[], &["bearer."]),
+        (&[], &["bearer.a, bearer.b"]),
+        (&[], &["bearer.a", "bearer.b"]),
+        (&[""], &["bearer.a"]),
+        (&[], &["Bearer.a"]),
+        (&[], &["bearer"]),
+        (&[], &["xbearer.a"]),
+    ] {
+        let denied = request(query, subprotocols).token("Auth").unwrap_err();
+        assert!(matches!(denied, Denied::Unauthorized), "{query:?} {subprotocols:?}");
+    }
+    assert!(request(&["a"], &[]).token("auth").is_err(), "names are compared exactly");
+}
