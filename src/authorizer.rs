@@ -36,6 +36,8 @@ mod request;
 mod response;
 #[cfg(feature = "runtime")]
 mod service;
+#[cfg(feature = "tickets")]
+pub mod ticket;
 mod token;
 
 use std::error::Error as StdError;

@@ -64,6 +64,7 @@
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |
 //! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
 //! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
 //! | `registry` | | [`registry::Registry`], [`registry::Memory`] | futures-util |
@@ -102,7 +103,7 @@
 )]
 
 pub mod authorizer;
-#[cfg(any(feature = "push", feature = "registry", feature = "runtime"))]
+#[cfg(any(feature = "push", feature = "registry", feature = "runtime", feature = "tickets"))]
 #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only a registry takes a clock of its own"))]
 mod clock;
 #[cfg(feature = "dynamodb")]
@@ -110,6 +111,8 @@ mod dynamodb;
 pub mod event;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(any(feature = "reply", feature = "tickets"))]
+mod keys;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "push")]
@@ -125,6 +128,8 @@ pub mod route;
 mod runtime;
 
 pub use self::event::{Connect, Disconnect, Event, Message};
+#[cfg(any(feature = "reply", feature = "tickets"))]
+pub use self::keys::{InvalidKey, Keys};
 #[cfg(feature = "push")]
 pub use self::push::Pusher;
 #[cfg(feature = "runtime")]

@@ -29,7 +29,6 @@
 mod frame;
 mod idempotency;
 mod job;
-mod keys;
 mod sealed;
 #[cfg(feature = "worker")]
 mod worker;
@@ -39,7 +38,6 @@ use std::time::{Duration, SystemTime};
 
 pub use self::idempotency::IdempotencyKey;
 pub use self::job::{Acknowledged, Job};
-pub use self::keys::{InvalidKey, Keys};
 pub use self::sealed::{InvalidAddress, SealedAddress};
 #[cfg(all(feature = "worker", feature = "dynamodb"))]
 pub use self::worker::DynamoDb;
@@ -48,6 +46,7 @@ pub use self::worker::{
     Claim, IdempotencyStore, InMemory, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
 };
 use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext};
+pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
 
 /// No connection lives longer (LIM-3).

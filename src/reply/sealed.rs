@@ -10,9 +10,9 @@ use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::keys::Known;
-use super::{Keys, ReplyAddress};
+use super::ReplyAddress;
 use crate::event::{ApiId, ConnectionId, CorrelationId, Region, Stage};
+use crate::keys::{Keys, Known};
 use crate::push::Endpoint;
 
 const VERSION: &str = "1";

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::fixture;
 
 mod origin;
+#[cfg(feature = "tickets")]
+mod ticket;
 mod token;
 
 const ARN: &str = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/$connect";

@@ -1,4 +1,4 @@
-//! The secrets that seal addresses.
+//! The secrets that sign reply addresses and tickets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +17,11 @@ const SHORTEST_SECRET: usize = 32;
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::reply::Keys;
+/// use lambda_websocket::Keys;
 ///
 /// # let (secret, last_years) = ([7; 32], [6; 32]);
 /// let keys = Keys::new("2026", secret)?.with_old("2025", last_years)?.with_retired("2024");
-/// # Ok::<(), lambda_websocket::reply::InvalidKey>(())
+/// # Ok::<(), lambda_websocket::InvalidKey>(())
 /// ```
 #[derive(Clone)]
 pub struct Keys {
@@ -56,7 +56,7 @@ pub enum InvalidKey {
 }
 
 /// What is known about the name of a key.
-pub(super) enum Known<'a> {
+pub(crate) enum Known<'a> {
     Key(&'a Hmac<Sha256>),
     Retired,
     Unknown,
@@ -106,11 +106,11 @@ impl Keys {
         self
     }
 
-    pub(super) fn current(&self) -> &str {
+    pub(crate) fn current(&self) -> &str {
         &self.current
     }
 
-    pub(super) fn find(&self, key_id: &str) -> Known<'_> {
+    pub(crate) fn find(&self, key_id: &str) -> Known<'_> {
         match self.secrets.get(key_id) {
             Some(Some(key)) => Known::Key(key),
             Some(None) => Known::Retired,
@@ -119,7 +119,7 @@ impl Keys {
     }
 
     /// The current key's code for a text.
-    pub(super) fn code(&self, text: &str) -> Vec<u8> {
+    pub(crate) fn code(&self, text: &str) -> Vec<u8> {
         match self.find(&self.current) {
             Known::Key(key) => key.clone().chain_update(text).finalize().into_bytes().to_vec(),
             // The current key is always there.

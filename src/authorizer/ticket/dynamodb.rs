@@ -1,0 +1,92 @@
+//! Which tickets have been redeemed, in a table of DynamoDB.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, BillingMode, KeyType};
+
+use super::{Redeemer, TicketStore};
+use crate::dynamodb::{self, BoxError, Retries};
+
+const KEY: &str = "ticketId";
+const REDEEMER: &str = "redeemedBy";
+const EXPIRES: &str = "expiresAt";
+
+/// Remembers in a table of DynamoDB which tickets have been redeemed.
+///
+/// The table has the string `ticketId` as its partition key, and `expiresAt` as its time-to-live attribute. The authorizer needs
+/// `dynamodb:PutItem` on it. A ticket takes one write.
+#[derive(Clone)]
+pub struct DynamoDb {
+    client: Client,
+    table: String,
+}
+
+impl DynamoDb {
+    /// Creates a store over this table, with credentials, region and endpoint of the environment.
+    pub async fn new(table: impl Into<String>) -> Self {
+        Self { client: dynamodb::client(Retries::Sdk).await, table: table.into() }
+    }
+
+    /// Creates a store over a table of an emulator at this URL, which takes any credentials.
+    pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { client: dynamodb::emulated(url, Retries::Sdk).await, table: table.into() }
+    }
+
+    /// Creates the table, for tests and emulators, unless it exists.
+    ///
+    /// # Errors
+    ///
+    /// When DynamoDB refuses the request, or cannot be reached.
+    pub async fn create_table(&self) -> Result<(), BoxError> {
+        let create = self.client.create_table().table_name(&self.table);
+        let create =
+            create.attribute_definitions(dynamodb::text_attribute(KEY)?).key_schema(dynamodb::key(KEY, KeyType::Hash)?);
+        match create.billing_mode(BillingMode::PayPerRequest).send().await {
+            Ok(_) => {}
+            Err(error) if error.code() == Some("ResourceInUseException") => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        dynamodb::let_expire(&self.client, &self.table, EXPIRES).await
+    }
+}
+
+#[async_trait]
+impl TicketStore for DynamoDb {
+    async fn redeem(&self, ticket_id: &str, redeemer: &Redeemer, expires_at: SystemTime) -> Result<bool, BoxError> {
+        let seconds = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let redeemer = AttributeValue::S(redeemer.as_str().to_owned());
+        let redeemed = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(KEY, AttributeValue::S(ticket_id.to_owned()))
+            .item(REDEEMER, redeemer.clone())
+            .item(EXPIRES, AttributeValue::N(seconds.to_string()))
+            // The SDK repeats a request whose answer was lost: what it finds then is its own.
+            .condition_expression("attribute_not_exists(#key) OR #redeemer = :me")
+            .expression_attribute_names("#key", KEY)
+            .expression_attribute_names("#redeemer", REDEEMER)
+            .expression_attribute_values(":me", redeemer)
+            .send()
+            .await;
+        match redeemed {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(false),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Leaves out the client, which holds credentials.
+impl fmt::Debug for DynamoDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoDb").field("table", &self.table).finish_non_exhaustive()
+    }
+}
