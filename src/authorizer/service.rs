@@ -11,6 +11,8 @@ use crate::runtime::{check_environment, invocation};
 
 /// Runs a function as the REQUEST authorizer of a WebSocket API.
 ///
+/// On Lambda Managed Instances several invocations run at a time, as those of [`lambda_websocket::run`](crate::run) do.
+///
 /// # Errors
 ///
 /// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
@@ -20,7 +22,7 @@ where
     Fut: Future<Output = Result<Authorization, Denied>> + Send + 'static,
 {
     check_environment()?;
-    lambda_runtime::run(Authorizer::new(authorize)).await
+    lambda_runtime::run_concurrent(Authorizer::new(authorize)).await
 }
 
 impl<F, Fut> Service<LambdaEvent<Request>> for Authorizer<F>

@@ -249,29 +249,36 @@ impl Hub {
     /// [`RegistryError`] if a registry could not be read.
     #[cfg(feature = "runtime")]
     pub async fn run_sweeper(self, namespaces: Vec<Namespace>) -> Result<(), lambda_runtime::Error> {
+        use std::sync::Arc;
+
         use crate::event::within_deadline;
         use crate::runtime::{check_environment, invocation};
         use lambda_runtime::{LambdaEvent, service_fn};
 
         check_environment()?;
-        let sweep = service_fn(|event: LambdaEvent<serde::de::IgnoredAny>| async {
+        let namespaces: Arc<[Namespace]> = namespaces.into();
+        let sweep = service_fn(move |event: LambdaEvent<serde::de::IgnoredAny>| {
+            let (hub, namespaces) = (self.clone(), Arc::clone(&namespaces));
             let deadline = invocation(event.context).deadline;
-            let mut first_error = None;
-            within_deadline(deadline, async {
-                for (number, namespace) in namespaces.iter().enumerate() {
-                    let waiting = u32::try_from(namespaces.len().saturating_sub(number)).unwrap_or(u32::MAX);
-                    let now = Instant::now();
-                    let share = invocation_end()
-                        .and_then(|end| now.checked_add(end.saturating_duration_since(now).checked_div(waiting)?));
-                    let report = self.sweep_until(namespace, share).await;
-                    tracing::info!(%namespace, %report, "swept");
-                    first_error = first_error.take().or(report.unread);
-                }
-            })
-            .await;
-            first_error.map_or(Ok(()), Err)
+            within_deadline(deadline, async move { hub.sweep_all(&namespaces).await })
         });
-        lambda_runtime::run(sweep).await
+        lambda_runtime::run_concurrent(sweep).await
+    }
+
+    /// Sweeps each of these namespaces in its share of the invocation's time.
+    #[cfg(feature = "runtime")]
+    async fn sweep_all(&self, namespaces: &[Namespace]) -> Result<(), RegistryError> {
+        let mut first_error = None;
+        for (number, namespace) in namespaces.iter().enumerate() {
+            let waiting = u32::try_from(namespaces.len().saturating_sub(number)).unwrap_or(u32::MAX);
+            let now = Instant::now();
+            let share = invocation_end()
+                .and_then(|end| now.checked_add(end.saturating_duration_since(now).checked_div(waiting)?));
+            let report = self.sweep_until(namespace, share).await;
+            tracing::info!(%namespace, %report, "swept");
+            first_error = first_error.take().or(report.unread);
+        }
+        first_error.map_or(Ok(()), Err)
     }
 }
 

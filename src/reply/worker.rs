@@ -249,12 +249,14 @@ where
 
     /// Runs the worker as a Lambda function.
     ///
+    /// On Lambda Managed Instances several batches run at a time.
+    ///
     /// # Errors
     ///
     /// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
     pub async fn run(self) -> Result<(), lambda_runtime::Error> {
         check_environment()?;
-        lambda_runtime::run(self).await
+        lambda_runtime::run_concurrent(self).await
     }
 }
 

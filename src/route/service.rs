@@ -13,6 +13,10 @@ use crate::runtime::{check_environment, invocation};
 
 /// Runs a [`Router`], or a router wrapped in tower layers, as a Lambda function.
 ///
+/// On [Lambda Managed Instances](https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html) an execution environment
+/// runs as many invocations at a time as `AWS_LAMBDA_MAX_CONCURRENCY` says, each with its own clone of the service, its own deadline and
+/// its own span. Elsewhere it runs one at a time.
+///
 /// # Errors
 ///
 /// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
@@ -33,12 +37,12 @@ use crate::runtime::{check_environment, invocation};
 /// ```
 pub async fn run<S>(service: S) -> Result<(), lambda_runtime::Error>
 where
-    S: Service<LambdaEvent<Event>, Response = Response>,
-    S::Future: Future<Output = Result<Response, S::Error>>,
+    S: Service<LambdaEvent<Event>, Response = Response> + Clone + Send + 'static,
+    S::Future: Future<Output = Result<Response, S::Error>> + Send + 'static,
     S::Error: Into<Diagnostic> + fmt::Debug,
 {
     check_environment()?;
-    lambda_runtime::run(service).await
+    lambda_runtime::run_concurrent(service).await
 }
 
 impl Service<LambdaEvent<Event>> for Router {

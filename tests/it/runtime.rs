@@ -13,6 +13,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture;
 
+#[cfg(feature = "direct")]
+mod concurrent;
+
 const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
 /// Which example, with what it needs in its environment.
