@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
+#[cfg(feature = "runtime")]
+mod jwks;
 mod origin;
 #[cfg(feature = "tickets")]
 mod ticket;

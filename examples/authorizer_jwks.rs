@@ -1,0 +1,165 @@
+//! Who may connect? A REQUEST authorizer for the tokens of an identity provider, such as Amazon Cognito, Auth0 or Keycloak.
+//!
+//! ```sh
+//! cargo build --release --example authorizer_jwks --no-default-features --features runtime
+//! ```
+//!
+//! The token travels as `?Auth=` or as the subprotocol `bearer.<token>`. In the environment:
+//!
+//! | variable | is |
+//! |---|---|
+//! | `JWKS_URL` | where the provider publishes its keys, as `https://cognito-idp.<region>.amazonaws.com/<pool>/.well-known/jwks.json` |
+//! | `JWT_ISSUER` | the claim `iss` of its tokens |
+//! | `JWT_AUDIENCE` | the claim `aud` of tokens for this API |
+//! | `ORIGINS` | the origins whose pages may connect, separated by commas; without it all may |
+
+use std::collections::HashMap;
+use std::env;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use lambda_websocket::authorizer::{self, AllowedOrigins, Authorization, Denied, Request};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::{Instant, timeout};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A token must not choose how it is checked, and a public key must never be taken for a shared secret.
+const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::ES256, Algorithm::PS256, Algorithm::EdDSA];
+/// A client that invents key ids does not make us ask the provider more often.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// API Gateway waits for an authorizer as long as for a function, but the client does not like to.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_JWKS_BYTES: usize = 256 * 1024;
+
+/// What a token says.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    /// Until when it is good, in seconds since 1970.
+    exp: u64,
+}
+
+/// What the routes learn from the authorizer.
+#[derive(Serialize)]
+struct Session {
+    /// Until when the token is good.
+    exp: u64,
+}
+
+/// The keys of the provider by their ids.
+type Keys = HashMap<String, (DecodingKey, Algorithm)>;
+
+/// Knows which tokens are good.
+#[derive(Clone)]
+pub struct Provider {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    url: http::Uri,
+    validation: Arc<Validation>,
+    keys: Arc<RwLock<Keys>>,
+    /// When the keys were fetched. Locked while they are.
+    fetched: Arc<Mutex<Instant>>,
+}
+
+impl Provider {
+    /// Fetches the keys, so that a wrong URL is found at the start.
+    pub async fn new(url: &str, issuer: &str, audience: &str) -> Result<Self, BoxError> {
+        let url: http::Uri = url.parse().map_err(|error| format!("JWKS_URL: {error}"))?;
+        let builder =
+            HttpsConnectorBuilder::new().with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?;
+        let is_local = matches!(url.host(), Some("127.0.0.1" | "localhost"));
+        let builder = if is_local { builder.https_or_http() } else { builder.https_only() };
+        let client = Client::builder(TokioExecutor::new()).build(builder.enable_http1().build());
+        // The algorithm is that of the key, which is looked at for each token.
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.algorithms = ALGORITHMS.to_vec();
+        validation.leeway = 0;
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let (validation, keys) = (Arc::new(validation), Arc::default());
+        let provider = Self { client, url, validation, keys, fetched: Arc::new(Mutex::new(Instant::now())) };
+        *provider.keys.write().await = provider.fetch().await?;
+        Ok(provider)
+    }
+
+    async fn fetch(&self) -> Result<Keys, BoxError> {
+        let response = timeout(FETCH_TIMEOUT, self.client.get(self.url.clone())).await??;
+        if !response.status().is_success() {
+            return Err(format!("{} answers {}", self.url, response.status()).into());
+        }
+        let body = timeout(FETCH_TIMEOUT, Limited::new(response.into_body(), MAX_JWKS_BYTES).collect()).await??;
+        let set: JwkSet = serde_json::from_slice(&body.to_bytes())?;
+        let mut keys = Keys::new();
+        for jwk in &set.keys {
+            let (Some(id), Some(algorithm)) = (&jwk.common.key_id, jwk.common.key_algorithm) else { continue };
+            let Ok(algorithm) = algorithm.to_string().parse::<Algorithm>() else { continue };
+            if ALGORITHMS.contains(&algorithm) {
+                keys.insert(id.clone(), (DecodingKey::from_jwk(jwk)?, algorithm));
+            }
+        }
+        if keys.is_empty() { Err(format!("{} has no key that can be used", self.url).into()) } else { Ok(keys) }
+    }
+
+    /// The key of this id. An unknown one may be new: the provider is asked again, at most once in a while.
+    async fn key(&self, id: &str) -> Option<(DecodingKey, Algorithm)> {
+        if let Some(key) = self.keys.read().await.get(id) {
+            return Some(key.clone());
+        }
+        // Clients whose keys are known do not wait for this.
+        let mut fetched = self.fetched.lock().await;
+        let is_known = self.keys.read().await.contains_key(id);
+        if !is_known && fetched.elapsed() >= REFRESH_INTERVAL {
+            *fetched = Instant::now();
+            match self.fetch().await {
+                Ok(keys) => *self.keys.write().await = keys,
+                Err(error) => tracing::error!(%error, "the provider's keys could not be fetched"),
+            }
+        }
+        self.keys.read().await.get(id).cloned()
+    }
+
+    /// The handler: 401 without exactly one token, 403 for a token that is not good.
+    pub async fn authorize(&self, request: &Request) -> Result<Authorization, Denied> {
+        let token = request.token("Auth")?;
+        let id = decode_header(token).map_err(|_| Denied::Forbidden)?.kid.ok_or(Denied::Forbidden)?;
+        let (key, algorithm) = self.key(&id).await.ok_or(Denied::Forbidden)?;
+        let mut validation = (*self.validation).clone();
+        validation.algorithms = vec![algorithm];
+        let claims = decode::<Claims>(token, &key, &validation).map_err(|_| Denied::Forbidden)?.claims;
+        Authorization::allow(claims.sub).with_context(&Session { exp: claims.exp })
+    }
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("{name} must be set"))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    tracing_subscriber::fmt().without_time().with_ansi(false).init();
+    let (issuer, audience) = (variable("JWT_ISSUER")?, variable("JWT_AUDIENCE")?);
+    let provider = Provider::new(&variable("JWKS_URL")?, &issuer, &audience).await?;
+    let origins =
+        env::var("ORIGINS").ok().map(|list| AllowedOrigins::new(list.split(',').map(str::trim))).transpose()?;
+    authorizer::run(move |request| {
+        let (provider, origins) = (provider.clone(), origins.clone());
+        async move {
+            if let Some(origins) = origins {
+                origins.check(&request)?;
+            }
+            provider.authorize(&request).await
+        }
+    })
+    .await
+}
