@@ -17,7 +17,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Retries {
     /// The SDK: three attempts.
-    #[cfg(any(feature = "tickets", feature = "worker"))]
+    #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
     Sdk,
     /// The caller.
     Caller,
@@ -38,7 +38,7 @@ async fn build(loader: ConfigLoader, retries: Retries) -> Client {
     let shared = loader.load().await;
     let config = config::Builder::from(&shared);
     Client::from_conf(match retries {
-        #[cfg(any(feature = "tickets", feature = "worker"))]
+        #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
         Retries::Sdk => config.build(),
         Retries::Caller => config.retry_config(RetryConfig::disabled()).build(),
     })

@@ -65,6 +65,7 @@
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
 //! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |
+//! | `rate-limit` | | [`rate_limit`]: how many messages a client may send | tokio's timer |
 //! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
 //! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
 //! | `registry` | | [`registry::Registry`], [`registry::Memory`] | futures-util |
@@ -103,7 +104,7 @@
 )]
 
 pub mod authorizer;
-#[cfg(any(feature = "push", feature = "registry", feature = "runtime", feature = "tickets"))]
+#[cfg(any(feature = "push", feature = "registry", feature = "rate-limit", feature = "runtime", feature = "tickets"))]
 #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only a registry takes a clock of its own"))]
 mod clock;
 #[cfg(feature = "dynamodb")]
@@ -117,6 +118,8 @@ mod keys;
 pub mod local;
 #[cfg(feature = "push")]
 pub mod push;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "reply")]

@@ -42,6 +42,7 @@ fn modules_know_only_those_below_them() {
         ("clock", &[] as &[&str]),
         ("event", &[]),
         ("keys", &[]),
+        ("rate_limit", &["clock", "dynamodb", "event"]),
         ("authorizer", &["clock", "dynamodb", "event", "keys", "runtime"]),
         ("route", &["event", "registry", "runtime"]),
         ("push", &["clock", "event", "retry"]),
@@ -79,6 +80,7 @@ fn only_files_named_after_a_service_import_its_sdk_and_only_some_open_sockets() 
             "reply/worker/dynamodb.rs",
             "registry/dynamodb.rs",
             "authorizer/ticket/dynamodb.rs",
+            "rate_limit/dynamodb.rs",
         ];
         let may_import = may_import.contains(&file.as_str()) || file.starts_with("registry/dynamodb/");
         assert!(!sdk || may_import, "{file} imports an SDK");

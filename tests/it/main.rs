@@ -56,6 +56,8 @@ mod proxy;
 mod push;
 #[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "worker"))]
 mod queue;
+#[cfg(feature = "rate-limit")]
+mod rate_limit;
 #[cfg(feature = "conformance")]
 mod registry;
 #[cfg(feature = "reply")]

@@ -155,7 +155,7 @@ async fn a_ticket_and_a_reply_address_cannot_stand_for_each_other() {
     assert!(is_forbidden(&tickets(), "a=", address.as_str()).await);
 }
 
-#[cfg(feature = "dynamodb")]
+#[cfg(all(feature = "dynamodb", feature = "worker"))]
 mod table {
     use lambda_websocket::authorizer::ticket::DynamoDb;
 

@@ -1,0 +1,33 @@
+//! The arithmetic of a token bucket, as the generic cell rate algorithm has it: one number instead of tokens and a time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Quota;
+
+/// When a bucket will be full again, in microseconds since 1970. One that was never used is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Bucket(pub(super) u64);
+
+impl Bucket {
+    /// A bucket that is full from this time on.
+    pub(super) fn full_at(time: SystemTime) -> Self {
+        Self(micros(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    }
+
+    /// Takes a token, and returns the bucket afterwards, or how long it has none.
+    pub(super) fn take(self, quota: Quota, now: SystemTime) -> Result<Self, Duration> {
+        let Self(now) = Self::full_at(now);
+        let interval = micros(quota.interval);
+        let full_at = self.0.max(now);
+        // What a burst may be ahead of the sustained rate.
+        let tolerance = interval.saturating_mul(u64::from(quota.burst.get()).saturating_sub(1));
+        match full_at.saturating_sub(now).saturating_sub(tolerance) {
+            0 => Ok(Self(full_at.saturating_add(interval))),
+            wait => Err(Duration::from_micros(wait)),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
