@@ -222,6 +222,7 @@ where
             request_id = %context.request_id,
             connection_id = %context.connection_id,
             route_key = %context.route_key,
+            trace_id = context.invocation().and_then(|invocation| invocation.trace).map(|trace| trace.trace_id()),
         );
         let authorize = Arc::clone(&self.0);
         async move {

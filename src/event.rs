@@ -14,6 +14,7 @@ mod headers;
 mod id;
 mod identity;
 mod invocation;
+mod trace;
 mod values;
 pub(crate) mod wire;
 
@@ -37,6 +38,7 @@ pub use self::invocation::Invocation;
 pub(crate) use self::invocation::current_deadline;
 #[cfg(feature = "runtime")]
 pub(crate) use self::invocation::within_deadline;
+pub use self::trace::{InvalidTrace, TraceContext};
 pub use self::values::InvalidContext;
 use self::wire::{ContextWire, Envelope, NameValues};
 

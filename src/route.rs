@@ -193,6 +193,7 @@ impl Router {
             request_id = %context.request_id,
             connection_id = %context.connection_id,
             route_key = %context.route_key,
+            trace_id = context.invocation().and_then(|invocation| invocation.trace).map(|trace| trace.trace_id()),
         );
         Arc::clone(&self.inner).handle(event).instrument(span)
     }

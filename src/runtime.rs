@@ -51,5 +51,7 @@ pub(crate) fn invocation(context: lambda_runtime::Context) -> Invocation {
     let now = clock::now();
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).filter(|deadline| *deadline > now);
     let deadline = deadline.or_else(|| now.checked_add(LONGEST_WAIT)).unwrap_or(now);
-    Invocation::new(context.request_id, deadline)
+    let mut invocation = Invocation::new(context.request_id, deadline);
+    invocation.trace = context.xray_trace_id.and_then(|trace| trace.parse().ok());
+    invocation
 }

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use super::trace::TraceContext;
+
 /// What Lambda says about one invocation of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,12 +12,21 @@ pub struct Invocation {
     pub request_id: String,
     /// When Lambda will stop the function.
     pub deadline: SystemTime,
+    /// The trace that the invocation is a part of, where Lambda says.
+    pub trace: Option<TraceContext>,
 }
 
 impl Invocation {
     /// An invocation with its id and its deadline.
     pub fn new(request_id: impl Into<String>, deadline: SystemTime) -> Self {
-        Self { request_id: request_id.into(), deadline }
+        Self { request_id: request_id.into(), deadline, trace: None }
+    }
+
+    /// Makes the invocation a part of this trace.
+    #[must_use]
+    pub fn with_trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
+mod trace;
+
 fn connect(name: &str) -> Connect {
     match fixture::event(name) {
         Event::Connect(connect) => connect,

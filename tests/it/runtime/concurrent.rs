@@ -228,7 +228,8 @@ async fn mixes_up_nothing(at_once: usize, invocations: usize) {
     let mut lines = 0;
     for line in log.iter().filter(|line| line.contains("worked")) {
         let number = line.rsplit("number=").next().unwrap().trim();
-        for field in [format!("request_id=request-{number} "), format!("connection_id=connection-{number} ")] {
+        let trace = format!("trace_id=\"5759e988{:024x}\"", number.parse::<u64>().unwrap());
+        for field in [format!("request_id=request-{number} "), format!("connection_id=connection-{number} "), trace] {
             assert!(line.contains(&field), "{field} in {line}");
         }
         lines += 1;
