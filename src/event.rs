@@ -279,6 +279,12 @@ impl<B> Message<B> {
 }
 
 impl Message {
+    /// The same as [`decode`](Self::decode), while the message stays.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Message<T>, InvalidBody> {
+        let body = self.body.json()?;
+        Ok(Message { context: Arc::clone(&self.context), message_id: self.message_id.clone(), body })
+    }
+
     /// Decodes the body from JSON.
     ///
     /// # Errors

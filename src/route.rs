@@ -15,7 +15,9 @@
 
 mod dispatch;
 mod error;
+mod extract;
 mod handler;
+mod layer;
 mod rejection;
 mod response;
 #[cfg(feature = "runtime")]
@@ -32,8 +34,10 @@ use tracing::Instrument as _;
 
 use self::dispatch::Inner;
 pub use self::error::{Error, FailedInvocation};
+pub use self::extract::{Arguments, AuthorizerContext, EventKinds, FromEvent, Function, State};
 pub use self::handler::RouteEvent;
-use self::handler::{ClosureHandler, Handler, RouteHandler, assert_key_fits, key_fits};
+use self::handler::{EventKind, FunctionHandler, Handler, RouteHandler, assert_key_fits};
+pub use self::layer::{Next, RouteService};
 pub use self::rejection::{InvalidValue, Rejection, RejectionKind};
 pub use self::response::{Json, Reply, Response};
 use crate::event::{Event, RouteKey};
@@ -90,18 +94,25 @@ pub trait Route: Send + Sync + 'static {
     fn handle(&self, event: Self::Event) -> impl Future<Output = Result<Self::Reply>> + Send;
 }
 
-/// The routes of one Lambda function.
+/// The routes of one Lambda function, and the state that their handlers share.
 ///
-/// Clones are cheap and share the routes.
-#[derive(Clone, Default)]
-pub struct Router {
+/// Clones are cheap and share the routes and the state.
+pub struct Router<S = ()> {
     inner: Arc<Inner>,
+    state: Arc<S>,
 }
 
 impl Router {
-    /// A router without routes: it accepts every connection and rejects every message.
+    /// Creates a router without routes: it accepts every connection and rejects every message.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_state(())
+    }
+}
+
+impl<S: Send + Sync + 'static> Router<S> {
+    /// Creates a router whose handlers can take this state as an argument: see [`State`].
+    pub fn with_state(state: S) -> Self {
+        Self { inner: Arc::default(), state: Arc::new(state) }
     }
 
     /// Adds a route.
@@ -118,40 +129,93 @@ impl Router {
         self.insert(R::KEY, Arc::new(RouteHandler::new(route)))
     }
 
-    /// Adds a closure as a route.
+    /// Adds an async function or closure as a route.
+    ///
+    /// It has up to eight arguments, each of which is made of the event and the state: see [`FromEvent`].
     ///
     /// # Panics
     ///
-    /// When the key is not legal, does not fit the closure's argument, or already has a route.
+    /// When the key is not legal, already has a route, or selects events that do not have one of the arguments.
     ///
     /// # Examples
     ///
     /// ```
-    /// use lambda_websocket::{Connect, Message, Response, Router};
+    /// use lambda_websocket::event::ConnectionId;
+    /// use lambda_websocket::route::State;
+    /// use lambda_websocket::{Connect, Json, Response, Result, Router};
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Join { room: String }
     ///
-    /// let router = Router::new()
+    /// struct App { name: &'static str }
+    ///
+    /// async fn join(Json(join): Json<Join>, me: ConnectionId, app: State<App>) -> Result<()> {
+    ///     println!("{}: {me} joins {}", app.name, join.room);
+    ///     Ok(())
+    /// }
+    ///
+    /// let router = Router::with_state(App { name: "chat" })
     ///     .on("$connect", |event: Connect| async move { Ok(Response::ok().subprotocol("chat.v1")) })
-    ///     .on("join", |event: Message<Join>| async move {
-    ///         println!("{} joins {}", event.connection_id(), event.body.room);
-    ///         Ok(())
-    ///     });
+    ///     .on("join", join);
     /// ```
     #[must_use]
     #[track_caller]
-    pub fn on<E, R, F, Fut>(self, key: &str, handler: F) -> Self
+    pub fn on<F, A, R>(self, key: &str, handler: F) -> Self
     where
-        F: Fn(E) -> Fut + Send + Sync + 'static,
-        E: RouteEvent,
-        Fut: Future<Output = Result<R>> + Send + 'static,
+        F: Function<A>,
+        A: Arguments<S>,
+        F::Future: Future<Output = Result<R>> + Send + 'static,
         R: Reply,
     {
-        if let Err(problem) = key_fits(key, E::KIND) {
-            panic!("route {key:?}: {problem}");
+        if let Some(argument) = A::misfit(EventKind::of_key(key)) {
+            panic!("route {key:?}: its events have no `{argument}`, which is an argument of its handler");
         }
-        self.insert(key, Arc::new(ClosureHandler::new(handler)))
+        let handler = FunctionHandler::new(handler, Arc::clone(&self.state));
+        self.insert(key, Arc::new(handler))
+    }
+
+    /// Adds the routes of another router, which keep their state and their layers.
+    ///
+    /// So a layer can be put around some routes alone. The settings of the other router, such as its hooks, are not taken over.
+    ///
+    /// # Panics
+    ///
+    /// When both routers have a route with the same key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use lambda_websocket::{Message, Router};
+    /// use tower::timeout::TimeoutLayer;
+    ///
+    /// let slow = Router::new().on("report", |_: Message| async { Ok(()) });
+    /// let router = Router::new()
+    ///     .on("say", |_: Message| async { Ok(()) })
+    ///     .merge(slow.layer(TimeoutLayer::new(Duration::from_secs(10))));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn merge<T>(self, other: Router<T>) -> Self {
+        self.nest("", other)
+    }
+
+    /// Adds the routes of another router, whose keys get this prefix: `nest("room.", …)` makes `room.join` of `join`.
+    ///
+    /// # Panics
+    ///
+    /// When the other router has `$connect`, `$disconnect` or `$default`, or a key is too long or taken already.
+    #[must_use]
+    #[track_caller]
+    pub fn nest<T>(mut self, prefix: &str, other: Router<T>) -> Self {
+        for (key, handler) in &other.inner.routes {
+            if !prefix.is_empty() && key.as_str().starts_with('$') {
+                panic!("route {:?}: only routes with a key of their own can have a prefix", key.as_str());
+            }
+            self = self.insert(&format!("{prefix}{}", key.as_str()), Arc::clone(handler));
+        }
+        self
     }
 
     /// Calls a hook with each [`Rejection`], to count it or to tell the client.
@@ -210,8 +274,22 @@ impl Router {
     }
 }
 
-impl fmt::Debug for Router {
+impl<S> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), state: Arc::clone(&self.state) }
+    }
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("routes", &self.keys().collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Router")
+            .field("routes", &self.inner.routes.keys().map(RouteKey::as_str).collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }

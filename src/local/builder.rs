@@ -100,7 +100,7 @@ impl Builder {
     ///
     /// Several routers can have different routes, as several Lambda functions do.
     #[must_use]
-    pub fn router(self, router: Router) -> Self {
+    pub fn router<S: Send + Sync + 'static>(self, router: Router<S>) -> Self {
         let keys: Vec<String> = router.keys().map(str::to_owned).collect();
         self.function(keys, Function::router(router))
     }

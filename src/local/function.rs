@@ -86,7 +86,7 @@ impl Function {
     }
 
     /// A router as `lambda_runtime` would run it.
-    pub fn router(router: Router) -> Self {
+    pub fn router<S: Send + Sync + 'static>(router: Router<S>) -> Self {
         Self::service(router)
     }
 

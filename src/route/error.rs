@@ -108,7 +108,11 @@ impl Error {
 /// Any error, and whatever else becomes a boxed one: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&str`, `String`.
 impl<E: Into<BoxError>> From<E> for Error {
     fn from(source: E) -> Self {
-        let source = source.into();
+        let source = match source.into().downcast::<FailedInvocation>() {
+            // It has been through a layer.
+            Ok(failed) => return failed.into_error(),
+            Err(source) => source,
+        };
         if let Some(rejection) = RejectionKind::from_error(source.as_ref()) {
             let text = rejection.log_text();
             return Self(Box::new(Inner { text, answer: None, rejection: Some(rejection), source: None }));

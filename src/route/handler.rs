@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::extract::{Arguments, Function};
 use super::response::{Reply, Response};
 use super::{Error, Result, Route};
 use crate::event::{Body, Connect, Disconnect, Event, InvalidBody, Message, RouteKey};
@@ -35,29 +36,33 @@ impl<R: Route> Handler for RouteHandler<R> {
     }
 }
 
-pub(super) struct ClosureHandler<F, E> {
-    closure: F,
-    event: PhantomData<fn(E)>,
+/// An async function with the state that its arguments are made of.
+pub(super) struct FunctionHandler<F, A, S> {
+    function: Arc<F>,
+    state: Arc<S>,
+    arguments: PhantomData<fn(A)>,
 }
 
-impl<F, E> ClosureHandler<F, E> {
-    pub(super) fn new(closure: F) -> Self {
-        Self { closure, event: PhantomData }
+impl<F, A, S> FunctionHandler<F, A, S> {
+    pub(super) fn new(function: F, state: Arc<S>) -> Self {
+        Self { function: Arc::new(function), state, arguments: PhantomData }
     }
 }
 
-impl<F, E, Fut, R> Handler for ClosureHandler<F, E>
+impl<F, A, S, R> Handler for FunctionHandler<F, A, S>
 where
-    F: Fn(E) -> Fut + Send + Sync + 'static,
-    E: RouteEvent,
-    Fut: Future<Output = Result<R>> + Send + 'static,
+    S: Send + Sync + 'static,
+    A: Arguments<S>,
+    F: Function<A>,
+    F::Future: Future<Output = Result<R>> + Send + 'static,
     R: Reply,
 {
     fn call(&self, event: Event) -> BoxFuture<Result<Response>> {
-        let answer = E::take(event).map(&self.closure);
+        let (function, state) = (Arc::clone(&self.function), Arc::clone(&self.state));
         Box::pin(async move {
-            let reply = answer?.await?;
-            reply.into_response()
+            let arguments = A::from_event(&event, &state).await?;
+            drop((event, state));
+            function.call(arguments).await?.into_response()
         })
     }
 }
@@ -84,6 +89,25 @@ pub enum EventKind {
     Connect,
     Message,
     Disconnect,
+}
+
+impl EventKind {
+    pub(super) fn of(event: &Event) -> Self {
+        match event {
+            Event::Connect(_) => Self::Connect,
+            Event::Message(_) => Self::Message,
+            Event::Disconnect(_) => Self::Disconnect,
+        }
+    }
+
+    /// The kind of events that select a route with this key.
+    pub(super) fn of_key(key: &str) -> Self {
+        match key {
+            RouteKey::CONNECT => Self::Connect,
+            RouteKey::DISCONNECT => Self::Disconnect,
+            _ => Self::Message,
+        }
+    }
 }
 
 /// Takes out of an event what a route takes.
@@ -124,36 +148,41 @@ impl<B: MessageBody> RouteEvent for Message<B> {
 impl<B: MessageBody> Take for Message<B> {
     fn take(event: Event) -> Result<Self> {
         match event {
-            Event::Message(message) => Ok(B::from_message(message).map_err(|(_, error)| error)?),
+            Event::Message(message) => Ok(B::take(message)?),
             other => Err(unexpected("a MESSAGE event", &other)),
         }
     }
 }
 
-/// What the body of a message can be for a route: the body as it came, or anything that serde can read.
-#[diagnostic::on_unimplemented(
-    message = "the body of a message cannot be read as `{Self}`",
-    label = "not a message body",
-    note = "derive `serde::Deserialize` for it, without borrowed fields"
-)]
+/// What the body of a message can be: the body as it came, or anything that serde can read.
 pub(super) trait MessageBody: Sized + Send + 'static {
-    fn from_message(message: Message) -> Result<Message<Self>, (Message, InvalidBody)>;
+    fn take(message: Message) -> Result<Message<Self>, InvalidBody>;
+
+    fn read(message: &Message) -> Result<Message<Self>, InvalidBody>;
 }
 
 impl MessageBody for Body {
-    fn from_message(message: Message) -> Result<Message, (Message, InvalidBody)> {
+    fn take(message: Message) -> Result<Message, InvalidBody> {
         Ok(message)
+    }
+
+    fn read(message: &Message) -> Result<Message, InvalidBody> {
+        Ok(message.clone())
     }
 }
 
 impl<T: serde::de::DeserializeOwned + Send + 'static> MessageBody for T {
-    fn from_message(message: Message) -> Result<Message<T>, (Message, InvalidBody)> {
-        message.decode()
+    fn take(message: Message) -> Result<Message<T>, InvalidBody> {
+        message.decode().map_err(|(_, error)| error)
+    }
+
+    fn read(message: &Message) -> Result<Message<T>, InvalidBody> {
+        message.read()
     }
 }
 
 /// The gateway sends an event to the route that its type selects, so this is a function that was wired up wrongly.
-fn unexpected(expected: &str, event: &Event) -> Error {
+pub(super) fn unexpected(expected: &str, event: &Event) -> Error {
     let found = match event {
         Event::Connect(_) => "a CONNECT event",
         Event::Message(_) => "a MESSAGE event",

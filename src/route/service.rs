@@ -45,7 +45,7 @@ where
     lambda_runtime::run_concurrent(service).await
 }
 
-impl Service<LambdaEvent<Event>> for Router {
+impl<S: Send + Sync + 'static> Service<LambdaEvent<Event>> for Router<S> {
     type Response = Response;
     type Error = FailedInvocation;
     type Future = BoxFuture<Result<Response, FailedInvocation>>;

@@ -1,0 +1,7 @@
+use lambda_websocket::{Message, Router};
+
+async fn say(_message: Message) {}
+
+fn main() {
+    let _ = Router::new().on("say", say);
+}

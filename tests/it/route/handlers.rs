@@ -1,0 +1,163 @@
+//! What a handler takes as its arguments.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lambda_websocket::event::{ConnectionId, RequestContext};
+use lambda_websocket::route::{AuthorizerContext, Error, EventKinds, FromEvent, State, StatusCode};
+use lambda_websocket::{Connect, Disconnect, Event, Json, Message, Response, Result, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{panic_text, status};
+use crate::fixture;
+
+#[derive(Deserialize)]
+struct Words {
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    org: u64,
+}
+
+/// It is not `Clone`: handlers share it.
+#[derive(Default)]
+struct App {
+    calls: AtomicUsize,
+}
+
+async fn answer<S: Send + Sync + 'static>(router: &Router<S>, event: Event) -> Response {
+    router.handle(event).await.unwrap()
+}
+
+fn body(response: &Response) -> Value {
+    serde_json::from_str(response.text().unwrap()).unwrap()
+}
+
+async fn nothing() -> Result<()> {
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "as many as there can be")]
+async fn eight(
+    me: ConnectionId,
+    Json(words): Json<Words>,
+    app: State<App>,
+    context: RequestContext,
+    session: AuthorizerContext<Session>,
+    message: Message<Words>,
+    raw: Message,
+    connect: Option<Connect>,
+) -> Result<Json<Value>> {
+    assert!(connect.is_none());
+    Ok(Json(json!({
+        "me": me,
+        "text": words.text,
+        "calls": app.calls.fetch_add(1, Ordering::Relaxed),
+        "stage": context.stage,
+        "org": session.org,
+        "again": message.body.text,
+        "raw": raw.body.to_text(),
+    })))
+}
+
+#[tokio::test]
+async fn handlers_take_none_to_eight_arguments() {
+    let router = Router::with_state(App::default())
+        .on("nothing", nothing)
+        .on("eight", eight)
+        .on("three", |app: State<App>, Json(words): Json<Words>, me: ConnectionId| async move {
+            Ok(Json((app.calls.load(Ordering::Relaxed), words.text, me)))
+        })
+        .on("$connect", |connect: Connect, disconnect: Option<Disconnect>, message: Option<Json<Words>>| async move {
+            assert!(disconnect.is_none() && message.is_none());
+            Ok(Response::new(StatusCode::ACCEPTED).body(connect.query("Auth").unwrap_or_default()))
+        });
+    let text = r#"{"text":"hello"}"#;
+    assert_eq!(answer(&router, fixture::message("nothing", "no JSON")).await.text(), None);
+    for calls in 0..2 {
+        let said = body(&answer(&router, fixture::message("eight", text)).await);
+        let expected = json!({
+            "me": "Kb7p2d5_vHcCIhw=", "text": "hello", "calls": calls, "stage": "dev", "org": 7, "again": "hello", "raw": text,
+        });
+        assert_eq!(said, expected);
+    }
+    let said = body(&answer(&router.clone(), fixture::message("three", text)).await);
+    assert_eq!(said, json!([2, "hello", "Kb7p2d5_vHcCIhw="]), "clones share the state");
+    assert_eq!(answer(&router, fixture::event("connect")).await.status(), StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_fit_stops_before_the_handler() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&called);
+    let router = Router::new().on("say", move |_: ConnectionId, _: Json<Words>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    });
+    assert_eq!(status(&router, fixture::message("say", r#"{"txt":"typo"}"#)).await, 400);
+    assert_eq!(called.load(Ordering::Relaxed), 0);
+    assert_eq!(status(&router, fixture::message("say", r#"{"text":""}"#)).await, 200);
+    assert_eq!(called.load(Ordering::Relaxed), 1);
+}
+
+/// An argument of a user's own, which asks something else first.
+struct Member {
+    name: String,
+}
+
+impl FromEvent<App> for Member {
+    const EVENTS: EventKinds = EventKinds::MESSAGE.or(EventKinds::CONNECT);
+
+    async fn from_event(event: &Event, app: &Arc<App>) -> Result<Self> {
+        tokio::task::yield_now().await;
+        app.calls.fetch_add(1, Ordering::Relaxed);
+        match event.request_context().principal_id() {
+            Some(name) => Ok(Self { name: name.to_owned() }),
+            None => Err(Error::client(StatusCode::UNAUTHORIZED, "who are you?")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_argument_of_ones_own_is_made_of_the_event_and_the_state_or_refuses() {
+    let router = Router::with_state(App::default())
+        .on("who", |member: Member, app: State<App>| async move {
+            Ok(Json((member.name.clone(), app.calls.load(Ordering::Relaxed))))
+        })
+        .on("$disconnect", |member: Option<Member>| async move {
+            assert!(member.is_none(), "a disconnect has none");
+            Ok(())
+        });
+    assert_eq!(body(&answer(&router, fixture::message("who", "")).await), json!(["alice", 1]));
+    let anonymous = fixture::changed("message_without_authorizer", "/requestContext/routeKey", "who");
+    let refused = answer(&router, Event::from_slice(&anonymous).unwrap()).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert!(refused.text().unwrap().contains("who are you?"));
+    assert_eq!(status(&router, fixture::event("disconnect")).await, 200);
+}
+
+#[test]
+fn an_argument_that_its_events_do_not_have_is_found_when_the_router_is_made() {
+    for (build, expected) in [
+        (
+            Box::new(|| Router::new().on("$connect", |_: ConnectionId, _: Json<Words>| async { Ok(()) }))
+                as Box<dyn FnOnce() -> Router + std::panic::UnwindSafe>,
+            "route \"$connect\": its events have no `lambda_websocket::route::response::Json<",
+        ),
+        (
+            Box::new(|| Router::new().on("say", |_: Connect| async { Ok(()) })),
+            "route \"say\": its events have no `lambda_websocket::event::Connect`, which is an argument of its handler",
+        ),
+        (
+            Box::new(|| Router::new().on("$disconnect", |_: Connect, _: Disconnect| async { Ok(()) })),
+            "route \"$disconnect\": its events have no `lambda_websocket::event::Connect`",
+        ),
+    ] {
+        let (text, place) = panic_text(build);
+        assert!(text.starts_with(expected), "{text}");
+        assert!(place.contains("handlers.rs"), "{place}");
+    }
+}
