@@ -14,6 +14,7 @@ mod direct;
 mod endpoint;
 mod error;
 mod fanout;
+mod incomplete;
 mod info;
 #[cfg(any(feature = "sdk", feature = "direct"))]
 mod opening;
@@ -26,6 +27,7 @@ mod recorder;
 mod roots;
 #[cfg(feature = "sdk")]
 mod sdk;
+mod stream;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub use self::error::PushError;
 #[cfg(feature = "hub")]
 pub(crate) use self::fanout::Content;
 pub use self::fanout::{Broadcast, Failure, Report};
+pub use self::incomplete::Incomplete;
 pub use self::info::ConnectionInfo;
 pub use self::payload::{LARGEST_PAYLOAD, Payload};
 #[cfg(any(feature = "hub", feature = "worker"))]
@@ -53,6 +56,7 @@ pub use self::recorder::{Pushed, Recorder};
 pub use self::roots::UntrustedRoot;
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;
+pub use self::stream::{StreamEnd, StreamError, StreamReport, Streaming};
 use crate::event::ConnectionId;
 use crate::retry::{Attempts, Passing, Span};
 

@@ -1,5 +1,7 @@
 //! What a `Pusher` does over any transport, with a clock that the test owns.
 
+mod stream;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::super::PushError;
+use super::super::{Incomplete, PushError};
 use crate::event::ConnectionId;
 
 /// What became of every connection that a broadcast was for.
 ///
 /// `delivered`, `gone`, `failed` and `not_tried` add up to [`ids`](Self::ids), always.
 #[derive(Debug, Default)]
+#[must_use = "it says which connections were not reached; `require_all` makes an error of it if there are any"]
 #[non_exhaustive]
 pub struct Report {
     /// How many connections the payload was delivered to.
@@ -51,6 +52,43 @@ impl Report {
     /// Whether every connection either has the payload or is gone.
     pub fn is_success(&self) -> bool {
         self.is_complete && self.failed.is_empty() && self.not_tried.is_empty()
+    }
+
+    /// Returns the report if every connection either has the payload or is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::{Pusher, event::ConnectionId, push::Incomplete, push::Report};
+    /// # async fn tell(pusher: Pusher, ids: Vec<ConnectionId>) -> lambda_websocket::Result<()> {
+    /// let report = pusher.broadcast(ids, "hello")?.await.require_all()?;
+    /// assert_eq!(report.delivered + report.gone.len(), report.ids());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require_all(self) -> Result<Self, Incomplete<Self>> {
+        match self.shortcoming() {
+            None => Ok(self),
+            Some(text) => Err(Incomplete::new(self, text)),
+        }
+    }
+
+    /// Who was not reached, and why the first of them was not, if everybody was to be reached.
+    pub(crate) fn shortcoming(&self) -> Option<String> {
+        if self.is_success() {
+            return None;
+        }
+        let (missed, all) = (self.failed.len().saturating_add(self.not_tried.len()), self.ids());
+        let first = self.failed.first().map(|failure| &failure.error as &(dyn std::error::Error + 'static));
+        Some(match (missed, first) {
+            (0, _) => "the time was up before all connections were known".to_owned(),
+            (_, None) => format!("{missed} of {all} connections were not reached: there was no time for them"),
+            (_, first) => Incomplete::<Self>::text(format!("{missed} of {all} connections were not reached; the first"), first),
+        })
     }
 
     /// The connections whose clients do not read, which are among those that [failed](Self::failed).

@@ -1,0 +1,109 @@
+//! The text that waits for its frame.
+
+/// Tokens that are not in a frame yet.
+//
+// Invariants: what waits is `text[start..]`, it takes `json_len` bytes in JSON, and `tokens` tokens end in it or after it. Tokens are
+// pushed only while there is room in the frame, so of several tokens only the last one can go on after the frame.
+#[derive(Default)]
+pub(super) struct Buffer {
+    text: String,
+    start: usize,
+    json_len: usize,
+    tokens: u64,
+}
+
+/// What one frame takes from the buffer.
+pub(super) struct Piece<'a> {
+    pub(super) text: &'a str,
+    /// How many tokens end in it.
+    pub(super) tokens: u64,
+    /// Whether nothing is left after it.
+    pub(super) is_all: bool,
+    json_len: usize,
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, token: &str) {
+        self.text.push_str(token);
+        self.json_len = self.json_len.saturating_add(json_len(token));
+        self.tokens = self.tokens.saturating_add(1);
+    }
+
+    /// How many bytes of JSON the text takes.
+    pub(super) fn json_len(&self) -> usize {
+        self.json_len
+    }
+
+    /// As much of the text as has room.
+    pub(super) fn piece(&self, room: usize) -> Piece<'_> {
+        let text = self.text.get(self.start..).unwrap_or_default();
+        if self.json_len <= room {
+            return Piece { text, tokens: self.tokens, is_all: true, json_len: self.json_len };
+        }
+        let mut json_len: usize = 0;
+        let mut end = 0;
+        for (at, character) in text.char_indices() {
+            let with = json_len.saturating_add(self::json_len(character.encode_utf8(&mut [0; 4])));
+            end = at;
+            if with > room {
+                break;
+            }
+            json_len = with;
+        }
+        Piece { text: text.get(..end).unwrap_or_default(), tokens: self.tokens.saturating_sub(1), is_all: false, json_len }
+    }
+
+    /// Removes what `piece` has returned.
+    pub(super) fn remove(&mut self, room: usize) {
+        let Piece { text, tokens, is_all, json_len } = self.piece(room);
+        self.start = self.start.saturating_add(text.len());
+        self.tokens = self.tokens.saturating_sub(tokens);
+        self.json_len = self.json_len.saturating_sub(json_len);
+        if is_all {
+            self.text.clear();
+            self.start = 0;
+        } else if self.start > self.text.len() / 2 {
+            self.text.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Forgets what has no room in one frame.
+    pub(super) fn truncate(&mut self, room: usize) {
+        let Piece { text, tokens, json_len, .. } = self.piece(room);
+        self.text.truncate(self.start.saturating_add(text.len()));
+        (self.tokens, self.json_len) = (tokens, json_len);
+    }
+}
+
+/// How many bytes a text takes between the quotes of a JSON string.
+fn json_len(text: &str) -> usize {
+    let of = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(of).fold(0, usize::saturating_add)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test that panics has failed")]
+mod tests {
+    use super::json_len;
+    use proptest::prelude::*;
+
+    #[test]
+    fn length_in_json_is_that_of_every_character() {
+        for character in (0..=0x1_0000).filter_map(char::from_u32) {
+            let text = character.to_string();
+            assert_eq!(json_len(&text), serde_json::to_string(&text).unwrap().len() - 2, "{character:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn length_in_json_is_that_of_any_text(text in any::<String>()) {
+            assert_eq!(json_len(&text), serde_json::to_string(&text).unwrap().len() - 2);
+        }
+    }
+}
