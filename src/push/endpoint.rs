@@ -270,12 +270,12 @@ impl FromStr for Endpoint {
         let shown = url.split(['?', '#']).next().unwrap_or_default();
         let refuse = |expected| InvalidEndpoint::Url { url: shown.to_owned(), expected };
         let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(refuse("expected `https://` at its start"));
+            return Err(refuse("expected `https://` at its start, or `http://` for a gateway on this machine"));
         };
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "https" | "wss" => "https",
             "http" | "ws" => "http",
-            _ => return Err(refuse("expected `https://` at its start")),
+            _ => return Err(refuse("expected `https://` at its start, or `http://` for a gateway on this machine")),
         };
         if rest.contains(['?', '#']) {
             return Err(refuse("expected no query and no fragment"));

@@ -1,25 +1,28 @@
 //! Why a push did not arrive.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::event::{ApiId, ConnectionId, Stage};
+use crate::event::{ApiId, ConnectionId, Stage, chain};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
 /// A push, a close or a question about a connection failed.
 ///
 /// What API Gateway itself said is behind [`source`](StdError::source).
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
     /// The connection is closed, or `$connect` has not been answered yet: 410.
     ///
     /// A connection that is younger than a few seconds may still come about.
-    #[error("the connection {connection_id} is gone, or not open yet")]
+    #[error(
+        "the connection {connection_id} is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"
+    )]
     Gone {
         /// The connection.
         connection_id: ConnectionId,
@@ -200,6 +203,13 @@ impl PushError {
             | Self::NotJson { .. }
             | Self::Unexpected { .. } => false,
         }
+    }
+}
+
+/// The texts of the error and its sources: it is what a `main` prints that returns the error.
+impl fmt::Debug for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(self))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::{ConnectionInfo, Payload, Push, PushError};
+use crate::clock;
 use crate::event::ConnectionId;
 
 /// Keeps what is pushed instead of sending it, and fails when it is told to.
@@ -128,7 +128,7 @@ impl Push for Recorder {
 
     async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
         let _open = self.attempt(connection_id, 0)?;
-        let now = SystemTime::now();
+        let now = clock::now();
         Ok(ConnectionInfo::new(now, now))
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Group;
+use crate::event::chain;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -83,16 +84,12 @@ impl RegistryError {
     }
 }
 
-/// The texts of the error and its sources. Their own `Debug` may show a whole answer, and with it a connection's data.
+/// The texts of the error and its sources: it is what a `main` prints that returns the error.
+///
+/// The sources' own `Debug` may show a whole answer, and with it a connection's data.
 impl fmt::Debug for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RegistryError({self}")?;
-        let mut next = self.source();
-        while let Some(source) = next {
-            write!(f, ": {source}")?;
-            next = source.source();
-        }
-        f.write_str(")")
+        f.write_str(&chain(self))
     }
 }
 

@@ -149,7 +149,7 @@ fn end_4_what_the_environment_lacks_is_named() {
     assert_eq!(
         from(&[("AWS_ENDPOINT_URL", "localhost:4566")]).unwrap_err(),
         "the environment variable AWS_ENDPOINT_URL is not usable: the endpoint \"localhost:4566\" is not usable: \
-         expected `https://` at its start"
+         expected `https://` at its start, or `http://` for a gateway on this machine"
     );
 }
 
@@ -171,8 +171,8 @@ fn end_6_mistakes_are_put_right_or_explained() {
     }
     assert_eq!("ws://127.0.0.1:3001/dev".parse::<Endpoint>().unwrap().as_str(), "http://127.0.0.1:3001/dev");
     for (url, shown, expected) in [
-        (format!("{host}/dev"), format!("{host}/dev"), "expected `https://` at its start"),
-        ("ftp://x/dev".to_owned(), "ftp://x/dev".to_owned(), "expected `https://` at its start"),
+        (format!("{host}/dev"), format!("{host}/dev"), "expected `https://` at its start, or `http://` for a gateway on this machine"),
+        ("ftp://x/dev".to_owned(), "ftp://x/dev".to_owned(), "expected `https://` at its start, or `http://` for a gateway on this machine"),
         (
             format!("https://{host}"),
             format!("https://{host}"),
@@ -186,7 +186,7 @@ fn end_6_mistakes_are_put_right_or_explained() {
         (format!("{right}?Auth=s3cret"), right.clone(), "expected no query and no fragment"),
         ("https:///dev".to_owned(), "https:///dev".to_owned(), "expected a host and a path"),
         ("https://user:s3cret@x/dev".to_owned(), "…".to_owned(), "expected no user and no password"),
-        (String::new(), String::new(), "expected `https://` at its start"),
+        (String::new(), String::new(), "expected `https://` at its start, or `http://` for a gateway on this machine"),
     ] {
         let error = url.parse::<Endpoint>().unwrap_err().to_string();
         assert_eq!(error, format!("the endpoint {shown:?} is not usable: {expected}"));

@@ -103,5 +103,5 @@ fn a_registry_error_does_not_show_the_answer_that_it_came_from() {
         _body: &'static str,
     }
     let error = RegistryError::Refused { source: Box::new(Answer { _body: "s3cret" }) };
-    assert_eq!(format!("{error:?}"), "RegistryError(the registry refused the request: unhandled)");
+    assert_eq!(format!("{error:?}"), "the registry refused the request: unhandled");
 }

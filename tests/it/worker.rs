@@ -232,7 +232,8 @@ async fn result_without_a_client_goes_to_the_hook() {
     assert_eq!(
         [&heard[0], &heard[1], &heard[2], &heard[4], &heard[5]],
         [
-            "q0 6 bytes: the connection connection-q0 is gone, or not open yet",
+            "q0 6 bytes: the connection connection-q0 is gone, or not open yet: API Gateway opens it only after `$connect` has \
+             been answered",
             "the message m1 is not a job: expected `replyTo` and `job`, both strings: ",
             "the message m2 has no address to reply to: the reply address is not signed",
             "the message m4 has no address to reply to: the reply address was sealed with another job: expected exactly the \
