@@ -269,11 +269,11 @@ async fn broadcasts(name: &str, registry: Arc<dyn Registry>) {
     let hub = Hub::new(registry, pusher);
     let audience = everyone_in_lobby();
     let start = Instant::now();
-    let sent = hub.send_to(&audience, "hello").unwrap().await;
+    let sent = hub.send_to(&audience, "hello").await.unwrap();
     let (first, broadcast) = (start.elapsed(), sent.report.elapsed);
     assert_eq!((sent.report.delivered, sent.pruned.len()), (9_500, 500), "{sent}");
     let start = Instant::now();
-    let again = hub.send_to(&audience, "hello").unwrap().await;
+    let again = hub.send_to(&audience, "hello").await.unwrap();
     assert_eq!((again.report.delivered, again.pruned.len()), (9_500, 0), "{again}");
     println!(
         "figure hub_broadcast_10000_{name}: {} ms with 500 pruned, of it {} ms the broadcast; {} ms again vs {} ms to known ids",
@@ -300,7 +300,7 @@ async fn child(what: &str, url: &str, table: &str) {
         "disband" => registry.disband(&namespace(), &lobby()).await.unwrap(),
         _ => {
             let hub = Hub::new(registry, Pusher::new(Nothing).with_timeout(Duration::from_secs(600)));
-            hub.send_to(&everyone_in_lobby(), "hello").unwrap().await.report.ids()
+            hub.send_to(&everyone_in_lobby(), "hello").await.unwrap().report.ids()
         }
     };
     println!("{count} in {} ms, peak memory {} KiB", start.elapsed().as_millis(), peak());

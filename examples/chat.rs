@@ -84,11 +84,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     // Two sweeps in a period, of which each asks about everybody, notice it in time.
     let interval = period.mul_f64(0.5).max(Duration::from_millis(100));
     // The local gateway opens a connection as soon as `$connect` is answered.
-    let hub = Hub::new(registry().await?, pusher.clone())
+    let hub = chat_function::settings(Hub::builder(registry().await?, pusher.clone()))
         .with_sweep_period(interval)
         .with_sweep_interval(interval)
-        .with_grace(Duration::from_secs(1));
-    let hub = hub.announcing(chat_function::announcement);
+        .with_grace(Duration::from_secs(1))
+        .build();
     let gateway = builder
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
         .router(chat_function::routes(hub.clone(), pusher))

@@ -17,7 +17,7 @@ use std::env;
 
 use futures_util::StreamExt as _;
 use lambda_websocket::event::ConnectionId;
-use lambda_websocket::hub::{Hub, OnConnect, OnDisconnect, PresenceEvent};
+use lambda_websocket::hub::{Hub, HubBuilder, OnConnect, OnDisconnect, PresenceEvent};
 use lambda_websocket::registry::{ConnectionKey, DynamoDb, Group};
 use lambda_websocket::route::Rejection;
 use lambda_websocket::{Message, Pusher, Result, Route, Router};
@@ -132,7 +132,7 @@ impl Route for Say {
         }
         let who = event.principal_id().unwrap_or("somebody");
         let said = Told::Said { room: &room, who, text: &event.body.text };
-        let report = self.0.hub.send_to(&me.group(&room), &said)?.await;
+        let report = self.0.hub.send_to(&me.group(&room), &said).await?;
         tracing::info!(%report, "said");
         Ok(())
     }
@@ -151,8 +151,13 @@ impl Route for Who {
     }
 }
 
+/// What every function of the chat has in common: rooms are open to everybody, and hear who joins and who leaves.
+pub fn settings(hub: HubBuilder) -> HubBuilder {
+    hub.allowing_all_joins().announcing(announcement)
+}
+
 /// Tells a room who has joined and who has left, each with the version that says which of two events is the later one.
-pub fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
+fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
     let events_of_room: Vec<_> = events
         .iter()
         .map(|event| json!({"event": event.kind, "who": event.principal, "version": event.version}))
@@ -162,7 +167,7 @@ pub fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
 
 /// The routes of the chat.
 pub fn routes(hub: Hub, pusher: Pusher) -> Router {
-    let chat = Chat { hub: hub.announcing(announcement), pusher };
+    let chat = Chat { hub, pusher };
     let refusing = chat.clone();
     Router::new()
         .route(OnConnect::new(chat.hub.clone()))
@@ -187,6 +192,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
     let table = env::var("CHAT_TABLE").map_err(|_| "set CHAT_TABLE to the name of the table of connections")?;
     let pusher = Pusher::from_env().await?;
-    let hub = Hub::new(DynamoDb::new(table).await, pusher.clone());
+    let hub = settings(Hub::builder(DynamoDb::new(table).await, pusher.clone())).build();
     lambda_websocket::run(routes(hub, pusher)).await
 }

@@ -21,9 +21,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let variable = |name: &str| env::var(name).map_err(|_| format!("set {name}"));
     let namespace = Namespace::for_stage(&ApiId::new(variable("API_GATEWAY_ID")?)?, &Stage::new(variable("STAGE")?)?);
     let period = env::var("CHAT_SWEEP_PERIOD").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
-    Hub::new(DynamoDb::new(variable("CHAT_TABLE")?).await, Pusher::from_env().await?)
+    let hub = Hub::builder(DynamoDb::new(variable("CHAT_TABLE")?).await, Pusher::from_env().await?);
+    chat_function::settings(hub)
         .with_sweep_period(Duration::from_secs(period))
-        .announcing(chat_function::announcement)
+        .build()
         .run_sweeper(vec![namespace])
         .await
 }

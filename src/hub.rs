@@ -4,12 +4,13 @@
 //! to groups, and [sweeps](Hub::sweep) up connections whose `$disconnect` was lost. [`OnConnect`] and [`OnDisconnect`] are the
 //! routes that keep the registry.
 
+mod builder;
 mod close;
 mod evidence;
+mod joining;
 mod presence;
 mod routes;
 mod sending;
-mod settings;
 mod sweep;
 
 use std::fmt;
@@ -20,8 +21,11 @@ use futures_util::future::join;
 use futures_util::stream::{Stream, StreamExt as _};
 use serde::Serialize;
 
+pub use self::builder::HubBuilder;
 pub use self::close::CloseReport;
 use self::evidence::Proven;
+use self::joining::JoinPolicy;
+pub use self::joining::{JoinDecision, JoinError, JoinRequest};
 use self::presence::{Announcer, Budget};
 pub use self::presence::{Presence, PresenceEvent};
 pub use self::routes::{OnConnect, OnDisconnect};
@@ -32,8 +36,8 @@ use crate::clock;
 use crate::event::{InvalidId, RequestContext};
 use crate::push::{Endpoint, InvalidEndpoint, Payload, PushError, Pusher, Pushers};
 use crate::registry::{
-    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Departures, Group, Inserted, Joined, Left,
-    Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
+    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Departures, Group, Inserted, Left, Namespace, Pages,
+    Principal, ReadOptions, Registry, RegistryError,
 };
 
 /// API Gateway waits this long for `$connect`, and answers 410 until it has been answered (CON-1, CON-6).
@@ -50,18 +54,28 @@ const AT_ONCE: usize = 32;
 /// | to | use |
 /// |---|---|
 /// | send | [`send_to`](Self::send_to) an audience, [except](Sending::except) the sender |
-/// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](Self::announcing) presence |
+/// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](HubBuilder::announcing) presence |
 /// | list who is present | [`principals`](Self::principals) |
 /// | close | [`close`](Self::close) all connections of a principal, or of any audience |
 /// | clean up | sending removes the stale connections that it meets; [`sweep`](Self::sweep) looks for the rest |
 ///
-/// Clones are cheap and share everything.
+/// Clones are cheap and share everything. Settings are made before there is a hub, by a [`builder`](Self::builder).
+///
+/// # Who may join
+///
+/// The name of a group is no secret. If clients choose the group, somebody tries the names of others' groups. So
+/// [`join`](Self::join), which is for requests of clients, asks a [policy](HubBuilder::allowing_joins), and refuses everybody as
+/// long as the hub has none. A group that the application itself chooses needs no permission:
+/// [`add_to_group`](Self::add_to_group), [`connect`](Self::connect), and [`OnConnect::joining`].
+///
+/// Sending asks nothing. To let only members speak in a group, join it first, as below, or look at
+/// [`Registry::groups`].
 ///
 /// # Stale connections
 ///
 /// Sending, closing and sweeping remove a connection that API Gateway answers with 410, unless
 ///
-/// - it is [younger](Self::with_grace) than 30 seconds, since it may not be open yet;
+/// - it is [younger](HubBuilder::with_grace) than 30 seconds, since it may not be open yet;
 /// - nothing shows that the endpoint is that of its API: the endpoint is neither the API's default endpoint nor has a connection
 ///   of the same API and stage been reached through it. Through a wrong custom domain every connection seems to be gone;
 /// - more than 20 connections have been answered so in the same broadcast or sweep, and they are more than those that were
@@ -81,55 +95,62 @@ const AT_ONCE: usize = 32;
 ///
 /// async fn say(event: Message<Say>, hub: &Hub) -> Result<()> {
 ///     let me = hub.key(event.request_context());
-///     let room = me.group(&Group::new(&event.body.room)?);
-///     let report = hub.send_to(&room, &event.body.text)?.except(&me).await;
+///     let room = Group::new(&event.body.room)?;
+///     // Who is in the room already may be there, and who is not needs the permission to join it.
+///     if !hub.join(&me, &room).await?.is_member() {
+///         return Ok(()); // closed meanwhile
+///     }
+///     let report = hub.send_to(&me.group(&room), &event.body.text).except(&me).await?;
 ///     tracing::info!(%report, "said");
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone)]
 pub struct Hub {
+    parts: Arc<Parts>,
+}
+
+/// What all clones of a hub share.
+//
+// Invariants: nothing but `announcer`, `progress` and `proven` changes once there is a hub, and those by a lock. What waits to be
+// announced, up to where a namespace was swept, and which endpoints are proven is thus the same for every clone.
+struct Parts {
     registry: Arc<dyn Registry>,
-    pushers: Arc<Pushers>,
+    pushers: Pushers,
     namespace: Option<Namespace>,
     announcer: Announcer,
+    join_policy: JoinPolicy,
     grace: Duration,
     sweep_period: Duration,
     sweep_interval: Duration,
     sweep_rate: u32,
-    progress: Arc<Progress>,
-    proven: Arc<Proven>,
+    progress: Progress,
+    proven: Proven,
 }
 
 impl Hub {
-    /// A hub over this registry, which pushes through this pusher.
+    /// Makes a hub with default settings: it announces nothing, and clients may join no group.
     ///
     /// A pusher whose [endpoint](Endpoint::api) belongs to a known API and stage is not given the connections of others; see
-    /// [`with_pusher_for`](Self::with_pusher_for).
+    /// [`with_pusher_for`](HubBuilder::with_pusher_for).
     pub fn new(registry: impl Registry + 'static, pusher: Pusher) -> Self {
-        Self {
-            registry: Arc::new(registry),
-            pushers: Arc::new(Pushers::new(pusher)),
-            namespace: None,
-            announcer: Announcer::default(),
-            grace: GRACE,
-            sweep_period: SWEEP_PERIOD,
-            sweep_interval: SWEEP_INTERVAL,
-            sweep_rate: SWEEP_RATE,
-            progress: Arc::default(),
-            proven: Arc::default(),
-        }
+        Self::builder(registry, pusher).build()
+    }
+
+    /// Makes a hub with settings, over this registry and this pusher.
+    pub fn builder(registry: impl Registry + 'static, pusher: Pusher) -> HubBuilder {
+        HubBuilder::new(Arc::new(registry), pusher)
     }
 
     /// Returns the registry.
     pub fn registry(&self) -> &Arc<dyn Registry> {
-        &self.registry
+        &self.parts.registry
     }
 
     /// Returns the key of the connection that an event concerns.
     pub fn key(&self, context: &RequestContext) -> ConnectionKey {
         let key = ConnectionKey::from_context(context);
-        match &self.namespace {
+        match &self.parts.namespace {
             Some(namespace) => key.in_namespace(namespace.clone()),
             None => key,
         }
@@ -142,7 +163,7 @@ impl Hub {
     /// [`InvalidId`] if the authorizer's principal is not a legal [`Principal`].
     pub fn connection(&self, context: &RequestContext) -> Result<Connection, InvalidId> {
         let connection = Connection::from_context(context)?;
-        Ok(match &self.namespace {
+        Ok(match &self.parts.namespace {
             Some(namespace) => connection.in_namespace(namespace.clone()),
             None => connection,
         })
@@ -155,7 +176,7 @@ impl Hub {
     /// [`RegistryError`] if the registry cannot be reached. That the endpoint cannot be reached is logged: not every call needs
     /// it.
     pub async fn warm_up(&self) -> Result<(), RegistryError> {
-        let (registry, endpoint) = join(self.registry.warm_up(), self.pushers.default().warm_up()).await;
+        let (registry, endpoint) = join(self.parts.registry.warm_up(), self.parts.pushers.default().warm_up()).await;
         if let Err(error) = endpoint {
             tracing::warn!(%error, "the endpoint cannot be reached yet");
         }
@@ -167,53 +188,44 @@ impl Hub {
     /// The value is serialized once. Connections are pushed to while the registry is read, never collected; see
     /// [`Pusher::broadcast`]. Stale connections are removed meanwhile, and then announced as having left.
     ///
-    /// # Errors
+    /// Awaiting it returns a [`SendReport`], or [`PushError::NotJson`] or [`PushError::TooLarge`] before anything is sent.
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent. Everything else is in the [`SendReport`].
-    pub fn send_to<T: Serialize + ?Sized>(&self, audience: &Audience, value: &T) -> Result<Sending<'_>, PushError> {
-        Ok(self.send_payload_to(audience, Payload::json(value)?))
+    /// # Examples
+    ///
+    /// ```
+    /// # use lambda_websocket::{Result, hub::Hub, registry::Audience};
+    /// # async fn show(hub: &Hub, room: &Audience) -> Result<()> {
+    /// let report = hub.send_to(room, "hello").await?;
+    /// tracing::info!(%report, "said");
+    ///
+    /// // If somebody who is connected does not get it, that is an error.
+    /// hub.send_to(room, "the room closes in a minute").await?.require_all()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_to<T: Serialize + ?Sized>(&self, audience: &Audience, value: &T) -> Sending<'_> {
+        Sending::new(self, audience.clone(), Payload::json(value))
     }
 
-    /// Sends a payload to an audience, as [`send_to`](Self::send_to) does.
+    /// Sends a payload to an audience, as [`send_to`](Self::send_to) does, but without its errors.
     pub fn send_payload_to(&self, audience: &Audience, payload: Payload) -> Sending<'_> {
-        Sending::new(self, audience.clone(), payload)
+        Sending::new(self, audience.clone(), Ok(payload))
     }
 
-    /// Registers a connection, lets it join groups, and announces that.
+    /// Registers a connection, adds it to groups, and announces that.
+    ///
+    /// The application chooses the groups: the [policy](HubBuilder::allowing_joins) is not asked.
     ///
     /// # Errors
     ///
     /// [`RegistryError`] if it could not be registered. Failures to announce are logged.
     pub async fn connect(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
-        let inserted = self.registry.insert_into(connection, groups).await?;
+        let inserted = self.parts.registry.insert_into(connection, groups).await?;
         if let Inserted::New { groups } = &inserted {
             let arrivals = Arrivals::new(connection.clone(), groups.clone());
             self.announce_or_queue(PresenceEvent::from_arrivals(&arrivals), Budget::Own).await;
         }
         Ok(inserted)
-    }
-
-    /// Lets a connection join a group, and announces that if it is the first of its principal.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] if it could not join. Failures to announce are logged.
-    pub async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
-        let arrivals = self.join_all(key, std::slice::from_ref(group)).await?;
-        let joined = arrivals.and_then(|arrivals| arrivals.groups.into_iter().next()).map(|arrival| arrival.joined);
-        Ok(joined.unwrap_or(Joined::NotConnected))
-    }
-
-    /// Lets a connection join groups in one change, and announces that. Returns `None` if it is not registered.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] if it could not join. Failures to announce are logged.
-    pub async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError> {
-        let arrivals = self.registry.join_all(key, groups).await?;
-        let events = arrivals.as_ref().map(PresenceEvent::from_arrivals).unwrap_or_default();
-        self.announce_or_queue(events, Budget::Own).await;
-        Ok(arrivals)
     }
 
     /// Lets a connection leave a group, and announces that if it is the last of its principal.
@@ -222,7 +234,7 @@ impl Hub {
     ///
     /// [`RegistryError`] if it could not leave. Failures to announce are logged.
     pub async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
-        let departures = self.registry.leave_groups(key, std::slice::from_ref(group)).await?;
+        let departures = self.parts.registry.leave_groups(key, std::slice::from_ref(group)).await?;
         self.announce_departures(departures.as_ref()).await;
         let left =
             departures.and_then(|departures| departures.groups.into_iter().next()).map(|departure| departure.left);
@@ -235,7 +247,7 @@ impl Hub {
     ///
     /// [`RegistryError`] if it could not leave. Failures to announce are logged.
     pub async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
-        let departures = self.registry.leave_all(key).await?;
+        let departures = self.parts.registry.leave_all(key).await?;
         self.announce_departures(departures.as_ref()).await;
         Ok(departures)
     }
@@ -250,7 +262,7 @@ impl Hub {
         key: &ConnectionKey,
         data: Option<&ConnectionData>,
     ) -> Result<Option<Connection>, RegistryError> {
-        self.registry.set_data(key, data).await
+        self.parts.registry.set_data(key, data).await
     }
 
     /// Removes a connection that was closed, and announces that to its groups. Returns `None` if there was nothing to remove.
@@ -259,14 +271,14 @@ impl Hub {
     ///
     /// [`RegistryError`] if it could not be removed. Failures to announce are logged.
     pub async fn disconnect(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
-        let departures = self.registry.remove(key).await?;
+        let departures = self.parts.registry.remove(key).await?;
         self.announce_departures(departures.as_ref()).await;
         Ok(departures)
     }
 
     /// Lists the principals of a group, each once however many connections it has there.
     pub fn principals(&self, namespace: &Namespace, group: &Group) -> Pages<'_, Principal> {
-        self.registry.principals(namespace, group, ReadOptions::default().consistent())
+        self.parts.registry.principals(namespace, group, ReadOptions::default().consistent())
     }
 
     async fn announce_departures(&self, departures: Option<&Departures>) {
@@ -276,18 +288,18 @@ impl Hub {
 
     /// The pusher that reaches a connection.
     fn pusher_for(&self, connection: &Connection) -> Result<&Pusher, PushError> {
-        self.pushers.find(connection.id(), connection.api_id(), connection.stage())
+        self.parts.pushers.find(connection.id(), connection.api_id(), connection.stage())
     }
 
     /// Whether a connection may not be open yet.
     fn is_young(&self, connection: &Connection) -> bool {
-        let opens_until = connection.connected_at().checked_add(self.grace);
+        let opens_until = connection.connected_at().checked_add(self.parts.grace);
         opens_until.is_some_and(|until| until > clock::now())
     }
 
     /// Removes stale connections.
     async fn remove_all(&self, keys: impl Stream<Item = ConnectionKey>) -> Removals {
-        let removals = keys.map(|key| async move { (self.registry.remove(&key).await, key) });
+        let removals = keys.map(|key| async move { (self.parts.registry.remove(&key).await, key) });
         let mut outcomes = std::pin::pin!(removals.buffer_unordered(AT_ONCE));
         let mut removals = Removals::default();
         while let Some((removed, key)) = outcomes.next().await {
@@ -338,9 +350,9 @@ impl Connection {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
-            .field("registry", &self.registry)
-            .field("pusher", self.pushers.default())
-            .field("namespace", &self.namespace)
+            .field("registry", &self.parts.registry)
+            .field("pusher", self.parts.pushers.default())
+            .field("namespace", &self.parts.namespace)
             .finish_non_exhaustive()
     }
 }

@@ -4,12 +4,12 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::presence::Budget;
 use super::{AT_ONCE, Hub};
-use crate::push::{Failure, PushError};
+use crate::push::{Failure, Incomplete, PushError};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
 /// The outcome of closing connections.
 #[derive(Debug, Default)]
-#[must_use = "it says which connections could not be closed"]
+#[must_use = "it says which connections could not be closed; `require_all` makes an error of it if there are any"]
 #[non_exhaustive]
 pub struct CloseReport {
     /// The connections that were closed, or had been. They are no longer registered.
@@ -27,6 +27,26 @@ impl CloseReport {
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.failed.is_empty() && self.still_registered.is_empty()
     }
+
+    /// Returns an error if a connection of the audience is left.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] says how many connections are left and why the first one is, and has the report.
+    pub fn require_all(self) -> Result<(), Incomplete<Self>> {
+        let (closed, failed, left) = (self.closed.len(), self.failed.len(), self.still_registered.len());
+        let all = closed.saturating_add(failed).saturating_add(left);
+        let text = match (&self.unread, self.failed.first()) {
+            (Some(error), _) => Incomplete::<Self>::text("not all of the audience was read".to_owned(), Some(error)),
+            (None, Some(first)) => {
+                let text = format!("{failed} of {all} connections were not closed; the first");
+                Incomplete::<Self>::text(text, Some(&first.error))
+            }
+            (None, None) if left > 0 => format!("{left} of {all} connections were closed and are still registered"),
+            (None, None) => return Ok(()),
+        };
+        Err(Incomplete::new(self, text))
+    }
 }
 
 impl Hub {
@@ -36,7 +56,7 @@ impl Hub {
     pub async fn close(&self, audience: &Audience) -> CloseReport {
         let mut report = CloseReport::default();
         let mut events = Vec::new();
-        let mut pages = self.registry.connections(audience, ReadOptions::default().consistent());
+        let mut pages = self.parts.registry.connections(audience, ReadOptions::default().consistent());
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,

@@ -125,14 +125,15 @@ impl Hub {
     /// A connection of this stage of this API was reached. Returns whether that says something new.
     fn prove(&self, api_id: &ApiId, stage: &Stage) -> bool {
         !self.is_proven(api_id, stage)
-            && self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert((api_id.clone(), stage.clone()))
+            && self.parts.proven.lock().unwrap_or_else(PoisonError::into_inner).insert((api_id.clone(), stage.clone()))
     }
 
     /// Whether a 410 for a connection of this stage of this API says that it is closed.
     pub(super) fn is_proven(&self, api_id: &ApiId, stage: &Stage) -> bool {
-        let endpoint = self.pushers.of_api(api_id, stage).endpoint().map(Endpoint::is_default);
+        let endpoint = self.parts.pushers.of_api(api_id, stage).endpoint().map(Endpoint::is_default);
         endpoint.unwrap_or(true)
             || self
+                .parts
                 .proven
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -173,7 +173,7 @@ impl Announcer {
 impl Hub {
     /// Tells groups about presence events, one message for each group.
     ///
-    /// For the consumer of the queue of [`announcing_through`](Self::announcing_through). Events that this hub could not
+    /// For the consumer of the queue of [`announcing_through`](super::HubBuilder::announcing_through). Events that this hub could not
     /// afford to announce yet are announced, too.
     pub async fn announce(&self, events: Vec<PresenceEvent>) {
         self.tell(events, Budget::All).await;
@@ -181,7 +181,7 @@ impl Hub {
 
     /// Hands events to the queue, if there is one; otherwise tells groups, within the budget.
     pub(super) async fn announce_or_queue(&self, events: Vec<PresenceEvent>, budget: Budget) {
-        let Some(queue) = &self.announcer.queue else { return self.tell(events, budget).await };
+        let Some(queue) = &self.parts.announcer.queue else { return self.tell(events, budget).await };
         if events.is_empty() {
             return;
         }
@@ -191,7 +191,7 @@ impl Hub {
     }
 
     async fn tell(&self, events: Vec<PresenceEvent>, budget: Budget) {
-        if self.announcer.message.is_none() {
+        if self.parts.announcer.message.is_none() {
             return;
         }
         let (mut left, own) = match &budget {
@@ -199,11 +199,11 @@ impl Hub {
             Budget::Pushes(pushes, audience) => (*pushes, Some(audience)),
         };
         let waiting = match &budget {
-            Budget::All => self.announcer.take_pending(|_| true),
+            Budget::All => self.parts.announcer.take_pending(|_| true),
             Budget::Own => {
-                self.announcer.take_pending(|audience| events.iter().any(|event| event.audience() == *audience))
+                self.parts.announcer.take_pending(|audience| events.iter().any(|event| event.audience() == *audience))
             }
-            Budget::Pushes(_, own) => self.announcer.take_pending(|audience| audience == own),
+            Budget::Pushes(_, own) => self.parts.announcer.take_pending(|audience| audience == own),
         };
         let mut groups: BTreeMap<(Namespace, Group), Vec<PresenceEvent>> = BTreeMap::new();
         for event in waiting.into_iter().chain(events) {
@@ -216,7 +216,7 @@ impl Hub {
             let Some(audience) = events.first().map(PresenceEvent::audience) else { continue };
             if let Some(own) = own {
                 (left, events) = self.tell_group(&audience, events, left, *own == audience).await;
-                self.announcer.postpone(events);
+                self.parts.announcer.postpone(events);
                 continue;
             }
             while !events.is_empty() {
@@ -235,7 +235,7 @@ impl Hub {
         is_affordable: bool,
     ) -> (usize, Vec<PresenceEvent>) {
         // The function may make no message of them.
-        let Some((payload, count)) = self.announcer.message(&events) else { return (left, Vec::new()) };
+        let Some((payload, count)) = self.parts.announcer.message(&events) else { return (left, Vec::new()) };
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
@@ -254,7 +254,8 @@ impl Hub {
                 None => return (left, events),
             },
         };
-        let (sent, _) = sending.deliver().await;
+        // A payload that was made before can be sent.
+        let Ok((sent, _)) = sending.deliver().await else { return (left, Vec::new()) };
         if !sent.is_success() {
             tracing::warn!(%sent, "a presence message did not reach everybody in its group");
         }
@@ -265,7 +266,7 @@ impl Hub {
     async fn read_ahead(&self, audience: &Audience, most: usize) -> Option<Vec<Connection>> {
         let most = most.min(MAX_READ_AHEAD);
         let mut members = Vec::new();
-        let mut pages = self.registry.connections(audience, ReadOptions::default());
+        let mut pages = self.parts.registry.connections(audience, ReadOptions::default());
         while let Some(page) = pages.next().await {
             members.extend(page.ok()?);
             if members.len() > most {

@@ -66,7 +66,10 @@ impl OnConnect {
         self.with_data(|event| Ok(event.context::<Map<String, Value>>()?))
     }
 
-    /// Lets each connection join these groups in the same change. Default: none. An error refuses the connection.
+    /// Adds each connection to these groups in the same change. Default: none. An error refuses the connection.
+    ///
+    /// The application chooses the groups: the [policy](super::HubBuilder::allowing_joins) is not asked. Do not take a group from the
+    /// query string without checking that the principal may be there.
     #[must_use]
     pub fn joining(mut self, groups: impl Fn(&Connect) -> Result<Vec<Group>> + Send + Sync + 'static) -> Self {
         self.groups = Some(Arc::new(groups));

@@ -14,16 +14,19 @@ use super::Hub;
 use super::evidence::{Evidence, Origin};
 use super::presence::{self, Budget, PresenceEvent};
 use crate::event::ConnectionId;
-use crate::push::{Content, Payload, Report};
+use crate::push::{Content, Incomplete, Payload, PushError, Report};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
-/// A message to an audience, which is sent when it is awaited, and ends with its [`SendReport`].
+/// A message to an audience, which is sent when it is awaited.
+///
+/// It ends with a [`SendReport`]. [`PushError::NotJson`] and [`PushError::TooLarge`] say that the message cannot be sent to anybody;
+/// a [payload](Hub::send_payload_to) has no such errors.
 #[must_use = "nothing is sent unless it is awaited"]
 #[derive(Debug)]
 pub struct Sending<'a> {
     hub: &'a Hub,
     audience: Audience,
-    payload: Payload,
+    payload: Result<Payload, PushError>,
     except: HashSet<ConnectionKey>,
     options: ReadOptions,
     prunes: bool,
@@ -33,7 +36,7 @@ pub struct Sending<'a> {
 
 /// The outcome of sending to an audience.
 #[derive(Debug)]
-#[must_use = "it says who does not have the message"]
+#[must_use = "it says who does not have the message; `require_all` makes an error of it if there is anybody"]
 #[non_exhaustive]
 pub struct SendReport {
     /// The outcome of every connection that the registry named.
@@ -51,6 +54,25 @@ impl SendReport {
     /// Whether everybody in the audience either has the message or is disconnected.
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.report.is_success()
+    }
+
+    /// Returns an error unless everybody in the audience either has the message or is disconnected.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    pub fn require_all(self) -> Result<(), Incomplete<Self>> {
+        match self.shortcoming() {
+            None => Ok(()),
+            Some(text) => Err(Incomplete::new(self, text)),
+        }
+    }
+
+    fn shortcoming(&self) -> Option<String> {
+        match &self.unread {
+            Some(error) => Some(Incomplete::<Self>::text("not all of the audience was read".to_owned(), Some(error))),
+            None => self.report.shortcoming(),
+        }
     }
 }
 
@@ -77,7 +99,7 @@ struct Recorded {
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(hub: &'a Hub, audience: Audience, payload: Payload) -> Self {
+    pub(super) fn new(hub: &'a Hub, audience: Audience, payload: Result<Payload, PushError>) -> Self {
         Self {
             hub,
             audience,
@@ -119,9 +141,9 @@ impl<'a> Sending<'a> {
     }
 
     /// Sends the message and removes stale connections meanwhile, without announcing that.
-    pub(super) async fn deliver(self) -> (SendReport, Vec<PresenceEvent>) {
+    pub(super) async fn deliver(self) -> Result<(SendReport, Vec<PresenceEvent>), PushError> {
         let Self { hub, audience, payload, except, options, prunes, members } = self;
-        let payload = Arc::new(payload);
+        let payload = Arc::new(payload?);
         let recorded = Mutex::new(Recorded::default());
         let evidence = Evidence::new(hub);
         let recipient = |connection: Connection| {
@@ -133,7 +155,7 @@ impl<'a> Sending<'a> {
         };
         let pages = match members {
             Some(members) => presence::pages(members),
-            None => hub.registry.connections(&audience, options),
+            None => hub.parts.registry.connections(&audience, options),
         };
         let members = pages.flat_map(|page| {
             stream::iter(page.unwrap_or_else(|error| {
@@ -147,6 +169,7 @@ impl<'a> Sending<'a> {
         // Nobody receives any more once the removals below have ended, which is after the last of these.
         let remove = |keys: Vec<ConnectionKey>| keys.into_iter().for_each(|key| drop(stale.send(Some(key))));
         let broadcast = hub
+            .parts
             .pushers
             .default()
             .broadcast_through(recipients)
@@ -174,21 +197,21 @@ impl<'a> Sending<'a> {
         let (mut report, removed) = join(broadcast, hub.remove_all(to_remove)).await;
         let unread = lock(&recorded).error.take();
         report.is_complete = report.is_complete && unread.is_none();
-        (SendReport { report, pruned: removed.keys, withheld: evidence.withheld(), unread }, removed.events)
+        Ok((SendReport { report, pruned: removed.keys, withheld: evidence.withheld(), unread }, removed.events))
     }
 }
 
 impl<'a> IntoFuture for Sending<'a> {
-    type Output = SendReport;
-    type IntoFuture = Pin<Box<dyn Future<Output = SendReport> + Send + 'a>>;
+    type Output = Result<SendReport, PushError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<SendReport, PushError>> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (hub, audience) = (self.hub, self.audience.clone());
-            let (sent, events) = self.deliver().await;
+            let (sent, events) = self.deliver().await?;
             // Announcing costs at most as many pushes as sending did.
             hub.announce_or_queue(events, Budget::Pushes(sent.report.ids(), audience)).await;
-            sent
+            Ok(sent)
         })
     }
 }

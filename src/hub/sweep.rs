@@ -13,7 +13,7 @@ use super::presence::{Budget, PresenceEvent};
 use super::{AT_ONCE, Hub};
 use crate::clock;
 use crate::event::current_deadline;
-use crate::push::{Failure, PushError};
+use crate::push::{Failure, Incomplete, PushError};
 use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Slice};
 
 /// What is left of the invocation to tell groups who left.
@@ -25,7 +25,7 @@ const STEP: u64 = 64;
 
 /// The outcome of a sweep.
 #[derive(Debug, Default)]
-#[must_use = "an incomplete sweep needs a higher rate, or a longer period"]
+#[must_use = "an incomplete sweep needs a higher rate, or a longer period; `require_all` makes an error of it"]
 #[non_exhaustive]
 pub struct SweepReport {
     /// How many connections were asked about and are open.
@@ -43,6 +43,35 @@ pub struct SweepReport {
     pub unread: Option<RegistryError>,
     /// How long the sweep took.
     pub elapsed: Duration,
+}
+
+impl SweepReport {
+    /// Whether the state of every connection whose turn it was has been found out.
+    pub fn is_success(&self) -> bool {
+        self.is_complete && self.unread.is_none() && self.failed.is_empty()
+    }
+
+    /// Returns an error unless the state of every connection whose turn it was has been found out.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    pub fn require_all(self) -> Result<(), Incomplete<Self>> {
+        if self.is_success() {
+            return Ok(());
+        }
+        let failed = self.failed.len();
+        let asked = [self.alive, self.removed.len(), self.withheld].into_iter().fold(failed, usize::saturating_add);
+        let text = match (&self.unread, self.failed.first()) {
+            (Some(error), _) => Incomplete::<Self>::text("not all connections were read".to_owned(), Some(error)),
+            (None, Some(first)) => {
+                let text = format!("{failed} of {asked} connections could not be asked about; the first");
+                Incomplete::<Self>::text(text, Some(&first.error))
+            }
+            (None, None) => "the time was up before all connections had been asked about".to_owned(),
+        };
+        Err(Incomplete::new(self, text))
+    }
 }
 
 /// One line for a log, without ids.
@@ -78,21 +107,20 @@ impl Hub {
     /// Asks API Gateway about the connections whose turn it is, and removes those that are stale.
     ///
     /// API Gateway does not guarantee that it calls `$disconnect`. Every connection has a turn once in each
-    /// [period](Self::with_sweep_period), which depends on the time of day and on a hash alone: a sweep asks about those whose
-    /// turn has come since the last sweep of this process, or in the last [interval](Self::with_sweep_interval). So a sweep
+    /// [period](super::HubBuilder::with_sweep_period), which depends on the time of day and on a hash alone: a sweep asks about those whose
+    /// turn has come since the last sweep of this process, or in the last [interval](super::HubBuilder::with_sweep_interval). So a sweep
     /// every interval covers everybody, and writes nothing about connections that are open.
     ///
-    /// A sweep makes at most [so many requests a second](Self::with_sweep_rate). In a Lambda invocation it ends a second before the
+    /// A sweep makes at most [so many requests a second](super::HubBuilder::with_sweep_rate). In a Lambda invocation it ends a second before the
     /// deadline, and the next sweep of the process continues there.
     ///
     /// # Examples
     ///
     /// ```
-    /// use std::time::Duration;
     /// use lambda_websocket::{hub::Hub, registry::Namespace};
     ///
     /// # async fn sweep(hub: Hub, namespace: Namespace) {
-    /// let report = hub.with_sweep_period(Duration::from_secs(300)).sweep(&namespace).await;
+    /// let report = hub.sweep(&namespace).await;
     /// println!("{report}");
     /// # }
     /// ```
@@ -106,7 +134,7 @@ impl Hub {
         let mut events = Vec::new();
         let evidence = Evidence::new(self);
         let mut pace = interval(
-            Duration::from_secs(1).checked_div(self.sweep_rate).unwrap_or_default().max(Duration::from_millis(1)),
+            Duration::from_secs(1).checked_div(self.parts.sweep_rate).unwrap_or_default().max(Duration::from_millis(1)),
         );
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let (mut position, until) = self.turns(namespace);
@@ -135,20 +163,21 @@ impl Hub {
     fn turns(&self, namespace: &Namespace) -> (u64, u64) {
         let at = |time: SystemTime| {
             let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            let period = self.sweep_period.as_millis().max(1);
+            let period = self.parts.sweep_period.as_millis().max(1);
             let position = since_1970.saturating_mul(u128::from(POSITIONS)).checked_div(period).unwrap_or_default();
             u64::try_from(position).unwrap_or(u64::MAX)
         };
         let now = clock::now();
         let until = at(now);
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied();
-        if self.sweep_period <= self.sweep_interval {
+        let progress = self.parts.progress.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied();
+        if self.parts.sweep_period <= self.parts.sweep_interval {
             // Once around, from where the last sweep ended.
             let from = progress.unwrap_or_default().checked_rem(POSITIONS).unwrap_or_default();
             return (from, from.saturating_add(POSITIONS));
         }
         // Sweeps that come a little late leave nothing out.
-        let before = self.sweep_interval.saturating_add(self.sweep_interval.checked_div(4).unwrap_or_default());
+        let before =
+            self.parts.sweep_interval.saturating_add(self.parts.sweep_interval.checked_div(4).unwrap_or_default());
         let latest = at(now.checked_sub(before).unwrap_or(UNIX_EPOCH));
         // A clock that has stepped back makes progress of no use.
         let from = progress.filter(|progress| *progress <= until).unwrap_or(latest);
@@ -163,7 +192,7 @@ impl Hub {
     }
 
     fn swept_to(&self, namespace: &Namespace, position: u64) {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone(), position);
+        self.parts.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone(), position);
     }
 
     /// Asks about the connections of a slice. Returns whether it came to its end.
@@ -178,10 +207,11 @@ impl Hub {
         report: &mut SweepReport,
         events: &mut Vec<PresenceEvent>,
     ) -> bool {
-        let connections = self.registry.slice(namespace, slice, ReadOptions::default()).flat_map(|page| match page {
-            Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(error)]),
-        });
+        let connections =
+            self.parts.registry.slice(namespace, slice, ReadOptions::default()).flat_map(|page| match page {
+                Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
+                Err(error) => stream::iter(vec![Err(error)]),
+            });
         // A connection that may not be open yet need not be asked about.
         let connections = connections.filter(|connection| {
             std::future::ready(connection.as_ref().map_or(true, |connection| !self.is_young(connection)))

@@ -99,8 +99,8 @@ impl Pusher {
     /// let pusher = Pusher::new(recorder.clone());
     /// let connection_id = ConnectionId::new("L0SM9cOFvHcCIhw=")?;
     /// let tokens = stream::iter(["The", " answer", " is", " 42."]);
-    /// let report = pusher.stream(&connection_id, tokens).with_id(&7).await.require_all()?;
-    /// assert_eq!((report.tokens, report.bytes), (4, 17));
+    /// let report = pusher.stream(&connection_id, tokens).with_id(&7).await;
+    /// assert_eq!((report.tokens, report.bytes, report.is_success()), (4, 17, true));
     /// assert_eq!(recorder.pushes()[0].text(), r#"{"id":7,"seq":0,"chunk":"The answer is 42.","done":true}"#);
     /// # Ok(())
     /// # }

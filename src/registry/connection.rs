@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Audience, Group, Namespace, Principal};
-use crate::event::{ApiId, ConnectionId, InvalidId, RequestContext, Stage};
+use crate::event::{ApiId, ConnectionId, InvalidId, RequestContext, Stage, chain};
 
 /// How long a connection's record is kept: the two hours that API Gateway keeps it open (LIM-3), and five minutes for clocks that
 /// differ and functions that are late.
@@ -46,7 +46,10 @@ impl ConnectionKey {
         Self { principal, ..Self::new(Namespace::from_context(context), context.connection_id.clone()) }
     }
 
-    /// States whose connection it is. A wrong principal costs a request and does no harm.
+    /// States whose connection it is, as the authorizer did.
+    ///
+    /// Registries check it, so that a wrong principal costs a request and does no harm there. The
+    /// [policy](crate::hub::HubBuilder::allowing_joins) of a hub for joining groups believes it.
     #[must_use]
     pub fn with_principal(mut self, principal: Principal) -> Self {
         self.principal = Some(principal);
@@ -338,7 +341,7 @@ impl fmt::Debug for Connection {
 /// The data of a connection cannot be kept, or do not fit a type.
 ///
 /// No text of it quotes the data.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidData {
     /// They failed to serialize as JSON.
@@ -359,6 +362,13 @@ pub enum InvalidData {
         /// The column in bytes, counted from 1.
         column: usize,
     },
+}
+
+/// The texts of the error and its source: it is what a `main` prints that returns the error.
+impl fmt::Debug for InvalidData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(self))
+    }
 }
 
 /// Seconds since 1970.

@@ -40,6 +40,13 @@ pub enum Joined {
     NotConnected,
 }
 
+impl Joined {
+    /// Whether the connection is in the group.
+    pub fn is_member(self) -> bool {
+        !matches!(self, Self::NotConnected)
+    }
+}
+
 /// The outcome of leaving one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

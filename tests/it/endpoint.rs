@@ -171,8 +171,16 @@ fn end_6_mistakes_are_put_right_or_explained() {
     }
     assert_eq!("ws://127.0.0.1:3001/dev".parse::<Endpoint>().unwrap().as_str(), "http://127.0.0.1:3001/dev");
     for (url, shown, expected) in [
-        (format!("{host}/dev"), format!("{host}/dev"), "expected `https://` at its start, or `http://` for a gateway on this machine"),
-        ("ftp://x/dev".to_owned(), "ftp://x/dev".to_owned(), "expected `https://` at its start, or `http://` for a gateway on this machine"),
+        (
+            format!("{host}/dev"),
+            format!("{host}/dev"),
+            "expected `https://` at its start, or `http://` for a gateway on this machine",
+        ),
+        (
+            "ftp://x/dev".to_owned(),
+            "ftp://x/dev".to_owned(),
+            "expected `https://` at its start, or `http://` for a gateway on this machine",
+        ),
         (
             format!("https://{host}"),
             format!("https://{host}"),

@@ -1,5 +1,8 @@
 //! Registry and pusher together.
 
+mod joining;
+mod reports;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,13 +49,16 @@ const OLD: Duration = Duration::from_secs(600);
 /// A hub that announces, over connections `<principal>-<number>`, which are in the lobby.
 async fn lobby(ids: &[&str]) -> (Hub, Recorder) {
     let recorder = Recorder::new();
-    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone()));
+    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()))
+        .announcing(|events| Some(message(events)))
+        .allowing_all_joins()
+        .build();
     for id in ids {
         let name = id.split('-').next().unwrap();
         insert(&hub, &opened(id, OLD).with_principal(principal(name))).await;
         let _ = hub.registry().join(&key(id), &group("lobby")).await.unwrap();
     }
-    (hub.announcing(|events| Some(message(events))), recorder)
+    (hub, recorder)
 }
 
 async fn insert(hub: &Hub, connection: &Connection) {
@@ -94,12 +100,12 @@ async fn an_audience_gets_it_except_the_sender() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
     insert(&hub, &opened("carol-1", OLD)).await;
     let lobby = namespace().group(&group("lobby"));
-    let sent = hub.send_to(&lobby, "to the group").unwrap().except(&key("alice-1")).await;
+    let sent = hub.send_to(&lobby, "to the group").except(&key("alice-1")).await.unwrap();
     assert!(sent.is_success() && sent.report.is_complete, "{sent}");
     assert_eq!((sent.report.delivered, sent.pruned.len()), (2, 0));
-    assert!(hub.send_to(&namespace().principal(&principal("alice")), "to alice").unwrap().await.is_success());
+    assert!(hub.send_to(&namespace().principal(&principal("alice")), "to alice").await.unwrap().is_success());
     let sent =
-        hub.send_to(&namespace().everyone(), "to all").unwrap().except(&key("bob-1")).except(&key("carol-1")).await;
+        hub.send_to(&namespace().everyone(), "to all").except(&key("bob-1")).except(&key("carol-1")).await.unwrap();
     assert_eq!(sent.report.delivered, 2);
     assert_eq!(
         got(&recorder),
@@ -112,11 +118,11 @@ async fn an_audience_gets_it_except_the_sender() {
             "bob-1: to the group"
         ]
     );
-    let sent = hub.send_to(&namespace().group(&group("nobody is here")), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().group(&group("nobody is here")), "hello").await.unwrap();
     assert!(sent.is_success() && sent.report.ids() == 0);
-    assert!(matches!(hub.send_to(&lobby, &"x".repeat(200_000)).unwrap_err(), PushError::TooLarge { .. }));
+    assert!(matches!(hub.send_to(&lobby, &"x".repeat(200_000)).await.unwrap_err(), PushError::TooLarge { .. }));
     let elsewhere = Namespace::new("a1b2c3d4e5/prod").unwrap();
-    assert_eq!(hub.send_to(&elsewhere.everyone(), "hello").unwrap().await.report.ids(), 0);
+    assert_eq!(hub.send_to(&elsewhere.everyone(), "hello").await.unwrap().report.ids(), 0);
 }
 
 #[tokio::test]
@@ -126,19 +132,20 @@ async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
     for id in ["bob-1", "new"] {
         recorder.hang_up(key(id).id());
     }
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert_eq!((sent.report.delivered, sent.report.gone.len()), (1, 2));
     assert_eq!(sent.pruned, [key("bob-1")]);
     assert_eq!(registered(&hub).await, BTreeSet::from(["alice-1".into(), "new".into()]));
-    let hub = hub.with_grace(Duration::from_secs(1));
-    assert_eq!(hub.send_to(&namespace().everyone(), "hello").unwrap().await.pruned, [key("new")]);
+    let hub =
+        Hub::builder(Arc::clone(hub.registry()), Pusher::new(recorder)).with_grace(Duration::from_secs(1)).build();
+    assert_eq!(hub.send_to(&namespace().everyone(), "hello").await.unwrap().pruned, [key("new")]);
 }
 
 #[tokio::test]
 async fn who_fails_is_not_pruned() {
     let (hub, recorder) = lobby(&["alice-1"]).await;
     recorder.answer(StatusCode::FORBIDDEN);
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert!(!sent.is_success());
     assert_eq!((sent.report.failed.len(), sent.pruned.len()), (1, 0));
     assert_eq!(registered(&hub).await.len(), 1);
@@ -154,7 +161,7 @@ async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable()
     for id in ["bob-1", "carol-1"] {
         recorder.hang_up(key(id).id());
     }
-    let sent = hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await;
+    let sent = hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap();
     assert_eq!(sent.pruned.len(), 2);
     // Carol has another connection in the lobby. It costs as many pushes there as are left, and one message tells all.
     assert_eq!(
@@ -176,15 +183,15 @@ async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group
         assert_eq!(hub.registry().join(&key(id), &kitchen).await.unwrap(), Joined::First);
     }
     recorder.hang_up(key("bob-1").id());
-    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await.pruned.len(), 1);
+    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap().pruned.len(), 1);
     assert_eq!(got(&recorder), ["alice-1: -bob kitchen", "alice-1: dinner"], "the lobby has 21 connections");
     let lobby = namespace().group(&group("lobby"));
-    assert_eq!(hub.send_to(&lobby, "hello").unwrap().await.report.delivered, 21);
+    assert_eq!(hub.send_to(&lobby, "hello").await.unwrap().report.delivered, 21);
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-bob lobby")).count(), 21);
     // What waits can also be announced by itself.
     assert_eq!(hub.registry().join(&key("user0-1"), &kitchen).await.unwrap(), Joined::First);
     recorder.hang_up(key("user0-1").id());
-    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").unwrap().await.pruned.len(), 1);
+    assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap().pruned.len(), 1);
     hub.announce(Vec::new()).await;
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-user0 lobby")).count(), 20);
 }
@@ -213,7 +220,16 @@ impl Push for Delayed {
 #[tokio::test(start_paused = true)]
 async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
     let recorder = Recorder::new();
-    let hub = Hub::new(Memory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))));
+    let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let hub = Hub::builder(Memory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))))
+        .announcing({
+            let told = Arc::clone(&told);
+            move |events: &[PresenceEvent]| {
+                told.lock().unwrap().extend(events.iter().map(|event| event.principal.to_string()));
+                Some(message(events))
+            }
+        })
+        .build();
     let room = group("room");
     for number in 0..2000 {
         let connection = opened(&format!("c{number}"), OLD).with_principal(principal(&format!("p{number}")));
@@ -223,16 +239,8 @@ async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
             recorder.hang_up(connection.id());
         }
     }
-    let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
-    let hub = hub.announcing({
-        let told = Arc::clone(&told);
-        move |events: &[PresenceEvent]| {
-            told.lock().unwrap().extend(events.iter().map(|event| event.principal.to_string()));
-            Some(message(events))
-        }
-    });
     let start = Instant::now();
-    let sent = hub.send_to(&namespace().group(&room), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().group(&room), "hello").await.unwrap();
     println!("{} pushes in {:?} of the clock: {sent}", recorder.attempts(), start.elapsed());
     assert_eq!((sent.report.delivered, sent.pruned.len()), (1900, 100));
     assert!(recorder.attempts() <= 4000, "{} pushes", recorder.attempts());
@@ -243,16 +251,18 @@ async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
 async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
     let queue = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let here = hub.clone().announcing_through({
-        let queue = Arc::clone(&queue);
-        move |events| {
+    let here = Hub::builder(Arc::clone(hub.registry()), Pusher::new(recorder.clone()))
+        .announcing_through({
             let queue = Arc::clone(&queue);
-            async move {
-                queue.lock().unwrap().push(serde_json::to_string(&events)?);
-                Ok(())
+            move |events| {
+                let queue = Arc::clone(&queue);
+                async move {
+                    queue.lock().unwrap().push(serde_json::to_string(&events)?);
+                    Ok(())
+                }
             }
-        }
-    });
+        })
+        .build();
     here.disconnect(&key("bob-1")).await.unwrap();
     assert_eq!(got(&recorder), [] as [&str; 0]);
     let queued = std::mem::take(&mut *queue.lock().unwrap());
@@ -313,8 +323,9 @@ async fn a_leave_that_is_followed_by_a_close_is_announced() {
     }
 
     let recorder = Recorder::new();
-    let hub = Hub::new(ClosesMeanwhile(Memory::new()), Pusher::new(recorder.clone()))
-        .announcing(|events| Some(message(events)));
+    let hub = Hub::builder(ClosesMeanwhile(Memory::new()), Pusher::new(recorder.clone()))
+        .announcing(|events| Some(message(events)))
+        .build();
     for name in ["alice", "bob"] {
         let connection = opened(name, OLD).with_principal(principal(name));
         assert!(hub.connect(&connection, &[group("lobby")]).await.unwrap().is_registered());
@@ -404,7 +415,7 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
     let (here, there) = (Recorder::new(), Recorder::new());
     let at = |api_id, recorder: &Recorder| Pusher::new(At(Endpoint::new(api_id, &region, &dev), recorder.clone()));
     let everyone = Namespace::new("chat").unwrap();
-    let hub = Hub::new(Memory::new(), at(&api_id, &here)).with_sweep_period(Duration::ZERO);
+    let hub = Hub::builder(Memory::new(), at(&api_id, &here)).with_sweep_period(Duration::ZERO).build();
     for (id, api_id) in [("here", &api_id), ("there", &other)] {
         let key = ConnectionKey::new(everyone.clone(), ConnectionId::new(id).unwrap());
         let connection = Connection::new(key, api_id.clone(), dev.clone(), "ws.example.com", SystemTime::now() - OLD);
@@ -414,23 +425,26 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
         elsewhere.hang_up(connection.id());
         assert_eq!(connection.endpoint().unwrap().as_str(), "https://ws.example.com/dev");
     }
-    let sent = hub.send_to(&everyone.everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&everyone.everyone(), "hello").await.unwrap();
     assert_eq!((sent.report.delivered, sent.pruned.len()), (1, 0));
     let error = &sent.report.failed[0].error;
     assert_eq!(error.to_string(), "the connection there is one of zzzzzzzzzz/dev, for which there is no pusher");
     let swept = hub.sweep(&everyone).await;
     assert_eq!((swept.alive, swept.removed.len(), swept.failed.len()), (1, 0, 1));
-    let hub = hub.with_pusher_for(other.clone(), dev.clone(), at(&other, &there));
-    let sent = hub.send_to(&everyone.everyone(), "hello").unwrap().await;
+    let hub = Hub::builder(Arc::clone(hub.registry()), at(&api_id, &here))
+        .with_pusher_for(other.clone(), dev.clone(), at(&other, &there))
+        .build();
+    let sent = hub.send_to(&everyone.everyone(), "hello").await.unwrap();
     assert_eq!((sent.report.delivered, here.pushes().len(), there.pushes().len()), (2, 2, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
     let recorder = Recorder::new();
-    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone()).without_retries())
+    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_rate(10)
-        .with_sweep_period(Duration::ZERO);
+        .with_sweep_period(Duration::ZERO)
+        .build();
     for number in 0..40 {
         insert(&hub, &opened(&format!("c{number:02}"), OLD)).await;
         if number % 4 == 0 {
@@ -452,7 +466,7 @@ async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
 #[tokio::test(start_paused = true)]
 async fn con_6_a_sweep_does_not_remove_connections_that_may_not_be_open_yet() {
     let recorder = Recorder::new();
-    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO);
+    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     insert(&hub, &opened("young", Duration::from_secs(20))).await;
     recorder.hang_up(key("young").id());
     assert_eq!(hub.sweep(&namespace()).await.removed, []);
@@ -487,8 +501,12 @@ impl Push for Counting {
 async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is_frozen: bool) -> Counting {
     let counting = Counting { since: Some(Instant::now()), ..Counting::default() };
     let memory = Memory::new();
-    let hub =
-        || Hub::new(memory.clone(), Pusher::new(counting.clone())).with_sweep_rate(rate).with_sweep_period(period);
+    let hub = || {
+        Hub::builder(memory.clone(), Pusher::new(counting.clone()))
+            .with_sweep_rate(rate)
+            .with_sweep_period(period)
+            .build()
+    };
     for number in 0..connections {
         let connection = opened(&format!("c{number}"), OLD).with_expiry(SystemTime::now() + 100 * OLD);
         assert!(memory.insert(&connection).await.unwrap().is_registered());
@@ -545,12 +563,14 @@ async fn a_wrong_endpoint_removes_nobody() {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let domain = Endpoint::custom_domain("ws.example.com", "staging").unwrap();
     for endpoint in [domain.clone(), domain.for_api(api_id, stage)] {
-        let hub = Hub::new(Memory::new(), Pusher::new(At(endpoint, wrong.clone()))).with_sweep_period(Duration::ZERO);
+        let hub = Hub::builder(Memory::new(), Pusher::new(At(endpoint, wrong.clone())))
+            .with_sweep_period(Duration::ZERO)
+            .build();
         for number in 0..100 {
             insert(&hub, &opened(&format!("c{number}"), OLD)).await;
             wrong.hang_up(key(&format!("c{number}")).id());
         }
-        let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+        let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
         assert_eq!((sent.report.gone.len(), sent.pruned.len(), sent.withheld), (100, 0, 100), "{sent}");
         let swept = hub.sweep(&namespace()).await;
         assert_eq!((swept.removed.len(), swept.withheld), (0, 100), "{swept}");
@@ -569,21 +589,21 @@ async fn an_endpoint_that_reaches_connections_is_believed() {
         insert(&hub, &opened(id, OLD)).await;
     }
     recorder.hang_up(key("stale").id());
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert_eq!((sent.pruned, sent.withheld), (vec![key("stale")], 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_implausible_share_of_410_removes_nobody() {
     let recorder = Recorder::new();
-    let hub = Hub::new(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO);
+    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     for number in 0..100 {
         insert(&hub, &opened(&format!("c{number}"), OLD)).await;
         if number < 60 {
             recorder.hang_up(key(&format!("c{number}")).id());
         }
     }
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert!(sent.withheld >= 20, "{sent}");
     assert!(registered(&hub).await.len() >= 60, "{sent}");
 }
@@ -602,7 +622,7 @@ async fn stale_connections_are_removed_though_the_time_is_up() {
             recorder.hang_up(key(&format!("c{number}")).id());
         }
     }
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert!(!sent.report.not_tried.is_empty() && !sent.report.gone.is_empty(), "{sent}");
     assert_eq!(sent.pruned.len(), sent.report.gone.len(), "{sent}");
 }
@@ -679,7 +699,7 @@ async fn what_the_registry_could_not_do_is_said() {
         assert!(registry.insert(&opened(id, OLD)).await.unwrap().is_registered());
     }
     recorder.hang_up(key("a").id());
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert!(matches!(sent.unread, Some(RegistryError::Unavailable { .. })));
     assert!(!sent.is_success() && !sent.report.is_complete);
     assert_eq!((sent.report.delivered, sent.report.gone.len(), sent.pruned.len()), (1, 1, 0));
@@ -687,7 +707,7 @@ async fn what_the_registry_could_not_do_is_said() {
         sent.to_string().ends_with("0 pruned; not all were read: the registry cannot be reached, or failed"),
         "{sent}"
     );
-    let sent = hub.send_to(&namespace().everyone(), "hello").unwrap().await;
+    let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
     assert_eq!(sent.pruned, [key("a")], "the next who pushes to it removes it");
     let closed = hub.close(&namespace().everyone()).await;
     assert!(closed.unread.is_some() && closed.closed.len() == 2);
@@ -722,7 +742,7 @@ mod behind_the_gateway {
             async move {
                 let me = hub.key(event.request_context());
                 assert_eq!(hub.join(&me, &group("lobby")).await?, Joined::First);
-                assert!(hub.send_to(&me.group(&group("lobby")), "hello")?.await.is_success());
+                assert!(hub.send_to(&me.group(&group("lobby")), "hello").await?.is_success());
                 Ok(())
             }
         })
@@ -731,7 +751,7 @@ mod behind_the_gateway {
     #[tokio::test]
     async fn evt_14_the_routes_register_who_the_authorizer_let_in() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
-        let hub = Hub::new(Memory::new(), builder.pusher());
+        let hub = Hub::builder(Memory::new(), builder.pusher()).allowing_all_joins().build();
         let gateway = builder
             .authorizer(
                 |request: Request| async move {
@@ -774,13 +794,15 @@ mod behind_the_gateway {
     #[tokio::test]
     async fn dis_1_a_lost_disconnect_is_noticed_by_a_sweep() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
-        let hub = Hub::new(Memory::new(), builder.pusher())
+        let hub = Hub::builder(Memory::new(), builder.pusher())
+            .allowing_all_joins()
             .with_sweep_period(Duration::ZERO)
             .with_grace(Duration::ZERO)
             .announcing(|events| {
                 let left = events.iter().find(|event| event.kind == Presence::Left)?;
                 Some(json!({"left": left.principal}))
-            });
+            })
+            .build();
         let on_connect =
             OnConnect::new(hub.clone()).with_data(|event: &Connect| Ok(event.query("room").map(str::to_owned)));
         let gateway = builder
@@ -826,5 +848,5 @@ fn everything_can_be_spawned() {
     is_send(hub.disconnect(&key));
     is_send(hub.close(&namespace.everyone()));
     is_send(hub.principals(&namespace, &group));
-    is_send(hub.send_to(&namespace.everyone(), "hello").unwrap().into_future());
+    is_send(hub.send_to(&namespace.everyone(), "hello").into_future());
 }

@@ -421,7 +421,10 @@ async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
     let gateway = builder.router(router).start().await.unwrap();
     gateway.connect("").await.unwrap();
     let text = early.lock().unwrap().take().unwrap().unwrap_err();
-    assert!(text.ends_with("is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"), "{text}");
+    assert!(
+        text.ends_with("is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Report {
         self.is_complete && self.failed.is_empty() && self.not_tried.is_empty()
     }
 
-    /// Returns the report if every connection either has the payload or is gone.
+    /// Returns an error unless every connection either has the payload or is gone.
     ///
     /// # Errors
     ///
@@ -63,16 +63,15 @@ impl Report {
     /// # Examples
     ///
     /// ```
-    /// # use lambda_websocket::{Pusher, event::ConnectionId, push::Incomplete, push::Report};
+    /// # use lambda_websocket::{Pusher, event::ConnectionId};
     /// # async fn tell(pusher: Pusher, ids: Vec<ConnectionId>) -> lambda_websocket::Result<()> {
-    /// let report = pusher.broadcast(ids, "hello")?.await.require_all()?;
-    /// assert_eq!(report.delivered + report.gone.len(), report.ids());
+    /// pusher.broadcast(ids, "hello")?.await.require_all()?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn require_all(self) -> Result<Self, Incomplete<Self>> {
+    pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         match self.shortcoming() {
-            None => Ok(self),
+            None => Ok(()),
             Some(text) => Err(Incomplete::new(self, text)),
         }
     }
@@ -87,7 +86,9 @@ impl Report {
         Some(match (missed, first) {
             (0, _) => "the time was up before all connections were known".to_owned(),
             (_, None) => format!("{missed} of {all} connections were not reached: there was no time for them"),
-            (_, first) => Incomplete::<Self>::text(format!("{missed} of {all} connections were not reached; the first"), first),
+            (_, first) => {
+                Incomplete::<Self>::text(format!("{missed} of {all} connections were not reached; the first"), first)
+            }
         })
     }
 

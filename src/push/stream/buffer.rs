@@ -50,7 +50,12 @@ impl Buffer {
             }
             json_len = with;
         }
-        Piece { text: text.get(..end).unwrap_or_default(), tokens: self.tokens.saturating_sub(1), is_all: false, json_len }
+        Piece {
+            text: text.get(..end).unwrap_or_default(),
+            tokens: self.tokens.saturating_sub(1),
+            is_all: false,
+            json_len,
+        }
     }
 
     /// Removes what `piece` has returned.

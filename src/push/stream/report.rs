@@ -60,14 +60,14 @@ impl StreamReport {
         matches!(self.end, StreamEnd::Completed)
     }
 
-    /// Returns the report if the client has the whole text.
+    /// Returns an error unless the client has the whole text.
     ///
     /// # Errors
     ///
     /// [`Incomplete`] says how much was sent and why the stream ended, and has the report.
-    pub fn require_all(self) -> Result<Self, Incomplete<Self>> {
+    pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         if self.is_success() {
-            return Ok(self);
+            return Ok(());
         }
         let text = format!("the stream ended after {} bytes: {}", self.bytes, self.end);
         let cause: Option<&(dyn std::error::Error + 'static)> = match &self.end {

@@ -152,13 +152,8 @@ impl<T: AsRef<str>> Streaming<'_, T> {
     pub(super) async fn run(self) -> StreamReport {
         let Self { pusher, connection_id, source, id, max_latency, max_frame_bytes, timeout, .. } = self;
         let span = Span::new(Some(timeout.unwrap_or(Duration::MAX)));
-        let mut report = StreamReport {
-            frames: 0,
-            tokens: 0,
-            bytes: 0,
-            end: StreamEnd::Completed,
-            elapsed: Duration::ZERO,
-        };
+        let mut report =
+            StreamReport { frames: 0, tokens: 0, bytes: 0, end: StreamEnd::Completed, elapsed: Duration::ZERO };
         let mut frames = match id.and_then(|id| Frames::new(id, max_frame_bytes)) {
             Ok(frames) => frames,
             Err(error) => return StreamReport { end: StreamEnd::Failed(error), ..report },

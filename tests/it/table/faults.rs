@@ -169,9 +169,10 @@ async fn sweeps(url: &str) {
                 recorder.hang_up(key(&id).id());
             }
             // The sweeper is killed, too; the next continues.
-            let hub = Hub::new(table.through.clone(), Pusher::new(recorder.clone()))
+            let hub = Hub::builder(table.through.clone(), Pusher::new(recorder.clone()))
                 .with_sweep_rate(1000)
-                .with_sweep_period(Duration::ZERO);
+                .with_sweep_period(Duration::ZERO)
+                .build();
             let chat = namespace();
             table.proxy.plan(move |request, _| if request == 40 { fate } else { Fate::Passes });
             tokio::select! {
