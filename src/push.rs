@@ -1,8 +1,9 @@
 //! Sending to connections from anywhere that knows their ids.
 //!
-//! A [`Pusher`] serialises, checks the size, and retries what can be retried until a deadline; to many connections it
-//! [broadcasts](Pusher::broadcast) and reports what became of each. Below it a [`Push`] makes single attempts: [`Sdk`] over
-//! AWS's own client, [`Direct`] without it, a [`Recorder`] in your unit tests, or one of yours.
+//! A [`Pusher`] serializes, checks the size, and retries what can be retried until a deadline; to many connections it
+//! [broadcasts](Pusher::broadcast) and reports what became of each; to one it [streams](Pusher::stream) the tokens of a
+//! language model. Below it a [`Push`] makes single attempts: [`Sdk`] over
+//! AWS's own client, [`Direct`] without it, a [`Recorder`] in your unit tests, or your own.
 //!
 //! | transport | right when |
 //! |---|---|
@@ -106,8 +107,7 @@ pub trait Push: Send + Sync + fmt::Debug {
 ///
 /// - the [throttle timeout](Self::with_throttle_timeout), 5 seconds after the first 429, when that is answered again: the client
 ///   may not read, and the caller should not wait for it;
-/// - the [timeout](Self::with_timeout) of the call, 10 seconds unless you set another or a route's invocation has a later
-///   deadline;
+/// - the [timeout](Self::with_timeout) of the call. Default: the deadline of the invocation of a route, or else 10 seconds;
 /// - the deadline of the Lambda invocation, less 200 ms, when the call is made in a route that a
 ///   [`Router`](crate::Router) runs, in the same task.
 ///
@@ -187,7 +187,7 @@ impl Pusher {
         self
     }
 
-    /// Bounds each attempt by this time; it is 5 seconds unless set.
+    /// Bounds each attempt by this time. Default: 5 seconds.
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
@@ -221,7 +221,7 @@ impl Pusher {
         self
     }
 
-    /// Lets a broadcast have at most this many pushes under way at a time; it is 64 unless set, and at least 1.
+    /// Lets a broadcast have at most this many pushes under way at a time. Default: 64; at least 1.
     #[must_use]
     pub fn with_concurrency(mut self, pushes: usize) -> Self {
         self.concurrency = pushes.max(1);

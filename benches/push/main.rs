@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench push --no-default-features --features sdk,direct           # all of it
 //! cargo bench --bench push --no-default-features --features sdk,direct -- slow   # slow recipients alone
+//! cargo bench --bench push --no-default-features --features sdk,direct -- stream # tokens alone
 //! ```
 //!
 //! The server is this program in another process. CPU time is that of the client's process alone, which has one thread.
@@ -21,6 +22,7 @@ mod contenders;
 mod first;
 mod server;
 mod slow;
+mod stream;
 #[path = "../../tests/support/stub.rs"]
 mod stub;
 
@@ -231,10 +233,13 @@ fn main() {
         "--tls-stub" => return runtime.block_on(server::serve(&arguments.collect::<Vec<_>>(), true)),
         "--first" => return runtime.block_on(first::push(&arguments.next().unwrap())),
         "--memory" => return runtime.block_on(memory(arguments.next().unwrap().parse().unwrap())),
+        "--stream" => return stream::repeat(&arguments.next().unwrap(), arguments.next().unwrap().parse().unwrap()),
         "slow" => return slow::measure(),
+        "stream" => return stream::measure(),
         _ => {}
     }
     slow::measure();
+    stream::measure();
     runtime.block_on(async {
         for (concurrency, rounds) in [(16, 7), (1, 3), (64, 5), (256, 3)] {
             costs(concurrency, rounds).await;

@@ -112,8 +112,8 @@ pub enum PushError {
         /// Its stage.
         stage: Stage,
     },
-    /// The value cannot be made JSON.
-    #[error("the payload cannot be made JSON")]
+    /// The value failed to serialize as JSON.
+    #[error("the payload failed to serialize as JSON")]
     NotJson {
         /// Why not.
         source: serde_json::Error,

@@ -2,12 +2,15 @@
 
 /// Tokens that are not in a frame yet.
 //
-// Invariants: what waits is `text[start..]`, it takes `json_len` bytes in JSON, and `tokens` tokens end in it or after it. Tokens are
-// pushed only while there is room in the frame, so of several tokens only the last one can go on after the frame.
+// Invariants: what waits is `text[start..]`, takes `json_len` bytes in JSON, and `tokens` tokens end in it or after it. The last of
+// them begins at `last`, and what is before it takes `before` bytes in JSON. Tokens are pushed only while there is room in the frame,
+// so all but the last one have room.
 #[derive(Default)]
 pub(super) struct Buffer {
     text: String,
     start: usize,
+    last: usize,
+    before: usize,
     json_len: usize,
     tokens: u64,
 }
@@ -24,6 +27,7 @@ pub(super) struct Piece<'a> {
 
 impl Buffer {
     pub(super) fn push(&mut self, token: &str) {
+        (self.last, self.before) = (self.text.len(), self.json_len);
         self.text.push_str(token);
         self.json_len = self.json_len.saturating_add(json_len(token));
         self.tokens = self.tokens.saturating_add(1);
@@ -36,41 +40,39 @@ impl Buffer {
 
     /// As much of the text as has room.
     pub(super) fn piece(&self, room: usize) -> Piece<'_> {
-        let text = self.text.get(self.start..).unwrap_or_default();
+        let text = |end: usize| self.text.get(self.start..end).unwrap_or_default();
         if self.json_len <= room {
-            return Piece { text, tokens: self.tokens, is_all: true, json_len: self.json_len };
+            return Piece { text: text(self.text.len()), tokens: self.tokens, is_all: true, json_len: self.json_len };
         }
-        let mut json_len: usize = 0;
-        let mut end = 0;
-        for (at, character) in text.char_indices() {
+        let (mut json_len, mut end) = (self.before, self.last);
+        for character in self.text.get(self.last..).unwrap_or_default().chars() {
             let with = json_len.saturating_add(self::json_len(character.encode_utf8(&mut [0; 4])));
-            end = at;
             if with > room {
                 break;
             }
             json_len = with;
+            end = end.saturating_add(character.len_utf8());
         }
-        Piece {
-            text: text.get(..end).unwrap_or_default(),
-            tokens: self.tokens.saturating_sub(1),
-            is_all: false,
-            json_len,
-        }
+        Piece { text: text(end), tokens: self.tokens.saturating_sub(1), is_all: false, json_len }
     }
 
     /// Removes what `piece` has returned.
     pub(super) fn remove(&mut self, room: usize) {
         let Piece { text, tokens, is_all, json_len } = self.piece(room);
-        self.start = self.start.saturating_add(text.len());
+        let end = self.start.saturating_add(text.len());
         self.tokens = self.tokens.saturating_sub(tokens);
         self.json_len = self.json_len.saturating_sub(json_len);
+        // What is left is the end of the last token.
         if is_all {
             self.text.clear();
             self.start = 0;
-        } else if self.start > self.text.len() / 2 {
-            self.text.drain(..self.start);
+        } else if end > self.text.len() / 2 {
+            self.text.drain(..end);
             self.start = 0;
+        } else {
+            self.start = end;
         }
+        (self.last, self.before) = (self.start, 0);
     }
 
     /// Forgets what has no room in one frame.

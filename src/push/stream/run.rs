@@ -97,7 +97,12 @@ impl<T: AsRef<str>> Reading<'_, T> {
     fn is_due(&mut self, is_first: bool, cx: &mut Context<'_>) -> bool {
         self.over.is_some()
             || self.buffer.json_len() >= self.room
-            || self.buffer.json_len() > 0 && (is_first || self.due.as_mut().poll(cx).is_ready())
+            || self.buffer.json_len() > 0 && (is_first || self.has_waited(cx))
+    }
+
+    /// Whether the text has waited for the maximum latency. A timer would round up a time of zero.
+    fn has_waited(&mut self, cx: &mut Context<'_>) -> bool {
+        self.max_latency.is_zero() || self.due.as_mut().poll(cx).is_ready()
     }
 
     /// Leaves what one frame of text and a last one can tell.
