@@ -63,13 +63,12 @@ const AT_ONCE: usize = 32;
 ///
 /// # Who may join
 ///
-/// The name of a group is no secret. If clients choose the group, somebody tries the names of others' groups. So
-/// [`join`](Self::join), which is for requests of clients, asks a [policy](HubBuilder::allowing_joins), and refuses everybody as
-/// long as the hub has none. A group that the application itself chooses needs no permission:
-/// [`add_to_group`](Self::add_to_group), [`connect`](Self::connect), and [`OnConnect::joining`].
+/// The name of a group is no secret: a client can ask to join the groups of others. So [`join`](Self::join), which is for requests
+/// of clients, asks a [policy](HubBuilder::allowing_joins), and refuses every client as long as the hub has none. A group that the
+/// application itself chooses needs no permission: [`add_to_group`](Self::add_to_group), [`connect`](Self::connect), and
+/// [`OnConnect::joining`].
 ///
-/// Sending asks nothing. To let only members speak in a group, join it first, as below, or look at
-/// [`Registry::groups`].
+/// Sending asks no policy. To let only members speak in a group, join it first, as below, or look at [`Registry::groups`].
 ///
 /// # Stale connections
 ///
@@ -96,7 +95,7 @@ const AT_ONCE: usize = 32;
 /// async fn say(event: Message<Say>, hub: &Hub) -> Result<()> {
 ///     let me = hub.key(event.request_context());
 ///     let room = Group::new(&event.body.room)?;
-///     // Who is in the room already may be there, and who is not needs the permission to join it.
+///     // Asks the policy of the hub whether this client may be in the room.
 ///     if !hub.join(&me, &room).await?.is_member() {
 ///         return Ok(()); // closed meanwhile
 ///     }
@@ -112,8 +111,8 @@ pub struct Hub {
 
 /// What all clones of a hub share.
 //
-// Invariants: nothing but `announcer`, `progress` and `proven` changes once there is a hub, and those by a lock. What waits to be
-// announced, up to where a namespace was swept, and which endpoints are proven is thus the same for every clone.
+// Invariant: once there is a hub, only `announcer`, `progress` and `proven` change, each behind a lock. So the clones share the events
+// that wait, the progress of sweeps and the proven endpoints.
 struct Parts {
     registry: Arc<dyn Registry>,
     pushers: Pushers,

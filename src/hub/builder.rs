@@ -1,4 +1,4 @@
-//! The settings of a hub, which are made before there is one.
+//! The settings of a hub.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::event::{ApiId, Stage};
 use crate::push::{Pusher, Pushers};
 use crate::registry::{Namespace, Registry};
 
-/// Makes a [`Hub`]. A hub has no settings of its own, so all of its clones do the same.
+/// Makes a [`Hub`] with settings. A hub itself has none, so its clones cannot differ.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ use crate::registry::{Namespace, Registry};
 /// let hub = Hub::builder(Memory::new(), Pusher::new(Recorder::new()))
 ///     .announcing(|events| Some(serde_json::json!({"event": "presence", "events": events})))
 ///     .allowing_joins(|request| async move {
-///         // The authorizer named the principal, so it can be trusted; the group is what the client asks for.
+///         // The principal is the authorizer's, so it can be trusted. The group is the client's.
 ///         let is_own = request.principal.is_some_and(|name| request.group.as_str() == format!("inbox of {name}"));
 ///         Ok(JoinDecision::allow_if(is_own || request.group == "lobby"))
 ///     })

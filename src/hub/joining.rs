@@ -1,4 +1,4 @@
-//! Joining groups, and who may.
+//! Joining groups, and the policy for it.
 
 use std::error::Error;
 use std::fmt;
@@ -79,9 +79,9 @@ impl fmt::Debug for JoinError {
     }
 }
 
-/// Which clients may join which groups.
+/// Decides which clients may join which groups.
 pub(super) enum JoinPolicy {
-    /// Nobody has said.
+    /// No policy was set.
     Unset,
     Open,
     Asking(Arc<dyn Fn(JoinRequest) -> Decision + Send + Sync>),

@@ -72,7 +72,7 @@ impl Pusher {
     /// - a push fails after the retries that [`send`](Self::send) makes, each of which has the timeouts of this pusher;
     /// - a second before the deadline of the Lambda invocation or the [timeout](Streaming::with_timeout) of the stream, of a time
     ///   below four seconds a quarter before. The client gets what has come so far, and the error code `timeout`. Without
-    ///   either, the stream lasts up to a day.
+    ///   either, as in a task that a route has spawned, the stream lasts up to a day.
     ///
     /// The [`StreamReport`] says which of these it was.
     ///

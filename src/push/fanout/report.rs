@@ -76,7 +76,7 @@ impl Report {
         }
     }
 
-    /// Who was not reached, and why the first of them was not, if everybody was to be reached.
+    /// Says how many connections were not reached, and why the first of them was not. Returns `None` after a success.
     pub(crate) fn shortcoming(&self) -> Option<String> {
         if self.is_success() {
             return None;

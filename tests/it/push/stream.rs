@@ -27,6 +27,8 @@ enum Fate {
     Delivered,
     /// The client gets the frame, and the caller hears nothing of it.
     AnswerLost,
+    /// The client gets the frame half a second after it was given up, when it has later ones.
+    Late,
     Unanswered,
     Throttled,
     Unavailable,
@@ -55,6 +57,12 @@ impl Line {
         self.frames.lock().unwrap().iter().map(|(_, frame)| frame.clone()).collect()
     }
 
+    fn arrive(&self, payload: &[u8]) {
+        assert!(payload.len() <= LARGEST_PAYLOAD);
+        let text = String::from_utf8(payload.to_vec()).unwrap();
+        self.frames.lock().unwrap().push((Instant::now(), text));
+    }
+
     /// What a client has that drops repeated numbers.
     fn read(&self) -> Reader {
         let mut reader = Reader::default();
@@ -77,6 +85,14 @@ impl Push for Line {
         let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Delivered);
         let status = match fate {
             Fate::Delivered | Fate::AnswerLost => StatusCode::OK,
+            Fate::Late => {
+                let (line, payload) = (self.clone(), payload.bytes().clone());
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(800)).await;
+                    line.arrive(&payload);
+                });
+                return std::future::pending().await;
+            }
             Fate::Unanswered => return std::future::pending().await,
             Fate::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Fate::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -86,9 +102,7 @@ impl Push for Line {
         if let Some(error) = PushError::of_answer(id, payload.bytes().len(), status, None, b"") {
             return Err(error);
         }
-        assert!(payload.bytes().len() <= LARGEST_PAYLOAD);
-        let text = String::from_utf8(payload.bytes().to_vec()).unwrap();
-        self.frames.lock().unwrap().push((Instant::now(), text));
+        self.arrive(payload.bytes());
         match fate {
             Fate::AnswerLost => std::future::pending().await,
             _ => Ok(()),
@@ -191,14 +205,14 @@ async fn thousand_tokens_travel_in_few_frames_in_order_and_on_time() {
 
 #[tokio::test(start_paused = true)]
 async fn reader_that_drops_repeated_numbers_gets_no_duplicate() {
-    use Fate::{AnswerLost, Delivered, Throttled, Unanswered, Unavailable};
-    let fates = [AnswerLost, Delivered, AnswerLost, AnswerLost, Throttled, Unanswered, Unavailable, AnswerLost];
+    use Fate::{AnswerLost, Delivered, Late, Throttled, Unanswered, Unavailable};
+    let fates = [AnswerLost, Late, AnswerLost, AnswerLost, Throttled, Late, Delivered, Unanswered, Unavailable];
     let line = Line::new(fates);
-    let (source, _, _) = tokens(200, TOKEN);
+    let (source, _, _) = tokens(1000, TOKEN);
     let report = line.pusher().stream(&id(), source).await;
     let reader = line.read();
-    assert_eq!((reader.text, reader.done, reader.dropped), (text(200), true, 4));
-    assert_eq!((report.frames, report.tokens), (reader.next, 200));
+    assert_eq!((reader.text, reader.done, reader.dropped), (text(1000), true, 5));
+    assert_eq!((report.frames, report.tokens), (reader.next, 1000));
     report.require_all().unwrap();
 }
 
@@ -451,6 +465,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         4 => Just(Fate::Delivered),
         1 => Just(Fate::AnswerLost),
+        1 => Just(Fate::Late),
         1 => Just(Fate::Unanswered),
         1 => Just(Fate::Throttled),
         1 => Just(Fate::Unavailable),
