@@ -86,7 +86,7 @@ async fn by_hand(event: Value, pusher: &Pusher) -> SqsBatchResponse {
         let body: Value = serde_json::from_str(&record.body.unwrap()).unwrap();
         let job: Value = serde_json::from_str(body["job"].as_str().unwrap()).unwrap();
         let id = ConnectionId::new("L0SM9cOFvHcCIhw=").unwrap();
-        let answer = json!({"correlationId": "Kb7qAF22PHcEdGg=", "result": job["number"]});
+        let answer = json!({"id": "Kb7qAF22PHcEdGg=", "result": job["number"]});
         if pusher.send(&id, &answer).await.is_err() {
             response.add_failure(record.message_id.unwrap());
         }

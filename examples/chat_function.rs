@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 use lambda_websocket::event::ConnectionId;
 use lambda_websocket::hub::{Hub, HubBuilder, OnConnect, OnDisconnect, PresenceEvent};
 use lambda_websocket::registry::{ConnectionKey, DynamoDb, Group};
-use lambda_websocket::route::Rejection;
+use lambda_websocket::route::Failure;
 use lambda_websocket::{Message, Pusher, Result, Route, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -176,11 +176,11 @@ pub fn routes(hub: Hub, pusher: Pusher) -> Router {
         .route(Leave(chat.clone()))
         .route(Say(chat.clone()))
         .route(Who(chat))
-        .on_rejection(move |rejection: Rejection| {
+        .on_error(move |failure: Failure| {
             let chat = refusing.clone();
             async move {
-                let to = rejection.request_context().connection_id.clone();
-                if let Err(error) = chat.refuse(&to, rejection.client_text().to_owned()).await {
+                let to = failure.request_context().connection_id.clone();
+                if let Err(error) = chat.refuse(&to, failure.client_text().to_owned()).await {
                     tracing::warn!(error = %error.chain(), "a client does not know that it was refused");
                 }
             }

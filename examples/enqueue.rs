@@ -1,17 +1,17 @@
 //! How does a slow job get into a queue? With the address of the client that asked, which is told that it has been taken.
 //!
-//! A client sends `{"action":"sum","numbers":[1,2,3]}`, and gets `{"correlationId":"…"}` at once when the route has a route
-//! response. The result of the [worker](worker.rs) it gets later, with the same id.
+//! A client sends `{"action":"sum","numbers":[1,2,3],"id":7}`, and gets `{"id":7,"accepted":true}` at once. The result of the
+//! [worker](worker.rs) it gets later, with the same id. A client that sends no `id` learns it here.
 //!
-//! Needs `QUEUE_URL` and `REPLY_KEY` in its environment, and `sqs:SendMessage` on the queue.
+//! Needs `QUEUE_URL` and `REPLY_KEY` in its environment, `sqs:SendMessage` on the queue, and a route response.
 
 use std::env;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_sqs::Client;
 use aws_smithy_http_client::tls;
-use lambda_websocket::reply::{Acknowledged, Job, Keys};
-use lambda_websocket::{Json, Message, Result, Route, Router};
+use lambda_websocket::reply::{Accepted, Job, Keys};
+use lambda_websocket::{Message, Result, Route, Router};
 use serde::{Deserialize, Serialize};
 
 /// What a client asks for, and the job that it becomes.
@@ -30,14 +30,14 @@ pub struct Enqueue {
 impl Route for Enqueue {
     const KEY: &'static str = "sum";
     type Event = Message<Sum>;
-    type Reply = Json<Acknowledged>;
+    type Reply = Accepted;
 
-    async fn handle(&self, event: Message<Sum>) -> Result<Json<Acknowledged>> {
+    async fn handle(&self, event: Message<Sum>) -> Result<Accepted> {
         let address = event.reply_address()?;
         let body = serde_json::to_string(&Job::seal(&event.body, &address, &self.keys)?)?;
         self.queue.send_message().queue_url(&self.queue_url).message_body(body).send().await?;
-        // Only now: what is acknowledged is in the queue.
-        Ok(Json(Acknowledged::for_address(&address)))
+        // Only now: an accepted request is in the queue.
+        Ok(Accepted::for_address(&address))
     }
 }
 

@@ -33,7 +33,6 @@ use lambda_websocket::{Pusher, Router};
 use self::authorizer::{Claims, Tokens};
 use self::on_connect::OnConnect;
 use self::on_disconnect::OnDisconnect;
-use self::push_to_websocket::PushToWebSocket;
 
 /// Starts the API with its four functions.
 pub async fn start(port: u16, key: &[u8]) -> Result<Gateway, Box<dyn Error>> {
@@ -51,7 +50,7 @@ fn set_up(port: u16, key: &[u8]) -> Result<Builder, Box<dyn Error>> {
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
         .router(Router::new().route(OnConnect))
         .router(Router::new().route(OnDisconnect))
-        .router(Router::new().route(PushToWebSocket { pusher }));
+        .router(push_to_websocket::router(pusher));
     Ok(gateway)
 }
 
@@ -78,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     writeln!(out, "The four functions run behind {}. Connect, for a day with this token:\n", gateway.url())?;
     writeln!(out, "    npx wscat -c '{}?Auth={token}'\n", gateway.url())?;
     writeln!(out, "and send what selects the route `pushtowebsocket`:\n")?;
-    writeln!(out, "    {{\"action\":\"pushtowebsocket\",\"message\":\"hello\"}}\n")?;
+    writeln!(out, "    {{\"action\":\"pushtowebsocket\",\"message\":\"hello\",\"id\":7}}\n")?;
     writeln!(out, "Any AWS SDK pushes through {}. Ctrl-C stops it all.", gateway.endpoint())?;
     out.flush()?;
     drop(out);

@@ -1,12 +1,16 @@
 //! How does a function answer a client? The route `pushtowebsocket` pushes back to the caller.
 //!
+//! A client that sends `{"action":"pushtowebsocket","message":"hello","id":7}` gets `{"id":7,"result":{"echoed":"hello"}}`; without an
+//! `id` it gets `{"echoed":"hello"}`. Of a message that does not fit it hears why: replies and errors are pushed, so the route
+//! needs no route response.
+//!
 //! ```sh
 //! cargo build --release --example push_to_websocket
 //! ```
 //!
 //! `API_GATEWAY_ID` and `STAGE` say where the API is; Lambda sets `AWS_REGION`.
 
-use lambda_websocket::{Message, Pusher, Result, Route, Router};
+use lambda_websocket::{Json, Message, Pusher, Result, Route, Router};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -15,30 +19,31 @@ pub struct Push {
 }
 
 #[derive(Serialize)]
-struct Pushed {
+pub struct Pushed {
     echoed: String,
 }
 
-/// Pushes what a client says back to it.
-pub struct PushToWebSocket {
-    pub pusher: Pusher,
-}
+/// Says what a client says back to it.
+pub struct PushToWebSocket;
 
 impl Route for PushToWebSocket {
     const KEY: &'static str = "pushtowebsocket";
     type Event = Message<Push>;
-    type Reply = ();
+    type Reply = Json<Pushed>;
 
-    async fn handle(&self, event: Message<Push>) -> Result<()> {
-        let reply = Pushed { echoed: event.body.message.clone() };
-        self.pusher.send(event.connection_id(), &reply).await?;
-        Ok(())
+    async fn handle(&self, event: Message<Push>) -> Result<Json<Pushed>> {
+        Ok(Json(Pushed { echoed: event.body.message }))
     }
+}
+
+/// The function, which pushes through this.
+pub fn router(pusher: Pusher) -> Router {
+    Router::new().route(PushToWebSocket).push_replies(pusher)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
     let pusher = Pusher::from_env().await?;
-    lambda_websocket::run(Router::new().route(PushToWebSocket { pusher })).await
+    lambda_websocket::run(router(pusher)).await
 }

@@ -1,17 +1,17 @@
 //! How does the result of a slow job get to the client that asked? By a function behind the queue, which pushes it there.
 //!
 //! It takes the jobs that [enqueue](enqueue.rs) puts into the queue. The client gets
-//! `{"correlationId":"…","progress":{"added":3,"of":6}}` now and then, and `{"correlationId":"…","result":21}` at last.
+//! `{"id":7,"progress":{"added":3,"of":6}}` now and then, and `{"id":7,"result":21}` at last.
 //!
 //! Needs `REPLY_KEY` in its environment, what a function needs to push, and an event source mapping with
 //! `ReportBatchItemFailures`. With `IDEMPOTENCY_TABLE` it runs each job once, though queues may deliver it several times.
 
 use std::env;
-use std::error::Error;
 use std::time::Duration;
 
-use lambda_websocket::Pusher;
 use lambda_websocket::reply::{DynamoDb, Keys, Task, Worker};
+use lambda_websocket::route::{Error, ErrorCode};
+use lambda_websocket::{Pusher, Result};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize)]
@@ -26,12 +26,14 @@ struct Added {
 }
 
 /// The job: it tells how far it is after every hundred numbers.
-async fn sum(task: Task<Sum>) -> Result<u64, Box<dyn Error + Send + Sync>> {
+async fn sum(task: Task<Sum>) -> Result<u64> {
     let numbers = &task.job.numbers;
     let mut sum = 0_u64;
     let mut added: usize = 0;
     for hundred in numbers.chunks(100) {
-        sum = hundred.iter().try_fold(sum, |sum, number| sum.checked_add(*number)).ok_or("the sum is too large")?;
+        // No attempt will do better, so the client is told at once.
+        let overflow = || Error::client(ErrorCode::new("overflow"), "the sum is more than 2^64 - 1");
+        sum = hundred.iter().try_fold(sum, |sum, number| sum.checked_add(*number)).ok_or_else(overflow)?;
         added = added.saturating_add(hundred.len());
         task.progress(&Added { added, of: numbers.len() }).await?;
     }

@@ -10,6 +10,7 @@ mod aws_lambda_events;
 mod body;
 mod chain;
 mod context;
+mod correlation;
 mod headers;
 mod id;
 mod identity;
@@ -28,8 +29,9 @@ pub use self::body::{Body, InvalidBody};
 pub(crate) use self::chain::{chain, texts};
 pub use self::context::RequestContext;
 use self::context::identifier;
+pub use self::correlation::CorrelationId;
 pub use self::headers::{Headers, Query};
-pub use self::id::{ApiId, ConnectionId, CorrelationId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
+pub use self::id::{ApiId, ConnectionId, InvalidId, MessageId, Region, RequestId, RouteKey, Stage};
 #[cfg(feature = "registry")]
 pub(crate) use self::id::{identifier, within};
 pub use self::identity::IamIdentity;
@@ -155,7 +157,7 @@ impl Event {
             Kind::Message(message_id) => {
                 let is_base64_encoded = envelope.is_base64_encoded == Some(true);
                 let body = Body::new(envelope.body.unwrap_or_default(), is_base64_encoded)?;
-                Self::Message(Message { context, message_id, body })
+                Self::Message(Message { context, message_id, correlation_id: None, body })
             }
             Kind::Disconnect(status_code, reason) => Self::Disconnect(Disconnect { context, status_code, reason }),
         })
@@ -265,6 +267,7 @@ impl Connect {
 pub struct Message<B = Body> {
     context: Arc<RequestContext>,
     message_id: MessageId,
+    correlation_id: Option<CorrelationId>,
     /// What the client sent.
     pub body: B,
 }
@@ -276,13 +279,28 @@ impl<B> Message<B> {
     pub fn message_id(&self) -> &MessageId {
         &self.message_id
     }
+
+    /// Returns the id that the client gave its request, by which it knows the reply.
+    ///
+    /// A [`Router`](crate::Router) reads it from the message, so a message that did not come through one has none.
+    pub fn correlation_id(&self) -> Option<&CorrelationId> {
+        self.correlation_id.as_ref()
+    }
+
+    pub(crate) fn set_correlation_id(&mut self, correlation_id: CorrelationId) {
+        self.correlation_id = Some(correlation_id);
+    }
 }
 
 impl Message {
     /// The same as [`decode`](Self::decode), while the message stays.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Message<T>, InvalidBody> {
-        let body = self.body.json()?;
-        Ok(Message { context: Arc::clone(&self.context), message_id: self.message_id.clone(), body })
+        Ok(Message {
+            context: Arc::clone(&self.context),
+            message_id: self.message_id.clone(),
+            correlation_id: self.correlation_id.clone(),
+            body: self.body.json()?,
+        })
     }
 
     /// Decodes the body from JSON.
@@ -292,7 +310,10 @@ impl Message {
     /// The message as it was, and why its body does not fit `T`.
     pub fn decode<T: DeserializeOwned>(self) -> Result<Message<T>, (Self, InvalidBody)> {
         match self.body.json() {
-            Ok(body) => Ok(Message { context: self.context, message_id: self.message_id, body }),
+            Ok(body) => {
+                let Self { context, message_id, correlation_id, .. } = self;
+                Ok(Message { context, message_id, correlation_id, body })
+            }
             Err(error) => Err((self, error)),
         }
     }

@@ -63,7 +63,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use self::builder::Builder;
-pub use self::client::{Client, ClientError};
+pub use self::client::{CallError, Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
 pub use self::identity::InvalidIdentitySource;
 use self::listen::reachable;

@@ -20,7 +20,6 @@ mod info;
 #[cfg(any(feature = "sdk", feature = "direct"))]
 mod opening;
 mod payload;
-#[cfg(any(feature = "hub", feature = "worker"))]
 #[cfg_attr(not(feature = "hub"), allow(dead_code))]
 mod pushers;
 mod recorder;
@@ -49,8 +48,6 @@ pub use self::fanout::{Broadcast, Failure, Report};
 pub use self::incomplete::Incomplete;
 pub use self::info::ConnectionInfo;
 pub use self::payload::{LARGEST_PAYLOAD, Payload};
-#[cfg(any(feature = "hub", feature = "worker"))]
-#[cfg_attr(not(feature = "hub"), allow(unused_imports))]
 pub(crate) use self::pushers::Pushers;
 pub use self::recorder::{Pushed, Recorder};
 #[cfg(any(feature = "sdk", feature = "direct"))]

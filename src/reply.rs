@@ -25,8 +25,6 @@
 //! # }
 //! ```
 
-#[cfg(feature = "worker")]
-mod frame;
 mod idempotency;
 mod job;
 mod sealed;
@@ -37,15 +35,15 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 pub use self::idempotency::IdempotencyKey;
-pub use self::job::{Acknowledged, Job};
+pub use self::job::{Accepted, Job};
 pub use self::sealed::{InvalidAddress, SealedAddress};
 #[cfg(all(feature = "worker", feature = "dynamodb"))]
 pub use self::worker::DynamoDb;
 #[cfg(feature = "worker")]
 pub use self::worker::{
-    Claim, IdempotencyStore, InMemory, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
+    Claim, IdempotencyStore, InMemory, JobFailure, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
 };
-use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext};
+use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext, RequestId};
 pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
 
@@ -60,6 +58,8 @@ pub struct ReplyAddress {
     connection_id: ConnectionId,
     endpoint: Endpoint,
     correlation_id: CorrelationId,
+    /// The gateway's id of the request, for the log. An address that was made by hand has none.
+    request_id: Option<RequestId>,
     expires_at: SystemTime,
     /// Since when the connection is being opened, if it may not be open yet.
     connecting_since: Option<SystemTime>,
@@ -75,17 +75,22 @@ impl ReplyAddress {
         correlation_id: CorrelationId,
         expires_at: SystemTime,
     ) -> Self {
-        Self { connection_id, endpoint, correlation_id, expires_at, connecting_since: None, job_id: None }
+        Self {
+            connection_id,
+            endpoint,
+            correlation_id,
+            request_id: None,
+            expires_at,
+            connecting_since: None,
+            job_id: None,
+        }
     }
 
-    fn from_context(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
-        // A request's id is a legal correlation id: both are any visible ASCII.
-        let correlation_id = CorrelationId::new(context.request_id.as_str()).map_err(|_| InvalidEndpoint::Url {
-            url: context.domain_name.clone(),
-            expected: "an event with a request id",
-        })?;
+    fn from_context(context: &RequestContext, id: Option<&CorrelationId>) -> Result<Self, InvalidEndpoint> {
+        let id = id.map_or_else(|| CorrelationId::from(&context.request_id), CorrelationId::clone);
         let expires_at = context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at);
-        Ok(Self::new(context.connection_id.clone(), Endpoint::of_request(context)?, correlation_id, expires_at))
+        let address = Self::new(context.connection_id.clone(), Endpoint::of_request(context)?, id, expires_at);
+        Ok(Self { request_id: Some(context.request_id.clone()), ..address })
     }
 
     /// Returns the connection.
@@ -100,9 +105,16 @@ impl ReplyAddress {
         &self.endpoint
     }
 
-    /// Returns the id that the reply will carry. Default: the id of the request.
+    /// Returns the id that replies carry.
+    ///
+    /// Default: the id that the client gave its request, or else the gateway's id of the request.
     pub fn correlation_id(&self) -> &CorrelationId {
         &self.correlation_id
+    }
+
+    /// Returns the gateway's id of the request, as in the logs of the route. An address that was made by hand has none.
+    pub fn request_id(&self) -> Option<&RequestId> {
+        self.request_id.as_ref()
     }
 
     /// Returns when the address expires.
@@ -154,10 +166,10 @@ impl ReplyAddress {
     }
 }
 
-/// Shows the correlation id alone: who has the rest may push.
+/// Shows the request id alone: who has the rest may push, and the correlation id may be a part of the client's message.
 impl fmt::Debug for ReplyAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyAddress").field("correlation_id", &self.correlation_id.as_str()).finish_non_exhaustive()
+        f.debug_struct("ReplyAddress").field("request_id", &self.request_id).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +183,7 @@ impl<B> Message<B> {
     ///
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
-        ReplyAddress::from_context(self.request_context())
+        ReplyAddress::from_context(self.request_context(), self.correlation_id())
     }
 }
 
@@ -185,6 +197,6 @@ impl Connect {
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
         let context = self.request_context();
-        Ok(ReplyAddress::from_context(context)?.with_connecting_since(context.connected_at))
+        Ok(ReplyAddress::from_context(context, None)?.with_connecting_since(context.connected_at))
     }
 }

@@ -13,12 +13,15 @@
 //! | selects no route and there is no `$default` | 404: a [`Rejection`] | the key |
 //! | is `$connect` or `$disconnect` without a route | 200 | – |
 
-mod dispatch;
+mod code;
+pub(crate) mod dispatch;
 mod error;
 mod extract;
+pub(crate) mod failure;
 mod handler;
 mod layer;
-mod rejection;
+pub(crate) mod protocol;
+mod replies;
 mod response;
 #[cfg(feature = "runtime")]
 pub(crate) mod service;
@@ -32,13 +35,15 @@ use std::sync::Arc;
 pub use http::StatusCode;
 use tracing::Instrument as _;
 
+pub use self::code::ErrorCode;
 use self::dispatch::Inner;
 pub use self::error::{Error, FailedInvocation};
 pub use self::extract::{Arguments, AuthorizerContext, EventKinds, FromEvent, Function, State};
+pub use self::failure::{Failure, FailureKind};
 pub use self::handler::RouteEvent;
 use self::handler::{EventKind, FunctionHandler, Handler, RouteHandler, assert_key_fits};
 pub use self::layer::{Next, RouteService};
-pub use self::rejection::{InvalidValue, Rejection, RejectionKind};
+pub use self::protocol::{Member, ReplyFormat};
 pub use self::response::{Json, Reply, Response};
 use crate::event::{Event, RouteKey};
 
@@ -215,19 +220,6 @@ impl<S: Send + Sync + 'static> Router<S> {
             }
             self = self.insert(&format!("{prefix}{}", key.as_str()), Arc::clone(handler));
         }
-        self
-    }
-
-    /// Calls a hook with each [`Rejection`], to count it or to tell the client.
-    ///
-    /// The function answers when the hook is done, since Lambda stops it then. A later hook replaces an earlier one.
-    #[must_use]
-    pub fn on_rejection<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(Rejection) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        Arc::make_mut(&mut self.inner).on_rejection = Some(Arc::new(move |rejection| Box::pin(hook(rejection))));
         self
     }
 

@@ -170,13 +170,6 @@ identifier! {
 }
 
 identifier! {
-    /// Names the request that a reply belongs to: 1 to 128 visible ASCII characters.
-    ///
-    /// The gateway's request id is one; a client may choose its own.
-    CorrelationId, "correlation id", "1 to 128 visible ASCII characters", is_opaque
-}
-
-identifier! {
     /// Names one request to the gateway, as its access logs do: 1 to 128 visible ASCII characters.
     RequestId, "request id", "1 to 128 visible ASCII characters", is_opaque
 }

@@ -1,5 +1,8 @@
 //! A WebSocket client for tests.
 
+mod call;
+
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
+pub use self::call::CallError;
 use super::timeline::Timeline;
 use crate::event::ConnectionId;
 
@@ -26,6 +30,10 @@ pub struct Client {
     /// What the gateway knows of it.
     timeline: Timeline,
     connection_id: Option<ConnectionId>,
+    /// Frames that came before the one that was waited for.
+    kept: VecDeque<String>,
+    /// How many calls were made, which are numbered.
+    calls: u64,
 }
 
 /// Something else happened than the test waited for.
@@ -133,7 +141,15 @@ impl Client {
             response.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let address = socket.get_ref().local_addr().ok();
         let connection_id = address.and_then(|address| timeline.connection_of(address));
-        Ok(Self { socket, subprotocol, patience: Self::PATIENCE, timeline, connection_id })
+        Ok(Self {
+            socket,
+            subprotocol,
+            patience: Self::PATIENCE,
+            timeline,
+            connection_id,
+            kept: VecDeque::new(),
+            calls: 0,
+        })
     }
 
     /// Waits this long, instead of five seconds.
@@ -182,14 +198,17 @@ impl Client {
         Ok(())
     }
 
-    /// Waits for a text frame.
+    /// Waits for a text frame, or returns one that was kept.
     ///
     /// # Errors
     ///
     /// [`ClientError`] when something else happens.
     pub async fn next_text(&mut self) -> Result<String, ClientError> {
         const AWAITED: &str = "a text frame";
-        match self.next(AWAITED).await? {
+        if let Some(text) = self.kept.pop_front() {
+            return Ok(text);
+        }
+        match self.frame(AWAITED, self.patience).await? {
             Frame::Text(text) => Ok(text.as_str().to_owned()),
             other => Err(unexpected(&other, AWAITED)),
         }
@@ -213,7 +232,7 @@ impl Client {
     /// [`ClientError`] when something else happens.
     pub async fn closed(&mut self) -> Result<(u16, String), ClientError> {
         const AWAITED: &str = "the connection to be closed";
-        match self.next(AWAITED).await {
+        match self.frame(AWAITED, self.patience).await {
             Err(ClientError::Closed { code, reason, .. }) => Ok((code, reason)),
             Err(error) => Err(error),
             Ok(frame) => Err(unexpected(&frame, AWAITED)),
@@ -240,8 +259,7 @@ impl Client {
         ClientError::TimedOut { awaited, patience: self.patience, happened }
     }
 
-    async fn next(&mut self, awaited: &'static str) -> Result<Frame, ClientError> {
-        let patience = self.patience;
+    async fn frame(&mut self, awaited: &'static str, patience: Duration) -> Result<Frame, ClientError> {
         let closed = |code, reason: String| ClientError::Closed { code, reason, awaited };
         loop {
             let frame = timeout(patience, self.socket.next()).await.map_err(|_| self.timed_out(awaited))?;

@@ -46,7 +46,7 @@ impl ReplyAddress {
             None => Audience::Url(self.endpoint.as_str()),
         };
         // As JSON no part can run into the next. Texts are always JSON.
-        let parts = (audience, &self.connection_id, &self.correlation_id, &self.job_id);
+        let parts = (audience, &self.connection_id, self.correlation_id.as_json(), &self.job_id);
         let json = serde_json::to_vec(&parts).unwrap_or_default();
         IdempotencyKey(URL_SAFE_NO_PAD.encode(Sha256::digest(json)))
     }

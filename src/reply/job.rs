@@ -1,4 +1,4 @@
-//! What goes into the queue, and what the client gets meanwhile.
+//! What goes into the queue, and the route's reply meanwhile.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::sealed::Binding;
 use super::{InvalidAddress, Keys, ReplyAddress, SealedAddress};
 use crate::event::CorrelationId;
+use crate::route::{Reply, Response};
 
 /// A job and where its result goes: the body of a message in a queue.
 ///
@@ -121,35 +122,45 @@ impl fmt::Debug for Json {
     }
 }
 
-/// Tells the client that its request has been taken, and by what it will know the reply: `{"correlationId": "…"}`.
+/// The reply of a route that has put a request into a queue: `{"id":…,"accepted":true}`.
 ///
-/// As the reply of a route with a route response it is `Json<Acknowledged>`; on other routes it is pushed. The reply of a quick
-/// worker may overtake it, so a client either keeps replies that it does not know yet, or chooses the ids of its requests itself:
-/// see [`ReplyAddress::with_correlation_id`].
+/// It does not end the request: that does the worker's frame with the same id. The id is that of the client's message, or
+/// else the gateway's request id, which the client learns here. The reply of a quick worker may overtake it, so a client that
+/// leaves the ids to the gateway keeps replies that it does not know yet.
 ///
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::reply::{Acknowledged, Job, Keys};
-/// use lambda_websocket::{Json, Message, Result};
+/// use lambda_websocket::reply::{Accepted, Job, Keys};
+/// use lambda_websocket::{Message, Result};
 ///
-/// async fn enqueue(event: Message, keys: &Keys) -> Result<Json<Acknowledged>> {
+/// async fn enqueue(event: Message, keys: &Keys) -> Result<Accepted> {
 ///     let address = event.reply_address()?;
 ///     # let queue = |_: String| {};
 ///     queue(serde_json::to_string(&Job::seal("the job", &address, keys)?)?);
-///     Ok(Json(Acknowledged::for_address(&address)))
+///     Ok(Accepted::for_address(&address))
 /// }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Acknowledged {
-    /// The id that the reply will carry.
-    pub correlation_id: CorrelationId,
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Accepted {
+    correlation_id: CorrelationId,
 }
 
-impl Acknowledged {
-    /// Returns the acknowledgement of the request that this address belongs to.
+impl Accepted {
+    /// Creates the reply to the request that this address belongs to.
     pub fn for_address(address: &ReplyAddress) -> Self {
         Self { correlation_id: address.correlation_id().clone() }
+    }
+
+    /// Returns the id that the reply, and those of the worker, carry.
+    pub fn correlation_id(&self) -> &CorrelationId {
+        &self.correlation_id
+    }
+}
+
+impl Reply for Accepted {
+    fn into_response(self) -> crate::route::Result<Response> {
+        Ok(Response::accepted(self.correlation_id))
     }
 }

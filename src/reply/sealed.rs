@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::ReplyAddress;
-use crate::event::{ApiId, ConnectionId, CorrelationId, Region, Stage};
+use crate::event::{ApiId, ConnectionId, CorrelationId, Region, RequestId, Stage};
 use crate::keys::{Keys, Known};
 use crate::push::Endpoint;
 
@@ -76,9 +76,9 @@ pub enum InvalidAddress {
     #[error("the reply address is bound to a job: open it together with that job")]
     Bound,
     /// It is too old.
-    #[error("the reply address of {correlation_id} has expired {} s ago", .since.as_secs())]
+    #[error("the reply address has expired {} s ago", .since.as_secs())]
     Expired {
-        /// Which request it was.
+        /// Which request it was. A client may have chosen it, so the error's text leaves it out.
         correlation_id: CorrelationId,
         /// For how long.
         since: Duration,
@@ -93,7 +93,9 @@ struct Content(
     String,
     Option<Region>,
     Option<(ApiId, Stage)>,
-    CorrelationId,
+    /// The JSON of the correlation id, and the request id if there is one: empty if it is the same.
+    String,
+    Option<String>,
     /// When it expires, and since when the connection is being opened.
     u64,
     Option<u64>,
@@ -148,7 +150,11 @@ impl ReplyAddress {
             self.endpoint.as_str().to_owned(),
             region.filter(|_| !is_default).cloned(),
             api.filter(|_| !is_default).map(|(api_id, stage)| (api_id.clone(), stage.clone())),
-            self.correlation_id.clone(),
+            self.correlation_id.as_json().to_owned(),
+            self.request_id.as_ref().map(|id| match CorrelationId::from(id) == self.correlation_id {
+                true => String::new(),
+                false => id.to_string(),
+            }),
             seconds(self.expires_at),
             self.connecting_since.map(seconds),
             Some(URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes())),
@@ -217,7 +223,7 @@ impl SealedAddress {
         let code = URL_SAFE_NO_PAD.decode(code).map_err(|_| InvalidAddress::Tampered)?;
         key.chain_update(signed).verify_slice(&code).map_err(|_| InvalidAddress::Tampered)?;
         let content = content(sealed)?;
-        match (&content.8, binding) {
+        match (&content.9, binding) {
             (None, Binding::Unbound | Binding::MaybeTo(_)) => {}
             (Some(sealed), Binding::To(job) | Binding::MaybeTo(job)) if *sealed == digest(job) => {}
             (Some(_), Binding::To(_) | Binding::MaybeTo(_)) => return Err(InvalidAddress::OtherJob),
@@ -257,7 +263,8 @@ fn content(text: &str) -> Result<Content, InvalidAddress> {
 }
 
 fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
-    let Content(connection_id, url, region, api, correlation_id, expiry, connecting_since, job_id, _) = content;
+    let Content(connection_id, url, region, api, correlation, request_id, expiry, connecting_since, job_id, _) =
+        content;
     let malformed = |expected| InvalidAddress::Malformed { expected };
     let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| malformed("a time"));
     let endpoint: Endpoint = url.parse().map_err(|_| malformed("an endpoint"))?;
@@ -269,11 +276,25 @@ fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAdd
         Some((api_id, stage)) => endpoint.for_api(api_id, stage),
         None => endpoint,
     };
+    let correlation_id = CorrelationId::from_address(&correlation).ok_or_else(|| malformed("a correlation id"))?;
+    let request_id = request_id.map(|id| match id.as_str() {
+        "" => serde_json::from_str(correlation_id.as_json()).map_err(|_| malformed("a request id")),
+        id => RequestId::new(id).map_err(|_| malformed("a request id")),
+    });
+    let request_id = request_id.transpose()?;
     let expires_at = time(expiry)?;
     let connecting_since = connecting_since.map(time).transpose()?;
     match now.duration_since(expires_at) {
         Ok(since) => Err(InvalidAddress::Expired { correlation_id, since }),
-        Err(_) => Ok(ReplyAddress { connection_id, endpoint, correlation_id, expires_at, connecting_since, job_id }),
+        Err(_) => Ok(ReplyAddress {
+            connection_id,
+            endpoint,
+            correlation_id,
+            request_id,
+            expires_at,
+            connecting_since,
+            job_id,
+        }),
     }
 }
 

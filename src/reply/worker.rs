@@ -4,13 +4,13 @@ mod batch;
 mod delivery;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
+mod errors;
 mod incoming;
 mod outcome;
 mod store;
 mod task;
 mod work;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,41 +25,47 @@ use tower_service::Service;
 
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
-pub use self::outcome::{MessageRejection, NotDone, Undelivered};
+pub use self::outcome::{JobFailure, MessageRejection, NotDone, Undelivered};
 pub use self::store::{Claim, IdempotencyStore, InMemory, LeaseOwner};
 pub use self::task::Task;
 use super::Keys;
 use crate::event::{ApiId, Stage};
 use crate::push::{Pusher, Pushers};
+use crate::route::failure::ErrorMap;
+use crate::route::{self, ReplyFormat};
 use crate::runtime::{check_environment, invocation};
 
 const CONCURRENCY: usize = 10;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Handler<T, R> = dyn Fn(Task<T>) -> BoxFuture<Result<R, BoxError>> + Send + Sync;
+type Handler<T, R> = dyn Fn(Task<T>) -> BoxFuture<route::Result<R>> + Send + Sync;
 type OnUndelivered<R> = dyn Fn(Undelivered<R>) -> BoxFuture<()> + Send + Sync;
+type OnError = dyn Fn(JobFailure) -> BoxFuture<()> + Send + Sync;
 type OnRejection = dyn Fn(&MessageRejection) + Send + Sync;
 
 /// Runs a job for each message of a queue, and pushes its result to the client that asked.
 ///
 /// The message is a [`Job`](super::Job) from SQS, SNS, SNS through SQS, or EventBridge, with or without SQS. The client gets
 ///
-/// - `{"correlationId": "…", "progress": …}` for each [progress](Task::progress);
-/// - `{"correlationId": "…", "result": …}`, or `{"correlationId": "…", "error": {"code": "…", "message": "…"}}` with the code
-///   `too_large` for a result of more than 128 KB, and `internal` for one that fails to serialize as JSON.
+/// - `{"id":…,"progress":…}` for each [progress](Task::progress);
+/// - at last `{"id":…,"result":…}` or `{"id":…,"error":{"code":…,"message":…}}`, in the [protocol](crate::route#the-reply-protocol) of
+///   routers.
 ///
-/// | the job | the message |
-/// |---|---|
-/// | succeeds and its result is delivered | is done |
-/// | succeeds and its client has disconnected | is done; a [hook](Self::on_undelivered) gets the result |
-/// | succeeds and its result is too large, fails to serialize as JSON, or is refused with 400 | is done: the same hook gets the result, and the log an error |
-/// | succeeds and cannot be pushed now: throttled, unreachable, or the worker lacks a right (403) | is retried |
-/// | fails or panics | is retried |
-/// | is not finished 500 ms before the invocation's deadline | is retried |
-/// | cannot be read, has an address that cannot be trusted, or is for another API or stage | is not run but retried, and ends in the dead-letter queue; a [hook](Self::on_rejection) is called, and the log gets an error |
-/// | has an address that has expired | is not run, and done; the same hook is called |
-/// | is completed, as the [idempotency store](Self::with_idempotency_store) says | is not run again, and done |
+/// | the job | the client gets | the message |
+/// |---|---|---|
+/// | succeeds and its result is delivered | the result | is done |
+/// | succeeds and its client has disconnected | – | is done; a [hook](Self::on_undelivered) gets the result |
+/// | succeeds and its result has more than 128 KB, or fails to serialize as JSON | `too_large`, `internal` | is done: the same hook gets the result, and the log an error |
+/// | succeeds and its result is refused with 400 | – | the same |
+/// | succeeds and cannot be pushed now: throttled, unreachable, or the worker lacks a right (403) | – | is retried |
+/// | returns an [`Error::client`](route::Error::client) | its code, text and details | is done |
+/// | returns another error, or panics | – | is retried |
+/// | the same, in its [last delivery](Self::with_max_receive_count) | `internal` | goes to the dead-letter queue |
+/// | is not finished 500 ms before the invocation's deadline, or is killed | – | is retried |
+/// | is in the dead-letter queue | `internal`, by the function of [`dead_letters`](Worker::dead_letters) | is done |
+/// | cannot be read, has an address that cannot be trusted, or is for another API or stage | – | is not run but retried, and ends in the dead-letter queue; a [hook](Self::on_rejection) is called, and the log gets an error |
+/// | has an address that has expired | – | is not run, and done; the same hook is called |
+/// | is completed, as the [idempotency store](Self::with_idempotency_store) says | – | is not run again, and done |
 ///
 /// Missing rights are retried because an operator can grant them while the messages are kept. A client that may still be about to
 /// [connect](crate::Connect::reply_address) is waited for, up to 30 seconds.
@@ -103,6 +109,10 @@ struct Shared<T, R> {
     handler: Box<Handler<T, R>>,
     on_undelivered: Option<Box<OnUndelivered<R>>>,
     on_rejection: Option<Box<OnRejection>>,
+    on_error: Option<Box<OnError>>,
+    errors: ErrorMap,
+    format: ReplyFormat,
+    max_receive_count: Option<u32>,
     store: Option<Box<dyn IdempotencyStore>>,
     concurrency: usize,
 }
@@ -129,7 +139,7 @@ where
     pub fn new<F, Fut>(pusher: Pusher, keys: Keys, handler: F) -> Self
     where
         F: Fn(Task<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+        Fut: Future<Output = route::Result<R>> + Send + 'static,
     {
         let handler = Box::new(move |task| Box::pin(handler(task)) as BoxFuture<_>);
         let shared = Shared {
@@ -138,6 +148,10 @@ where
             handler,
             on_undelivered: None,
             on_rejection: None,
+            on_error: None,
+            errors: ErrorMap::default(),
+            format: ReplyFormat::default(),
+            max_receive_count: None,
             store: None,
             concurrency: CONCURRENCY,
         };

@@ -1,101 +1,233 @@
-//! What becomes of an event: which route takes it, and what its function answers when the route does not.
+//! What becomes of an event: which route takes it, and what its function answers.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::StatusCode;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 
+use super::failure::ErrorMap;
 use super::handler::{BoxFuture, Handler};
-use super::{Error, FailedInvocation, Rejection, RejectionKind, Response, Result};
-use crate::event::{ConnectParts, Event, RequestContext, RouteKey, chain};
+use super::protocol::{Addressee, ErrorBody, Request, json};
+use super::response::Content;
+use super::{Error, ErrorCode, FailedInvocation, Failure, ReplyFormat, Response, Result};
+use crate::event::{ConnectParts, Event, RequestContext, RouteKey};
+#[cfg(feature = "push")]
+use crate::push::{PushError, Pushers};
+
+/// As many bytes as a message to a client may have (LIM-1).
+pub(crate) const MAX_MESSAGE: usize = 131_072;
 
 /// The routes of a router, and its settings.
 #[derive(Clone, Default)]
 pub(super) struct Inner {
     pub(super) routes: BTreeMap<RouteKey, Arc<dyn Handler>>,
-    pub(super) on_rejection: Option<Hook>,
+    pub(super) format: ReplyFormat,
+    pub(super) errors: ErrorMap,
+    pub(super) on_error: Option<Hook>,
     pub(super) fail_invocation_on_error: bool,
+    /// What replies are pushed through, unless they are the function's answer.
+    #[cfg(feature = "push")]
+    pub(super) pushers: Option<Pushers>,
 }
 
-type Hook = Arc<dyn Fn(Rejection) -> BoxFuture<()> + Send + Sync>;
+type Hook = Arc<dyn Fn(Failure) -> BoxFuture<()> + Send + Sync>;
+
+/// The event that is being answered.
+struct Exchange {
+    context: Arc<RequestContext>,
+    request: Request,
+    is_message: bool,
+}
 
 impl Inner {
-    pub(super) async fn handle(self: Arc<Self>, event: Event) -> Result<Response, FailedInvocation> {
-        let Some(handler) = self.select(&event) else {
-            return match event {
-                Event::Message(_) => {
-                    let rejection = Rejection::new(RejectionKind::NoRoute, event.shared_context());
-                    Ok(self.reject(rejection).await)
+    pub(super) async fn handle(self: Arc<Self>, mut event: Event) -> Result<Response, FailedInvocation> {
+        let (is_default, handler) = self.select(&event);
+        let mut exchange = Exchange { context: event.shared_context(), request: Request::default(), is_message: false };
+        let (mut invalid, mut offer) = (None, None);
+        match &mut event {
+            Event::Message(message) => {
+                exchange.is_message = true;
+                // A custom route's key is what the message asked for.
+                (exchange.request, invalid) = Request::read(&self.format, &message.body, is_default);
+                if let Some(id) = &exchange.request.id {
+                    message.set_correlation_id(id.clone());
                 }
-                Event::Connect(_) | Event::Disconnect(_) => Ok(Response::ok()),
-            };
+            }
+            Event::Connect(connect) => offer = Some(connect.parts()),
+            Event::Disconnect(_) => {}
+        }
+        let answer = match (handler, invalid) {
+            (_, Some(invalid)) => Err(Error::invalid_id(&invalid)),
+            (Some(handler), None) => {
+                let answered = match caught(|| handler.call(event)) {
+                    Ok(answer) => Caught(answer).await,
+                    Err(panic) => Err(panic),
+                };
+                answered.unwrap_or_else(|panic| Err(Error::panicked(&panic)))
+            }
+            (None, None) if exchange.is_message => Err(Error::unknown_action(&exchange.context.route_key)),
+            (None, None) => return Ok(Response::ok()),
         };
-        let context = event.shared_context();
-        let offer = match &event {
-            Event::Connect(connect) => Some(connect.parts()),
-            Event::Message(_) | Event::Disconnect(_) => None,
-        };
-        let answer = match handler.call(event).await {
-            Ok(response) => check_subprotocol(response, offer.as_deref()),
-            Err(error) => Err(error),
-        };
+        let answer = answer
+            .and_then(|response| check_subprotocol(response, offer.as_deref()))
+            .and_then(|response| self.framed(response, &exchange));
         match answer {
-            Ok(response) => Ok(response),
-            Err(error) => self.fail(error, context).await,
+            Ok(response) if !self.pushes(&exchange) || response.text().is_none() => Ok(response),
+            Ok(response) => self.deliver(response, exchange).await,
+            Err(error) => self.fail(error, exchange).await,
         }
     }
 
-    /// Decides whose mistake an error is, and who is told. Boxed as is [`reject`](Self::reject).
-    fn fail(&self, error: Error, context: Arc<RequestContext>) -> BoxFuture<Result<Response, FailedInvocation>> {
-        let error = match error.rejection() {
-            Ok(kind) => {
-                let rejected = self.reject(Rejection::new(kind, context));
-                return Box::pin(async move { Ok(rejected.await) });
-            }
-            Err(error) => error,
-        };
-        let refusal = |status, text: &str| Response::refusal(status, text, &context.connection_id, &context.request_id);
-        let response = match error.answer() {
-            Some((status, text)) if status.is_client_error() => {
-                // The text is the client's, and may quote it.
-                let reason = error.source().map(|source| chain(source)).unwrap_or_default();
-                tracing::warn!(status = status.as_u16(), %reason, "the route refused the event");
-                Ok(refusal(status, text))
-            }
-            answer => {
-                tracing::error!(error = %error.chain(), "the route failed");
-                match answer {
-                    None if self.fail_invocation_on_error => Err(FailedInvocation::new(error)),
-                    None => Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")),
-                    Some((status, text)) => Ok(refusal(status, text)),
-                }
-            }
-        };
-        Box::pin(std::future::ready(response))
+    /// The handler of the route that takes an event, and whether it is not one that the event named.
+    fn select(&self, event: &Event) -> (bool, Option<Arc<dyn Handler>>) {
+        let key = &event.request_context().route_key;
+        match (self.routes.get(key), event) {
+            (Some(found), _) => (key.as_str() == RouteKey::DEFAULT, Some(Arc::clone(found))),
+            (None, Event::Message(_)) => (true, self.routes.get(RouteKey::DEFAULT).cloned()),
+            (None, Event::Connect(_) | Event::Disconnect(_)) => (false, None),
+        }
     }
 
-    fn select(&self, event: &Event) -> Option<Arc<dyn Handler>> {
-        let found = self.routes.get(&event.request_context().route_key);
-        let found = match event {
-            Event::Message(_) => found.or_else(|| self.routes.get(RouteKey::DEFAULT)),
-            Event::Connect(_) | Event::Disconnect(_) => found,
+    /// The answer in the form in which the client of a message gets it.
+    fn framed(&self, response: Response, exchange: &Exchange) -> Result<Response> {
+        if !exchange.is_message {
+            return Ok(response);
+        }
+        let (response, content) = response.take_content();
+        let status = response.status();
+        let text = match (content, &exchange.request.id) {
+            (Content::Accepted(id), _) => Some(self.format.accepted(&id)),
+            (Content::Empty, None) => None,
+            (Content::Text(text) | Content::Json(text), None) => Some(text),
+            (content, Some(id)) if status.is_success() => Some(match content {
+                Content::Json(value) => self.format.result(id, &value),
+                Content::Text(text) => self.format.result(id, &json(&text)),
+                Content::Empty | Content::Accepted(_) => self.format.result(id, "null"),
+            }),
+            (content, Some(id)) => {
+                let reason = status.canonical_reason().unwrap_or_default();
+                let (message, details) = match content {
+                    Content::Text(text) => (text, None),
+                    Content::Json(value) => (reason.to_owned(), serde_json::from_str(&value).ok()),
+                    Content::Empty | Content::Accepted(_) => (reason.to_owned(), None),
+                };
+                let code = &ErrorCode::from(status);
+                let error = ErrorBody { code, message: &message, details: details.as_ref() };
+                Some(self.format.error(Addressee::Id(id), error))
+            }
         };
-        found.cloned()
+        match text {
+            Some(text) if text.len() > MAX_MESSAGE => Err(Error::reply_too_large(text.len(), MAX_MESSAGE)),
+            Some(text) => Ok(response.body(text)),
+            None => Ok(response),
+        }
     }
 
-    /// Boxed, so that the rare case does not make the future of every event larger.
-    fn reject(&self, rejection: Rejection) -> BoxFuture<Response> {
-        tracing::warn!(%rejection, "the message was rejected");
-        let response = rejection.response();
-        let hook = self.on_rejection.as_ref().map(|hook| hook(rejection));
+    /// Tells the client, the log and the hook. Boxed, so that the rare case does not make the future of every event larger.
+    fn fail(self: Arc<Self>, error: Error, exchange: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
+        let error = self.errors.apply(error);
+        let failure = Failure::new(&error, Arc::clone(&exchange.context), exchange.request.id.clone());
+        failure.log();
+        let to = failure.addressee(exchange.request.action.as_deref());
+        let mut frame = self.format.error(to, failure.body());
+        if frame.len() > MAX_MESSAGE {
+            let error = Error::reply_too_large(frame.len(), MAX_MESSAGE);
+            let message = error.to_string();
+            frame = self.format.error(to, ErrorBody { code: failure.code(), message: &message, details: None });
+        }
+        let response = Response::new(failure.status()).body(frame);
         Box::pin(async move {
-            if let Some(hook) = hook {
-                hook.await;
-            }
-            response
+            let fails = self.fail_invocation_on_error && !error.is_for_client();
+            let response = match self.pushes(&exchange) {
+                true => Arc::clone(&self).deliver(response, exchange).await,
+                false => Ok(response),
+            };
+            self.call_hook(failure).await;
+            if fails { Err(FailedInvocation::new(error)) } else { response }
         })
     }
+
+    async fn call_hook(&self, failure: Failure) {
+        let Some(hook) = self.on_error.clone() else { return };
+        if let Err(panic) = Caught(Box::pin(async move { hook(failure).await })).await {
+            tracing::error!(error = %panic, "the hook of the router panicked");
+        }
+    }
+
+    /// Whether the reply is pushed, instead of being the function's answer.
+    #[cfg_attr(not(feature = "push"), allow(clippy::unused_self))]
+    fn pushes(&self, exchange: &Exchange) -> bool {
+        #[cfg(feature = "push")]
+        return exchange.is_message && self.pushers.is_some();
+        #[cfg(not(feature = "push"))]
+        return exchange.is_message && false;
+    }
+
+    /// Pushes the body of an answer to the client, and answers without it.
+    #[cfg(feature = "push")]
+    fn deliver(
+        self: Arc<Self>,
+        response: Response,
+        exchange: Exchange,
+    ) -> BoxFuture<Result<Response, FailedInvocation>> {
+        Box::pin(async move {
+            let (response, content) = response.take_content();
+            let (Some(pushers), Content::Text(text)) = (&self.pushers, content) else { return Ok(response) };
+            let context = &exchange.context;
+            let pushed = match pushers.find(&context.connection_id, &context.api_id, &context.stage) {
+                Ok(pusher) => pusher.send_text(&context.connection_id, text).await,
+                Err(error) => Err(error),
+            };
+            let error = match pushed {
+                Ok(()) => return Ok(response),
+                // There is nobody left to tell.
+                Err(PushError::Gone { .. }) => {
+                    tracing::debug!("the client disconnected before its reply was pushed");
+                    return Ok(response);
+                }
+                Err(error) => Error::from(error),
+            };
+            let failure = Failure::not_pushed(&error, Arc::clone(context), exchange.request.id.clone());
+            failure.log();
+            let status = failure.status();
+            self.call_hook(failure).await;
+            match self.fail_invocation_on_error {
+                true => Err(FailedInvocation::new(error)),
+                false => Ok(Response::new(status)),
+            }
+        })
+    }
+
+    #[cfg(not(feature = "push"))]
+    fn deliver(self: Arc<Self>, response: Response, _: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+/// A future whose panic is its output.
+struct Caught<T>(BoxFuture<T>);
+
+impl<T> Future for Caught<T> {
+    type Output = std::result::Result<T, String>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match caught(|| self.0.as_mut().poll(context)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+/// What a function returns, or the text of its panic. What has panicked is not used again.
+fn caught<T>(function: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(function)).map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned()),
+    })
 }
 
 /// API Gateway passes the header on to the client, which fails when it names something that was not on offer.

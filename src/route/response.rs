@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 
 use super::{Error, Result};
-use crate::event::{ConnectionId, RequestId};
+use crate::event::CorrelationId;
 
 /// What a route can answer with.
 #[diagnostic::on_unimplemented(
@@ -74,14 +74,25 @@ impl<T: Serialize + Send + 'static> Reply for Json<T> {
 pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
-    body: Option<String>,
+    content: Content,
     problem: Option<String>,
+}
+
+/// What an answer tells the client.
+#[derive(Clone)]
+pub(super) enum Content {
+    Empty,
+    Text(String),
+    Json(String),
+    /// The request with this id waits in a queue.
+    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "it is made of the address of a reply"))]
+    Accepted(CorrelationId),
 }
 
 impl Response {
     /// An answer with this status.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: None, problem: None }
+        Self { status, headers: HeaderMap::new(), content: Content::Empty, problem: None }
     }
 
     /// An answer with status 200.
@@ -117,7 +128,7 @@ impl Response {
     /// Sets the body to a text: at most 128 KB reach a client.
     #[must_use]
     pub fn body(mut self, text: impl Into<String>) -> Self {
-        self.body = Some(text.into());
+        self.content = Content::Text(text.into());
         self
     }
 
@@ -127,7 +138,7 @@ impl Response {
     #[must_use]
     pub fn json<T: Serialize>(mut self, value: &T) -> Self {
         match serde_json::to_string(value) {
-            Ok(text) => self.body = Some(text),
+            Ok(text) => self.content = Content::Json(text),
             Err(error) => self.problem = Some(format!("the answer cannot be made JSON: {error}")),
         }
         self
@@ -145,24 +156,22 @@ impl Response {
 
     /// The body, where there is one.
     pub fn text(&self) -> Option<&str> {
-        self.body.as_deref()
+        match &self.content {
+            Content::Text(text) | Content::Json(text) => Some(text),
+            Content::Empty | Content::Accepted(_) => None,
+        }
     }
 
-    /// An answer in the form of the gateway's own error messages.
-    pub(super) fn refusal(
-        status: StatusCode,
-        message: &str,
-        connection_id: &ConnectionId,
-        request_id: &RequestId,
-    ) -> Self {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Refusal<'a> {
-            message: &'a str,
-            connection_id: &'a ConnectionId,
-            request_id: &'a RequestId,
-        }
-        Self::new(status).json(&Refusal { message, connection_id, request_id })
+    /// Says that the request was put into a queue, and is not over.
+    #[cfg(feature = "reply")]
+    pub(crate) fn accepted(id: CorrelationId) -> Self {
+        Self { content: Content::Accepted(id), ..Self::ok() }
+    }
+
+    /// The answer without its body, and the body.
+    pub(super) fn take_content(mut self) -> (Self, Content) {
+        let content = std::mem::replace(&mut self.content, Content::Empty);
+        (self, content)
     }
 }
 
@@ -172,7 +181,7 @@ impl fmt::Debug for Response {
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .field("body", &self.body.as_ref().map(|body| format_args!("{} bytes", body.len()).to_string()))
+            .field("body", &self.text().map(|body| format_args!("{} bytes", body.len()).to_string()))
             .finish_non_exhaustive()
     }
 }
@@ -181,13 +190,13 @@ impl fmt::Debug for Response {
 impl Serialize for Response {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let has_headers = !self.headers.is_empty();
-        let members = [true, has_headers, self.body.is_some()].into_iter().filter(|there| *there).count();
+        let members = [true, has_headers, self.text().is_some()].into_iter().filter(|there| *there).count();
         let mut response = serializer.serialize_struct("Response", members)?;
         response.serialize_field("statusCode", &self.status.as_u16())?;
         if has_headers {
             response.serialize_field("headers", &HeadersJson(&self.headers))?;
         }
-        if let Some(body) = &self.body {
+        if let Some(body) = self.text() {
             response.serialize_field("body", body)?;
         }
         response.end()

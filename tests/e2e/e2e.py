@@ -201,14 +201,14 @@ async def use_the_queue(url, token):
         for socket, numbers in questions:
             await socket.send(json.dumps({"action": "sum", "numbers": numbers}))
         for socket, numbers in questions:
-            # A worker that is quick may overtake the acknowledgement.
+            # A worker that is quick may overtake the frame that says that the request was accepted.
             frames = sorted([await receive(socket) for _ in range(3)], key=len)
-            question = frames[0]["correlationId"]
+            question = frames[0]["id"]
             progress = {"progress": {"added": len(numbers), "of": len(numbers)}}
-            found = sorted((frame | {"correlationId": "it"} for frame in frames), key=json.dumps)
-            parts = [{}, progress, {"result": sum(numbers)}]
-            check("acknowledgement, progress, result", found, sorted(({"correlationId": "it"} | part for part in parts), key=json.dumps))
-            check("of the same question", {frame["correlationId"] for frame in frames}, {question})
+            found = sorted((frame | {"id": "it"} for frame in frames), key=json.dumps)
+            parts = [{"accepted": True}, progress, {"result": sum(numbers)}]
+            check("accepted, progress, result", found, sorted(({"id": "it"} | part for part in parts), key=json.dumps))
+            check("of the same question", {frame["id"] for frame in frames}, {question})
 
 
 def definition(table):

@@ -113,17 +113,21 @@ async fn con_2_the_verdict_of_connect_is_the_status_of_the_handshake() {
             None => Ok(Response::ok()),
         }
     });
+    let failing = router.clone().fail_invocation_on_error();
     let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
     for status in [301, 400, 401, 403, 404, 500, 501] {
         let error = gateway.connect(&format!("?status={status}")).await.unwrap_err();
         assert_eq!(error.status(), Some(status));
     }
-    // CON-3: a function that dies is another matter than one that says no.
-    assert_eq!(gateway.connect("?status=panic").await.unwrap_err().status(), Some(502));
-    assert_eq!(gateway.connect("?status=error").await.unwrap_err().status(), Some(500));
+    for error in ["?status=panic", "?status=error"] {
+        assert_eq!(gateway.connect(error).await.unwrap_err().status(), Some(500), "the router answers");
+    }
     for status in ["", "?status=200", "?status=204"] {
         gateway.connect(status).await.unwrap();
     }
+    // CON-3: a function that dies is another matter than one that says no.
+    let gateway = Gateway::builder("dev").router(failing).start().await.unwrap();
+    assert_eq!(gateway.connect("?status=panic").await.unwrap_err().status(), Some(502));
 }
 
 #[tokio::test]

@@ -79,9 +79,9 @@ async fn every_line_says_which_request_and_none_a_secret() {
         }
     }
     for (line, expected) in lines.iter().zip([
-        "the route failed error=outer: invalid digit found in string",
-        "the message was rejected rejection=the message body is not what the route takes: line 1, column 0",
-        "the message was rejected rejection=no route \"unknown\" and no `$default`",
+        "the route failed code=\"internal\" status=500 error=outer: invalid digit found in string",
+        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not what the route takes: line 1, column 0",
+        "the event was refused code=\"unknown_action\" status=404 reason=no route \"unknown\" and no `$default`",
         "the authorizer decided decision=Allow",
         "the client is not authenticated",
     ]) {
@@ -119,15 +119,15 @@ async fn clients_mistake_is_a_warning_that_quotes_nothing() {
             let invalid = ConnectionId::new(&event.body).unwrap_err();
             Err::<(), _>(Error::client(StatusCode::NOT_FOUND, &event.body).with_source(invalid))
         })
-        .on_rejection(move |rejection| {
-            hook.lock().unwrap().push(format!("{rejection} | {rejection:?}"));
+        .on_error(move |failure| {
+            hook.lock().unwrap().push(format!("{failure} | {failure:?}"));
             async {}
         });
     let mut answers = Vec::new();
     for key in ["id", "body", "client", "source"] {
         let response = router.handle(fixture::message(key, r#""my s3cret""#)).await.unwrap();
         let body: serde_json::Value = serde_json::from_str(response.text().unwrap()).unwrap();
-        answers.push(format!("{} {}", response.status().as_u16(), body["message"].as_str().unwrap()));
+        answers.push(format!("{} {}", response.status().as_u16(), body["error"]["message"].as_str().unwrap()));
     }
     assert_eq!(router.handle(fixture::event("connect")).await.unwrap().status(), 400);
 
@@ -141,17 +141,17 @@ async fn clients_mistake_is_a_warning_that_quotes_nothing() {
         ],
         "the client may read what it has sent"
     );
-    assert_eq!(told.lock().unwrap().len(), 3, "two messages and a connection were rejected");
+    assert_eq!(told.lock().unwrap().len(), 5, "every mistake of a client is one");
     let text = log.text() + &told.lock().unwrap().join("\n");
     assert!(!text.contains("s3cret") && !text.contains("ERROR"), "{text}");
     for (line, expected) in log.text().lines().zip([
-        "the message was rejected rejection=connection id is not valid: expected 1 to 128 visible ASCII characters, not `.` \
+        "the event was refused code=\"invalid_message\" status=400 reason=connection id is not valid: expected 1 to 128 visible ASCII characters, not `.` \
          or `..`",
-        "the message was rejected rejection=the message body is not what the route takes: line 1, column 11",
-        "the route refused the event status=409 reason=",
-        "the route refused the event status=404 reason=connection id is not valid: expected 1 to 128 visible ASCII \
+        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not what the route takes: line 1, column 11",
+        "the event was refused code=\"conflict\" status=409 reason=",
+        "the event was refused code=\"not_found\" status=404 reason=connection id is not valid: expected 1 to 128 visible ASCII \
          characters, not `.` or `..`",
-        "the message was rejected rejection=correlation id is not valid: expected 1 to 128 visible ASCII characters",
+        "the event was refused code=\"invalid_message\" status=400 reason=correlation id is not valid: expected a JSON string or number of at most 64 bytes",
     ]) {
         assert!(line.contains("WARN") && line.ends_with(expected), "{line}");
     }
@@ -168,7 +168,7 @@ async fn failure_of_a_route_quotes_no_identifier_that_a_client_sent() {
         .fail_invocation_on_error();
     let error = router.handle(fixture::message("wrapped", r#""my s3cret""#)).await.unwrap_err();
     let text = log.text();
-    let expected = "the route failed error=no such room: connection id is not valid: expected 1 to 128 visible ASCII \
+    let expected = "the route failed code=\"internal\" status=500 error=no such room: connection id is not valid: expected 1 to 128 visible ASCII \
                     characters, not `.` or `..`";
     assert!(text.lines().next().unwrap().contains(expected) && text.contains("ERROR"), "{text}");
     let shown = format!("{text} {error} {error:?} {}", error.chain());
@@ -229,7 +229,7 @@ async fn worker_logs_nothing_of_a_job() {
     assert!(text.lines().all(|line| !addresses.contains(line.rsplit(' ').next().unwrap())), "{text}");
     for expected in [
         "WARN the message is retried message_id=m reason=no such room: connection id is not valid",
-        "ERROR the result cannot be delivered correlation_id=Kb7qAF22PHcEdGg= error=the payload has",
+        "ERROR the result cannot be delivered request_id=Kb7qAF22PHcEdGg= error=the payload has",
         "ERROR the message was rejected reason=the message m has no address to reply to: the reply address was sealed with",
     ] {
         let words = |text: &str| {

@@ -49,6 +49,7 @@ mod line;
 mod local;
 mod logs;
 mod policy;
+mod protocol;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -101,7 +101,7 @@ async fn ask(client: &mut Client, number: u64) -> Result<Got, ClientError> {
         loop {
             let frame = client.next_json().await?;
             if !take(&mut got, &frame) {
-                got.expected.insert(frame["correlationId"].as_str().unwrap().to_owned(), sum + 3);
+                got.expected.insert(frame["id"].as_str().unwrap().to_owned(), sum + 3);
                 break;
             }
         }
@@ -111,7 +111,7 @@ async fn ask(client: &mut Client, number: u64) -> Result<Got, ClientError> {
 
 /// Takes a progress or a result; `false` when the frame is neither.
 fn take(got: &mut Got, frame: &Value) -> bool {
-    let id = frame["correlationId"].as_str().unwrap_or_else(|| panic!("{frame}")).to_owned();
+    let id = frame["id"].as_str().unwrap_or_else(|| panic!("{frame}")).to_owned();
     if let Some(result) = frame.get("result") {
         got.results.entry(id).or_default().push(result.as_u64().unwrap());
         return true;

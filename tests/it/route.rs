@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lambda_websocket::event::Invocation;
-use lambda_websocket::route::{Error, RejectionKind, StatusCode};
+use lambda_websocket::route::{Error, FailureKind, StatusCode};
 use lambda_websocket::{Connect, Disconnect, Json, Message, Response, Result, Route, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -40,8 +40,8 @@ async fn status<S: Send + Sync + 'static>(router: &Router<S>, event: lambda_webs
     router.handle(event).await.unwrap().status().as_u16()
 }
 
-fn refusal(message: &str) -> String {
-    json!({"message": message, "connectionId": "Kb7p2d5_vHcCIhw=", "requestId": "Kb7qAF22PHcEdGg="}).to_string()
+fn refusal(action: &str, code: &str, message: &str) -> Value {
+    json!({"action": action, "error": {"code": code, "message": message}})
 }
 
 /// The body of an answer as JSON, since the order of its members is no promise.
@@ -62,7 +62,7 @@ async fn an_error_for_the_client_answers_with_its_status_and_text() {
     let event = fixture::message("add", &format!(r#"{{"left":{},"right":1}}"#, i64::MAX));
     let answer = answer(&router, event).await;
     assert_eq!(answer["statusCode"], 422);
-    assert_eq!(body(&answer), serde_json::from_str::<Value>(&refusal("the sum is too large")).unwrap());
+    assert_eq!(body(&answer), refusal("add", "unprocessable_entity", "the sum is too large"));
 }
 
 #[tokio::test]
@@ -73,7 +73,11 @@ async fn any_other_error_answers_500_without_detail() {
     });
     let answer = answer(&router, fixture::message("parse", "internal-secret")).await;
     assert_eq!(answer["statusCode"], 500);
-    assert_eq!(body(&answer)["message"], "Internal server error");
+    assert_eq!(
+        body(&answer),
+        json!({"action": "parse", "error": {"code": "internal", "message": "Internal server error",
+            "details": {"requestId": "Kb7qAF22PHcEdGg="}}})
+    );
     assert!(!answer.to_string().contains("digit"));
 }
 
@@ -104,7 +108,7 @@ async fn without_a_route_a_message_is_not_found() {
     let router = Router::new().route(Adder);
     let answer = answer(&router, fixture::message("subtract", "{}")).await;
     assert_eq!(answer["statusCode"], 404);
-    assert_eq!(body(&answer), serde_json::from_str::<Value>(&refusal("no such route")).unwrap());
+    assert_eq!(body(&answer), refusal("subtract", "unknown_action", "there is no such action"));
 }
 
 #[tokio::test]
@@ -121,17 +125,17 @@ async fn rte_3_default_takes_what_no_other_route_does() {
 async fn a_body_that_does_not_fit_is_the_clients_mistake() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let hook = Arc::clone(&seen);
-    let router = Router::new().route(Adder).fail_invocation_on_error().on_rejection(move |rejection| {
+    let router = Router::new().route(Adder).fail_invocation_on_error().on_error(move |failure| {
         let hook = Arc::clone(&hook);
         async move {
-            let body = matches!(rejection.kind(), RejectionKind::Body(_));
-            let context = rejection.request_context();
+            let body = failure.kind() == FailureKind::InvalidBody;
+            let context = failure.request_context();
             hook.lock().unwrap().push((
                 body,
                 context.connection_id.to_string(),
-                rejection.status().as_u16(),
-                rejection.client_text().to_owned(),
-                rejection.to_string(),
+                failure.status().as_u16(),
+                failure.client_text().to_owned(),
+                failure.to_string(),
             ));
         }
     });
@@ -150,7 +154,7 @@ async fn a_body_that_does_not_fit_is_the_clients_mistake() {
     ] {
         let answer = answer(&router, fixture::message("add", text)).await;
         assert_eq!(answer["statusCode"], 400);
-        assert_eq!(body(&answer)["message"], message);
+        assert_eq!(body(&answer), refusal("add", "invalid_message", message));
         let expected = (true, "Kb7p2d5_vHcCIhw=".to_owned(), 400, message.to_owned(), log.to_owned());
         assert_eq!(seen.lock().unwrap().pop(), Some(expected));
     }
@@ -266,7 +270,7 @@ fn an_error_keeps_its_chain() {
     let source = "x".parse::<u8>().unwrap_err();
     let error = Error::client(StatusCode::BAD_REQUEST, "not a number").with_source(source);
     assert_eq!(error.chain().to_string(), "not a number: invalid digit found in string");
-    assert_eq!(error.answer(), Some((StatusCode::BAD_REQUEST, "not a number")));
+    assert_eq!((error.code().as_str(), error.client_text()), ("invalid_message", Some("not a number")));
     let boxed = error.into_boxed();
     assert_eq!(boxed.source().unwrap().to_string(), "invalid digit found in string");
     assert_eq!(Error::from("x".parse::<u8>().unwrap_err()).chain().to_string(), "invalid digit found in string");

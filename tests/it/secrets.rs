@@ -43,7 +43,7 @@ fn errors_about_identifiers_show_them_only_to_their_author() {
     let invalid = ConnectionId::new("my s3cret").unwrap_err();
     assert!(invalid.to_string().contains("\"my s3cret\""), "who configures a program reads what is wrong with it");
     let rejected = lambda_websocket::route::Error::from(invalid.clone());
-    assert!(rejected.answer().unwrap().1.contains("my s3cret"), "so does the client");
+    assert!(rejected.client_text().unwrap().contains("my s3cret"), "so does the client");
     let boxed = lambda_websocket::route::Error::from(ConnectionId::new("my s3cret").unwrap_err()).into_boxed();
     let denied = lambda_websocket::authorizer::Denied::from(invalid.clone());
     let failure = lambda_websocket::authorizer::Failure::Failed(Box::new(invalid.clone()));

@@ -88,10 +88,10 @@ fn worker_at(transport: impl Push + 'static) -> (Worker<String, String>, Arc<Mut
     let begun = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&begun);
     let worker = Worker::new(Pusher::new(transport).with_random(|| 0.0), keys(), move |task: Task<String>| {
-        seen.lock().unwrap().push(task.correlation_id().to_string());
+        seen.lock().unwrap().push(task.correlation_id().as_json().trim_matches('"').to_owned());
         async move {
             match task.job.as_str() {
-                "fail" => Err(Error::from("it fails")),
+                "fail" => Err("it fails".into()),
                 "panic" => panic!("on purpose"),
                 "stall" => std::future::pending().await,
                 "large" => Ok("x".repeat(140_000)),
@@ -174,10 +174,7 @@ async fn the_client_gets_progress_and_result_with_its_question() {
     let (worker, _) = worker(&recorder);
     assert!(again(&worker, sqs(&[("", "progress")], false), soon()).await.is_empty());
     let texts: Vec<String> = recorder.pushes().iter().map(|push| push.text()).collect();
-    assert_eq!(
-        texts,
-        [r#"{"correlationId":"q0","progress":{"percent":50}}"#, r#"{"correlationId":"q0","result":"finished"}"#]
-    );
+    assert_eq!(texts, [r#"{"id":"q0","progress":{"percent":50}}"#, r#"{"id":"q0","result":"finished"}"#]);
     assert_eq!(recorder.pushes()[1].connection_id.as_str(), "connection-q0");
 }
 
@@ -207,7 +204,12 @@ fn heard(worker: Worker<String, String>) -> (Worker<String, String>, Arc<Mutex<V
     let (undelivered, rejected) = (Arc::clone(&heard), Arc::clone(&heard));
     let worker = worker
         .on_undelivered(move |result| {
-            let text = format!("{} {} bytes: {}", result.correlation_id, result.result.len(), result.reason);
+            let text = format!(
+                "{} {} bytes: {}",
+                result.correlation_id.as_json().trim_matches('"'),
+                result.result.len(),
+                result.reason
+            );
             assert!(!format!("{result:?}").contains(&result.result), "{result:?}");
             undelivered.lock().unwrap().push(text);
             async {}
@@ -228,7 +230,7 @@ async fn result_without_a_client_goes_to_the_hook() {
     assert_eq!(again(&worker, sqs(&jobs, false), soon()).await, ["m1", "m2", "m4", "m5"]);
     assert!(recorder.pushes().is_empty());
     let heard = heard.lock().unwrap();
-    assert!(heard[3].starts_with("the message m3 has no address to reply to: the reply address of q3 has expired"));
+    assert!(heard[3].starts_with("the message m3 has no address to reply to: the reply address has expired"));
     assert_eq!(
         [&heard[0], &heard[1], &heard[2], &heard[4], &heard[5]],
         [
@@ -256,14 +258,14 @@ async fn result_that_can_never_be_delivered_is_computed_once() {
     assert_eq!(
         texts,
         [concat!(
-            r#"{"correlationId":"q0","error":{"code":"too_large","message":"the result has 140034 bytes, "#,
+            r#"{"id":"q0","error":{"code":"too_large","message":"the reply has 140023 bytes, "#,
             r#"and a message carries at most 131072"}}"#
         )]
     );
     assert_eq!(
         *heard.lock().unwrap(),
         [
-            "q0 140000 bytes: the payload has 140034 bytes, of which one push carries at most 131072",
+            "q0 140000 bytes: the payload has 140023 bytes, of which one push carries at most 131072",
             "q0 9 bytes: API Gateway refused the request about the connection connection-q0"
         ]
     );
@@ -280,7 +282,7 @@ async fn result_that_is_not_json_becomes_an_error_of_the_client() {
     assert!(response.batch_item_failures.is_empty());
     assert_eq!(
         recorder.pushes()[0].text(),
-        r#"{"correlationId":"q0","error":{"code":"internal","message":"the result cannot be sent"}}"#
+        r#"{"id":"q0","error":{"code":"internal","message":"Internal server error"}}"#
     );
 }
 
@@ -432,7 +434,7 @@ async fn requests_of_different_clients_do_not_suppress_each_other() {
     let got: Vec<String> =
         recorder.pushes().iter().map(|push| format!("{} {}", push.connection_id, push.text())).collect();
     let expected = [("alice", "a"), ("bob", "b"), ("alice-again", "c"), ("alice-again", "d"), ("alice-again", "d")];
-    assert_eq!(got, expected.map(|(id, job)| format!(r#"{id} {{"correlationId":"1","result":"{job}"}}"#)));
+    assert_eq!(got, expected.map(|(id, job)| format!(r#"{id} {{"id":"1","result":"{job}"}}"#)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -445,7 +447,7 @@ async fn job_is_done_once_though_it_is_delivered_twice() {
         let run = count.fetch_add(1, Ordering::SeqCst);
         async move {
             match task.job.as_str() {
-                "fail first" if run == 0 => Err(Error::from("not yet")),
+                "fail first" if run == 0 => Err("not yet".into()),
                 "stall first" if run == 2 => std::future::pending().await,
                 job => Ok(job.to_owned()),
             }
@@ -589,7 +591,7 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
         assert_eq!(response.is_some(), is_sqs);
         assert!(response.is_none_or(|response| response.batch_item_failures.is_empty()), "event {index}");
         assert_eq!(recorder.pushes().len(), index + 1, "event {index}");
-        assert_eq!(recorder.pushes()[index].text(), r#"{"correlationId":"q0","result":"ok"}"#);
+        assert_eq!(recorder.pushes()[index].text(), r#"{"id":"q0","result":"ok"}"#);
     }
     // None of them takes another job with the address.
     let told = recorder.pushes().len();
@@ -629,7 +631,7 @@ async fn as_many_jobs_run_at_a_time_as_are_allowed() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
             running.lock().unwrap().0 -= 1;
-            Ok::<_, Error>(())
+            Ok(())
         }
     })
     .with_concurrency(3);
@@ -651,7 +653,7 @@ async fn without_signatures_any_address_is_taken() {
         ["forged", "ok", "unbound"]
             .iter()
             .enumerate()
-            .map(|(index, job)| { format!(r#"{{"correlationId":"q{index}","result":"{job}"}}"#) })
+            .map(|(index, job)| { format!(r#"{{"id":"q{index}","result":"{job}"}}"#) })
             .collect::<Vec<_>>()
     );
 }

@@ -56,7 +56,7 @@ where
                 match work.unwrap_or_else(|_| Outcome::panicked()) {
                     Outcome::Done => drop(lock().remove(&index)),
                     // What follows in the group waits for it.
-                    Outcome::Retry(reason) => {
+                    Outcome::Retry(reason) | Outcome::GivenUp(reason) => {
                         if let Some((message_id, why)) = lock().get_mut(&index) {
                             tracing::warn!(%message_id, %reason, "the message is retried");
                             *why = reason;

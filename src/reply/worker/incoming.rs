@@ -11,6 +11,9 @@ use crate::reply::Job;
 /// The attribute of a message that has the address, where the body is the job alone.
 const REPLY_TO: &str = "replyTo";
 
+/// The attribute in which SQS counts deliveries.
+const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+
 /// An event as messages.
 pub(super) struct Incoming {
     /// Whether its source takes single messages back.
@@ -23,6 +26,8 @@ pub(super) struct Delivered {
     pub(super) message_id: String,
     /// The group, of a message from a FIFO queue.
     pub(super) group: Option<String>,
+    /// How often it was delivered, where its source says so.
+    pub(super) receive_count: Option<u32>,
     reply_to: Option<String>,
     body: String,
 }
@@ -44,6 +49,7 @@ impl Incoming {
                         false => None,
                     },
                     message_id: record.message_id.unwrap_or_default(),
+                    receive_count: record.attributes.get(RECEIVE_COUNT).and_then(|count| count.parse().ok()),
                     reply_to: record.message_attributes.remove(REPLY_TO).and_then(|attribute| attribute.string_value),
                     body: record.body.unwrap_or_default(),
                 });
@@ -54,6 +60,7 @@ impl Incoming {
                 let messages = event.records.into_iter().map(|mut record| Delivered {
                     message_id: record.sns.message_id,
                     group: None,
+                    receive_count: None,
                     reply_to: record.sns.message_attributes.remove(REPLY_TO).map(|attribute| attribute.value),
                     body: record.sns.message,
                 });
@@ -62,7 +69,8 @@ impl Incoming {
             None if event.get("detail-type").is_some() => {
                 let message_id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
                 // It is unwrapped as it is when it comes through SQS.
-                let message = Delivered { message_id, group: None, reply_to: None, body: event.to_string() };
+                let message =
+                    Delivered { message_id, group: None, receive_count: None, reply_to: None, body: event.to_string() };
                 Ok(Self { is_sqs: false, messages: vec![message] })
             }
             _ => Err(NotDone::Event),
@@ -104,7 +112,7 @@ impl Delivered {
             let notification = serde_json::from_value(value).map_err(|_| "a notification of SNS")?;
             let Notification { message, mut message_attributes } = notification;
             let reply_to = message_attributes.remove(REPLY_TO).map(|attribute| attribute.value);
-            return Self { message_id: String::new(), group: None, reply_to, body: message }.job();
+            return Self { message_id: String::new(), group: None, receive_count: None, reply_to, body: message }.job();
         }
         let value = match value {
             Value::Object(mut members) if members.contains_key("detail-type") => {

@@ -4,14 +4,16 @@ use std::fmt;
 
 use lambda_runtime::Diagnostic;
 
-use crate::event::{ApiId, CorrelationId, Stage, chain};
+use super::task::Delivery;
+use crate::event::{ApiId, CorrelationId, RequestId, Stage, chain};
 use crate::push::PushError;
-use crate::reply::InvalidAddress;
+use crate::reply::{IdempotencyKey, InvalidAddress, ReplyAddress};
+use crate::route::{Error, ErrorCode};
 
 /// A result that cannot be delivered, now or later.
 #[non_exhaustive]
 pub struct Undelivered<R> {
-    /// The id of the request.
+    /// The id that the reply would have carried.
     pub correlation_id: CorrelationId,
     /// The result.
     pub result: R,
@@ -22,13 +24,10 @@ pub struct Undelivered<R> {
     pub reason: PushError,
 }
 
-/// Leaves out the result, which is the client's.
+/// Leaves out the result and the id, which are the client's.
 impl<R> fmt::Debug for Undelivered<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Undelivered")
-            .field("correlation_id", &self.correlation_id)
-            .field("reason", &self.reason.to_string())
-            .finish_non_exhaustive()
+        f.debug_struct("Undelivered").field("reason", &self.reason.to_string()).finish_non_exhaustive()
     }
 }
 
@@ -88,14 +87,94 @@ impl From<NotDone> for Diagnostic {
     }
 }
 
+/// A job that has failed. `Display` is for the log: it quotes nothing of a client's error.
+#[derive(Debug, Clone)]
+pub struct JobFailure {
+    code: ErrorCode,
+    text: String,
+    is_final: bool,
+    delivery: Delivery,
+    request_id: Option<RequestId>,
+    idempotency_key: IdempotencyKey,
+}
+
+impl JobFailure {
+    pub(super) fn new(error: &Error, address: &ReplyAddress, delivery: &Delivery, is_final: bool) -> Self {
+        Self {
+            code: error.code().clone(),
+            text: error.log_text(),
+            is_final,
+            delivery: delivery.clone(),
+            request_id: address.request_id().cloned(),
+            idempotency_key: address.idempotency_key(),
+        }
+    }
+
+    /// Returns the code that the client gets, once the failure is final.
+    pub fn code(&self) -> &ErrorCode {
+        &self.code
+    }
+
+    /// Returns whether the client is told: the error is for the client, or this was the last delivery of the message.
+    pub fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// Returns the id of the queue's message.
+    pub fn message_id(&self) -> &str {
+        &self.delivery.message_id
+    }
+
+    /// Returns how often the queue has delivered the message, where it says so.
+    pub fn receive_count(&self) -> Option<u32> {
+        self.delivery.receive_count
+    }
+
+    /// Returns the gateway's id of the request, if it is known.
+    pub fn request_id(&self) -> Option<&RequestId> {
+        self.request_id.as_ref()
+    }
+
+    /// Returns the key of the job.
+    pub fn idempotency_key(&self) -> &IdempotencyKey {
+        &self.idempotency_key
+    }
+
+    pub(super) fn log(&self) {
+        let (code, message_id) = (self.code.as_str(), self.message_id());
+        let request_id = self.request_id.as_ref().map(tracing::field::display);
+        match (self.is_final, self.code.status().is_client_error()) {
+            // The queue's own line says why the message is retried.
+            (false, _) => {}
+            (true, true) => tracing::warn!(code, message_id, request_id, reason = %self.text, "the job was refused"),
+            (true, false) => {
+                tracing::error!(code, message_id, request_id, error = %self.text, "the job failed for good")
+            }
+        }
+    }
+}
+
+impl fmt::Display for JobFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text.as_str() {
+            "" => write!(f, "refused with {}", self.code),
+            text => f.write_str(text),
+        }
+    }
+}
+
 /// What becomes of one message.
 pub(super) enum Outcome {
     Done,
     Retry(String),
+    /// The client was told, and the queue passes the message to its dead-letter queue.
+    GivenUp(String),
 }
+
+pub(super) const PANICKED: &str = "the job panicked";
 
 impl Outcome {
     pub(super) fn panicked() -> Self {
-        Self::Retry("the job panicked".to_owned())
+        Self::Retry(PANICKED.to_owned())
     }
 }

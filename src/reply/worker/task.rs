@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::delivery;
 use crate::event::CorrelationId;
 use crate::push::{Payload, PushError, Pusher};
-use crate::reply::frame::Frame;
 use crate::reply::{IdempotencyKey, ReplyAddress};
+use crate::route::ReplyFormat;
 
 /// A job and the client that waits for its result.
 ///
@@ -19,11 +19,24 @@ pub struct Task<T> {
     pub job: T,
     pub(super) address: Arc<ReplyAddress>,
     pub(super) pusher: Pusher,
+    pub(super) format: ReplyFormat,
+    pub(super) delivery: Delivery,
+}
+
+/// Which delivery of its message a job came with.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) message_id: String,
+    /// Unknown of sources that do not count.
+    pub(super) receive_count: Option<u32>,
+    /// Whether the queue gives the message up when it fails now.
+    pub(super) is_last: bool,
 }
 
 impl<T> Task<T> {
-    pub(super) fn new(job: T, address: Arc<ReplyAddress>, pusher: Pusher) -> Self {
-        Self { job, address, pusher }
+    /// Returns how often the queue has delivered the message, this time included. SNS and EventBridge do not say.
+    pub fn receive_count(&self) -> Option<u32> {
+        self.delivery.receive_count
     }
 
     /// Returns the address of the client.
@@ -31,7 +44,7 @@ impl<T> Task<T> {
         &self.address
     }
 
-    /// Returns the id of the request.
+    /// Returns the id that replies to the request carry.
     pub fn correlation_id(&self) -> &CorrelationId {
         self.address.correlation_id()
     }
@@ -43,7 +56,7 @@ impl<T> Task<T> {
         self.address.idempotency_key()
     }
 
-    /// Sends the client `{"correlationId": "…", "progress": …}`, and returns whether it is still connected.
+    /// Sends the client `{"id":…,"progress":…}`, and returns whether it is still connected.
     ///
     /// If it is not, the job may save the rest of the work, or go on for a hook that
     /// [stores](crate::reply::Worker::on_undelivered) the result.
@@ -53,7 +66,8 @@ impl<T> Task<T> {
     /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise as of
     /// [`Pusher::send_payload`], but for [`PushError::Gone`].
     pub async fn progress<P: Serialize + Sync + ?Sized>(&self, progress: &P) -> Result<bool, PushError> {
-        let payload = Payload::json(&Frame::progress(self.correlation_id(), progress))?;
+        let json = serde_json::to_string(progress).map_err(|source| PushError::NotJson { source })?;
+        let payload = Payload::new(self.format.progress(self.correlation_id(), &json))?;
         match delivery::send(&self.pusher, &self.address, &payload).await {
             Ok(()) => Ok(true),
             Err(PushError::Gone { .. }) => Ok(false),
@@ -62,9 +76,9 @@ impl<T> Task<T> {
     }
 }
 
-/// Shows the correlation id alone.
+/// Shows the request id and the delivery.
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Task").field("address", &self.address).field("delivery", &self.delivery).finish_non_exhaustive()
     }
 }

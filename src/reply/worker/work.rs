@@ -11,15 +11,18 @@ use serde::de::DeserializeOwned;
 
 use super::delivery;
 use super::incoming::Delivered;
-use super::outcome::{MessageRejection, Outcome, Undelivered};
+use super::outcome::{JobFailure, MessageRejection, Outcome, PANICKED, Undelivered};
 use super::store::{Claim, IdempotencyStore, LeaseOwner};
+use super::task::Delivery;
 use super::{Shared, Task, Trust};
 use crate::clock;
-use crate::event::{CorrelationId, chain};
-use crate::push::{Payload, PushError, Pusher};
-use crate::reply::frame::{ErrorCode, Frame};
+use crate::event::chain;
+use crate::push::{LARGEST_PAYLOAD, Payload, PushError, Pusher};
 use crate::reply::sealed::Binding;
 use crate::reply::{IdempotencyKey, InvalidAddress, Job, ReplyAddress};
+use crate::route::failure::INTERNAL;
+use crate::route::protocol::{Addressee, ErrorBody};
+use crate::route::{Error, ErrorCode};
 
 /// The leases that jobs under way have, or have asked for.
 pub(super) type Leases = Mutex<BTreeSet<(IdempotencyKey, LeaseOwner)>>;
@@ -39,6 +42,7 @@ where
     /// Checks everything about a message that can be checked before its job runs.
     fn accept(&self, message: Delivered) -> Result<Task<T>, MessageRejection> {
         let message_id = message.message_id.clone();
+        let receive_count = message.receive_count;
         let job = match message.job() {
             Ok(job) => job,
             Err(expected) => return Err(MessageRejection::NotAJob { message_id, expected }),
@@ -58,7 +62,12 @@ where
             },
         };
         match job.decode() {
-            Ok(job) => Ok(Task::new(job, address, pusher.clone())),
+            Ok(job) => {
+                // The source counts, and without a maximum there is no last delivery.
+                let is_last = receive_count.zip(self.max_receive_count).is_some_and(|(count, max)| count >= max);
+                let delivery = Delivery { message_id, receive_count, is_last };
+                Ok(Task { job, address, pusher: pusher.clone(), format: self.format.clone(), delivery })
+            }
             // The error itself quotes what it found.
             Err(error) => {
                 let expected = if error.is_data() { "what the worker takes" } else { "JSON" };
@@ -99,16 +108,17 @@ where
         lock().insert((key.clone(), owner.clone()));
         let outcome = match store.acquire(&key, &owner).await {
             Ok(Claim::Acquired) => {
-                let id = task.correlation_id().clone();
+                let message_id = task.delivery.message_id.clone();
                 let outcome = AssertUnwindSafe(self.run(task)).catch_unwind().await;
                 let outcome = outcome.unwrap_or_else(|_| Outcome::panicked());
                 let stored = match &outcome {
-                    Outcome::Done => store.complete(&key).await,
+                    // Of a job that is given up the client has heard, and it hears of it once.
+                    Outcome::Done | Outcome::GivenUp(_) => store.complete(&key).await,
                     Outcome::Retry(_) => store.release(&key, &owner).await,
                 };
                 if let Err(error) = stored {
                     // The lease ends by itself; a job that was done may be done once more.
-                    tracing::warn!(correlation_id = %id, error = %chain(&*error), "the outcome was not stored");
+                    tracing::warn!(message_id, error = %chain(&*error), "the outcome was not stored");
                 }
                 outcome
             }
@@ -130,25 +140,31 @@ where
     }
 
     async fn run(&self, task: Task<T>) -> Outcome {
-        let (address, pusher) = (Arc::clone(&task.address), task.pusher.clone());
-        let correlation_id = address.correlation_id();
-        let result = match (self.handler)(task).await {
-            Ok(result) => result,
-            Err(error) => return Outcome::Retry(chain(&*error)),
-        };
-        let delivered = match Payload::json(&Frame::result(correlation_id, &result)) {
-            Ok(payload) => delivery::send(&pusher, &address, &payload).await,
-            Err(error) => Err(error),
-        };
-        let reason = match delivered {
-            Ok(()) => return Outcome::Done,
+        let to = Recipient { address: Arc::clone(&task.address), pusher: task.pusher.clone() };
+        let delivery = task.delivery.clone();
+        // The function itself may panic, as well as its future.
+        let job = AssertUnwindSafe(async { (self.handler)(task).await }).catch_unwind();
+        match job.await.unwrap_or_else(|_| Err(Error::message(PANICKED))) {
+            Ok(result) => self.deliver(&to, result).await,
+            Err(error) => self.fail(&to, &delivery, error).await,
+        }
+    }
+
+    async fn deliver(&self, to: &Recipient, result: R) -> Outcome {
+        let correlation_id = to.address.correlation_id();
+        let reason = match serde_json::to_string(&result).map_err(|source| PushError::NotJson { source }) {
+            Ok(json) => match to.send(self.format.result(correlation_id, &json)).await {
+                Ok(()) => return Outcome::Done,
+                Err(error) => error,
+            },
             Err(error) => error,
         };
+        let request_id = to.address.request_id().map(tracing::field::display);
         match &reason {
             PushError::Gone { .. } => {}
             // Its own text says what happened; what is behind it may quote the result.
             PushError::TooLarge { .. } | PushError::NotJson { .. } | PushError::BadRequest { .. } => {
-                tracing::error!(%correlation_id, error = %reason, "the result cannot be delivered");
+                tracing::error!(request_id, error = %reason, "the result cannot be delivered");
             }
             PushError::Forbidden { .. }
             | PushError::Credentials { .. }
@@ -156,7 +172,7 @@ where
             | PushError::OtherApi { .. }
             | PushError::Unexpected { .. } => {
                 // Until an operator mends it, no result is delivered: the messages are kept for then.
-                tracing::error!(%correlation_id, error = %chain(&reason), "the worker cannot push");
+                tracing::error!(request_id, error = %chain(&reason), "the worker cannot push");
                 return Outcome::Retry(chain(&reason));
             }
             PushError::Throttled { .. }
@@ -166,32 +182,77 @@ where
             | PushError::TimedOut { .. }
             | PushError::Interrupted => return Outcome::Retry(chain(&reason)),
         }
-        send_error(&pusher, &address, &reason).await;
+        let error = match &reason {
+            PushError::TooLarge { size } => Some(Error::reply_too_large(*size, LARGEST_PAYLOAD)),
+            PushError::NotJson { .. } => Some(Error::message("the result failed to serialize as JSON")),
+            // Nothing can be pushed to this connection.
+            _ => None,
+        };
+        if let Some(error) = error
+            && let Err(error) = self.send_error(to, &error).await
+        {
+            tracing::warn!(request_id, error = %chain(&error), "the client does not know that it gets no result");
+        }
         if let Some(hook) = &self.on_undelivered {
             hook(Undelivered { correlation_id: correlation_id.clone(), result, reason }).await;
         }
         Outcome::Done
     }
+
+    /// Decides whether a job that has failed is over, and tells the client and the hook.
+    async fn fail(&self, to: &Recipient, delivery: &Delivery, error: Error) -> Outcome {
+        let error = self.errors.apply(error);
+        let is_over = error.is_for_client() || delivery.is_last;
+        let failure = JobFailure::new(&error, &to.address, delivery, is_over);
+        failure.log();
+        let told = match is_over {
+            true => self.send_error(to, &error).await,
+            false => Ok(()),
+        };
+        let outcome = match (told, error.is_for_client()) {
+            // Nobody has heard of it, so it has to be tried once more.
+            (Err(untold), _) if !matches!(untold, PushError::Gone { .. }) => Outcome::Retry(chain(&untold)),
+            (_, true) => Outcome::Done,
+            (_, false) if is_over => Outcome::GivenUp(error.log_text()),
+            (_, false) => Outcome::Retry(error.log_text()),
+        };
+        if let Some(hook) = &self.on_error
+            && AssertUnwindSafe(async { hook(failure).await }).catch_unwind().await.is_err()
+        {
+            tracing::error!("the hook of the worker panicked");
+        }
+        outcome
+    }
+
+    /// Sends the client an error instead of the result.
+    async fn send_error(&self, to: &Recipient, error: &Error) -> Result<(), PushError> {
+        let request_id = to.address.request_id().filter(|_| *error.code() == ErrorCode::INTERNAL);
+        let in_log = request_id.map(|id| serde_json::json!({"requestId": id}));
+        let details = error.details().or(in_log.as_ref());
+        let body = ErrorBody { code: error.code(), message: error.client_text().unwrap_or(INTERNAL), details };
+        let addressee = Addressee::Id(to.address.correlation_id());
+        match to.send(self.format.error(addressee, body)).await {
+            Err(PushError::TooLarge { size }) => {
+                let message = Error::reply_too_large(size, LARGEST_PAYLOAD).to_string();
+                to.send(
+                    self.format.error(addressee, ErrorBody { code: error.code(), message: &message, details: None }),
+                )
+                .await
+            }
+            sent => sent,
+        }
+    }
 }
 
-/// Sends the client an error instead of the result, if that can be delivered.
-async fn send_error(pusher: &Pusher, address: &ReplyAddress, reason: &PushError) {
-    let correlation_id: &CorrelationId = address.correlation_id();
-    let (code, message) = match reason {
-        PushError::TooLarge { size } => (
-            ErrorCode::TooLarge,
-            format!("the result has {size} bytes, and a message carries at most {}", crate::push::LARGEST_PAYLOAD),
-        ),
-        PushError::NotJson { .. } => (ErrorCode::Internal, "the result cannot be sent".to_owned()),
-        // Nothing can be pushed to this connection.
-        _ => return,
-    };
-    let sent = match Payload::json(&Frame::error(correlation_id, code, &message)) {
-        Ok(payload) => delivery::send(pusher, address, &payload).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = sent {
-        tracing::warn!(%correlation_id, error = %chain(&error), "the client does not know that it gets no result");
+/// The client that waits for a job.
+struct Recipient {
+    address: Arc<ReplyAddress>,
+    pusher: Pusher,
+}
+
+impl Recipient {
+    async fn send(&self, frame: String) -> Result<(), PushError> {
+        delivery::send(&self.pusher, &self.address, &Payload::new(frame)?).await
     }
 }
 

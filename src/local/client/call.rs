@@ -1,0 +1,168 @@
+//! Requests with an id, and the replies to them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+use super::{Client, ClientError, unexpected};
+
+/// A call has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The reply is an error.
+    #[error("{code}: {message}")]
+    Refused {
+        /// The code, such as `invalid_message`.
+        code: String,
+        /// The text for people.
+        message: String,
+        /// What else the error says.
+        details: Option<Value>,
+    },
+    /// There is no reply.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl CallError {
+    /// The code of the error that the client got, if it got one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            Self::Client(_) => None,
+        }
+    }
+}
+
+impl Client {
+    /// Sends a request with an id and waits for its result, in the [reply protocol](crate::route#the-reply-protocol).
+    ///
+    /// The body is an object, to which `action` and `id` are added, or `&()`. Other frames that come meanwhile, progress among
+    /// them, are kept for the next call that waits for a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] when the reply is an error, and [`CallError::Client`] when no reply comes, or a result that is no `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lambda_websocket::local::Gateway;
+    /// use lambda_websocket::{Json, Message, Router};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Add { left: i32, right: i32 }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let router = Router::new().on("add", |event: Message<Add>| async move { Ok(Json(event.body.left + event.body.right)) });
+    /// let gateway = Gateway::builder("dev").router(router).two_way("add").start().await?;
+    /// let mut client = gateway.connect("").await?;
+    /// let sum: i32 = client.call("add", &serde_json::json!({"left": 2, "right": 3})).await?;
+    /// assert_eq!(sum, 5);
+    /// let error = client.call::<i32>("add", &serde_json::json!({"left": 2})).await.unwrap_err();
+    /// assert_eq!(error.code(), Some("invalid_message"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn call<T: DeserializeOwned>(
+        &mut self,
+        action: &str,
+        body: &(impl Serialize + Sync + ?Sized),
+    ) -> Result<T, CallError> {
+        self.calls = self.calls.wrapping_add(1);
+        let id = Value::from(self.calls);
+        let mut request = match serde_json::to_value(body).map_err(|error| ClientError::Socket(Box::new(error)))? {
+            Value::Object(members) => members,
+            Value::Null => Map::new(),
+            other => {
+                return Err(ClientError::Unexpected { found: other.to_string(), awaited: "an object to send" }.into());
+            }
+        };
+        request.insert("action".to_owned(), action.into());
+        request.insert("id".to_owned(), id.clone());
+        self.send_json(&request).await?;
+        let is_final = |frame: &Value| {
+            frame.get("id") == Some(&id) && (frame.get("result").is_some() || frame.get("error").is_some())
+        };
+        let mut reply = self.next_matching(is_final).await?;
+        if let Some(error) = reply.get_mut("error") {
+            let mut text = |member| match error.get_mut(member).map(Value::take) {
+                Some(Value::String(text)) => text,
+                other => other.unwrap_or_default().to_string(),
+            };
+            let (code, message) = (text("code"), text("message"));
+            return Err(CallError::Refused { code, message, details: error.get_mut("details").map(Value::take) });
+        }
+        let result = reply.get_mut("result").map(Value::take).unwrap_or_default();
+        let found = result.to_string();
+        serde_json::from_value(result).map_err(|error| {
+            let found = format!("the result {found} ({error})");
+            ClientError::Unexpected { found, awaited: "a result of the type that was asked for" }.into()
+        })
+    }
+
+    /// Waits for a text frame with JSON, as a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unexpected`] when the frame is no `T`, [`ClientError::TimedOut`] and [`ClientError::Closed`] when none
+    /// comes, and [`ClientError::Socket`].
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        let text = self.next_text().await?;
+        serde_json::from_str(&text).map_err(|error| ClientError::Unexpected {
+            found: format!("the text {text:?} ({error})"),
+            awaited: "JSON of the type that was asked for",
+        })
+    }
+
+    /// Waits for a JSON frame that fulfills a condition. Frames that do not are kept for the next call that waits for one.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`] when no such frame comes in the time for one, [`ClientError::Closed`] and [`ClientError::Socket`].
+    pub async fn next_matching(&mut self, condition: impl Fn(&Value) -> bool) -> Result<Value, ClientError> {
+        const AWAITED: &str = "a JSON frame that fulfills the condition";
+        let fits = |text: &str| serde_json::from_str(text).ok().filter(|value| condition(value));
+        if let Some((index, value)) = self.kept.iter().enumerate().find_map(|(at, text)| Some((at, fits(text)?))) {
+            self.kept.remove(index);
+            return Ok(value);
+        }
+        // Frames that do not fit must not give the right one more time.
+        let until = Instant::now().checked_add(self.patience);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match self.frame(AWAITED, left.unwrap_or(self.patience)).await? {
+                Frame::Text(text) => match fits(text.as_str()) {
+                    Some(value) => return Ok(value),
+                    None => self.kept.push_back(text.as_str().to_owned()),
+                },
+                other => return Err(unexpected(&other, AWAITED)),
+            }
+        }
+    }
+
+    /// Waits this long, and fails if a frame comes.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unexpected`] with the frame, a kept one among them; [`ClientError::Closed`] and [`ClientError::Socket`].
+    pub async fn expect_silence(&mut self, duration: Duration) -> Result<(), ClientError> {
+        const AWAITED: &str = "silence";
+        if let Some(text) = self.kept.front() {
+            return Err(ClientError::Unexpected { found: format!("the text {text:?}"), awaited: AWAITED });
+        }
+        // The time is this one's, so the frame itself has more.
+        let longer = duration.saturating_add(self.patience);
+        match timeout(duration, self.frame(AWAITED, longer)).await {
+            Err(_) => Ok(()),
+            Ok(Ok(frame)) => Err(unexpected(&frame, AWAITED)),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+}

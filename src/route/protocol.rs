@@ -1,0 +1,219 @@
+//! The reply protocol: what a client's request looks like, and every frame that answers it.
+//!
+//! The only file that knows the names of their members.
+
+mod request;
+
+use std::fmt;
+use std::sync::Arc;
+
+use memchr::memmem::Finder;
+use serde_json::Value;
+use smol_str::SmolStr;
+
+pub(super) use self::request::{InvalidRequestId, Request};
+use super::ErrorCode;
+use crate::event::CorrelationId;
+
+/// How the members of requests and replies are named.
+///
+/// A client's message may have a member `id`, a string or a number. Then exactly one reply with the same `id` ends the request:
+/// `{"id":…,"result":…}` or `{"id":…,"error":{"code":…,"message":…,"details":…}}`. See the [protocol](super#the-reply-protocol).
+///
+/// Routers and workers of one API are given the same format. It is set up once; clones are cheap.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::Router;
+/// use lambda_websocket::route::{Member, ReplyFormat};
+///
+/// // As JSON-RPC 2.0 names them.
+/// let format = ReplyFormat::default().renamed(Member::Details, "data").renamed(Member::Action, "method");
+/// let router = Router::new().reply_format(format);
+/// ```
+#[derive(Clone)]
+pub struct ReplyFormat {
+    names: [SmolStr; Member::ALL.len()],
+    /// Finds the name of ids in quotes, which tells quickly that a message has none. `None` leaves ids alone.
+    ids: Option<Arc<Finder<'static>>>,
+}
+
+/// A member of a request or a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Member {
+    /// `id`: the id of a request, and of each reply to it.
+    Id,
+    /// `action`: what a request asks for, and what an error without an id is about.
+    Action,
+    /// `result`: the result of a request.
+    Result,
+    /// `progress`: how far a worker is with a request.
+    Progress,
+    /// `accepted`: `true` when a request was put into a queue.
+    Accepted,
+    /// `error`: why a request has no result.
+    Error,
+    /// `code`: the [code](ErrorCode) in an error.
+    Code,
+    /// `message`: the text in an error, for people.
+    Message,
+    /// `details`: what else an error says, for programs.
+    Details,
+}
+
+impl Member {
+    const ALL: [(Self, &'static str); 9] = [
+        (Self::Id, "id"),
+        (Self::Action, "action"),
+        (Self::Result, "result"),
+        (Self::Progress, "progress"),
+        (Self::Accepted, "accepted"),
+        (Self::Error, "error"),
+        (Self::Code, "code"),
+        (Self::Message, "message"),
+        (Self::Details, "details"),
+    ];
+
+    /// Whether it is a member of the object `error`, and not of the frame.
+    fn is_inner(self) -> bool {
+        matches!(self, Self::Code | Self::Message | Self::Details)
+    }
+}
+
+/// Whom a frame is for: a request with an id, or with what it asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Addressee<'a> {
+    Id(&'a CorrelationId),
+    Action(&'a str),
+}
+
+/// What an error says to a client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorBody<'a> {
+    pub(crate) code: &'a ErrorCode,
+    pub(crate) message: &'a str,
+    pub(crate) details: Option<&'a Value>,
+}
+
+impl ReplyFormat {
+    /// Names a member differently: 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`.
+    ///
+    /// # Panics
+    ///
+    /// When the name is not legal, or another member of the same object has it.
+    #[must_use]
+    #[track_caller]
+    pub fn renamed(mut self, member: Member, name: &str) -> Self {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$@-".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
+            panic!("{name:?} is not a member's name: expected 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`");
+        }
+        // So restricted, a name is written without escapes.
+        let quoted = SmolStr::from(format!("\"{name}\""));
+        for ((other, _), taken) in Member::ALL.iter().zip(&self.names) {
+            if *other != member && other.is_inner() == member.is_inner() && *taken == quoted {
+                panic!("{name:?} is the name of {other:?} already");
+            }
+        }
+        for ((other, _), own) in Member::ALL.iter().zip(&mut self.names) {
+            if *other == member {
+                own.clone_from(&quoted);
+            }
+        }
+        if member == Member::Id && self.ids.is_some() {
+            self.ids = Some(finder(&quoted));
+        }
+        self
+    }
+
+    /// Leaves the ids of clients alone: a member `id` is then one as any other.
+    ///
+    /// What a route replies is sent as it is, and errors name the action. Frames of workers carry the gateway's request id.
+    #[must_use]
+    pub fn without_ids(mut self) -> Self {
+        self.ids = None;
+        self
+    }
+
+    /// The name of a member in quotes.
+    fn name(&self, member: Member) -> &str {
+        let named = Member::ALL.iter().zip(&self.names).find(|((other, _), _)| *other == member);
+        named.map_or("", |(_, name)| name)
+    }
+
+    /// `{"id":…,"result":…}`
+    pub(crate) fn result(&self, id: &CorrelationId, json: &str) -> String {
+        self.frame(Member::Id, id.as_json(), Member::Result, json)
+    }
+
+    /// `{"id":…,"progress":…}`
+    #[cfg(feature = "worker")]
+    pub(crate) fn progress(&self, id: &CorrelationId, json: &str) -> String {
+        self.frame(Member::Id, id.as_json(), Member::Progress, json)
+    }
+
+    /// `{"id":…,"accepted":true}`
+    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "only the reply of a queue is accepted"))]
+    pub(crate) fn accepted(&self, id: &CorrelationId) -> String {
+        self.frame(Member::Id, id.as_json(), Member::Accepted, "true")
+    }
+
+    /// `{"id":…,"error":{"code":…,"message":…,"details":…}}`, or `action` in place of `id`.
+    pub(crate) fn error(&self, to: Addressee<'_>, error: ErrorBody<'_>) -> String {
+        let mut object = String::from("{");
+        let mut add = |member, json: &str| {
+            if object.len() > 1 {
+                object.push(',');
+            }
+            object.push_str(self.name(member));
+            object.push(':');
+            object.push_str(json);
+        };
+        add(Member::Code, &json(error.code.as_str()));
+        add(Member::Message, &json(error.message));
+        if let Some(details) = error.details {
+            add(Member::Details, &details.to_string());
+        }
+        object.push('}');
+        match to {
+            Addressee::Id(id) => self.frame(Member::Id, id.as_json(), Member::Error, &object),
+            Addressee::Action(action) => self.frame(Member::Action, &json(action), Member::Error, &object),
+        }
+    }
+
+    fn frame(&self, first: Member, to: &str, second: Member, content: &str) -> String {
+        let (first, second) = (self.name(first), self.name(second));
+        let mut frame = String::with_capacity(
+            [first, to, second, content].iter().fold(5_usize, |sum, part| sum.saturating_add(part.len())),
+        );
+        for part in ["{", first, ":", to, ",", second, ":", content, "}"] {
+            frame.push_str(part);
+        }
+        frame
+    }
+}
+
+/// A text as JSON.
+pub(super) fn json(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+impl Default for ReplyFormat {
+    fn default() -> Self {
+        let names = Member::ALL.map(|(_, name)| SmolStr::from(format!("\"{name}\"")));
+        Self { names, ids: Some(finder("\"id\"")) }
+    }
+}
+
+fn finder(quoted: &str) -> Arc<Finder<'static>> {
+    Arc::new(Finder::new(quoted).into_owned())
+}
+
+impl fmt::Debug for ReplyFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Member::ALL.iter().zip(&self.names).map(|((member, _), name)| (member, name.as_str()));
+        f.debug_map().entries(names).finish()
+    }
+}
