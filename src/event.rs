@@ -267,7 +267,8 @@ impl Connect {
 pub struct Message<B = Body> {
     context: Arc<RequestContext>,
     message_id: MessageId,
-    correlation_id: Option<CorrelationId>,
+    // Boxed, since few messages have one, and a message is moved often.
+    correlation_id: Option<Box<CorrelationId>>,
     /// What the client sent.
     pub body: B,
 }
@@ -284,11 +285,11 @@ impl<B> Message<B> {
     ///
     /// A [`Router`](crate::Router) reads it from the message, so a message that did not come through one has none.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
-        self.correlation_id.as_ref()
+        self.correlation_id.as_deref()
     }
 
     pub(crate) fn set_correlation_id(&mut self, correlation_id: CorrelationId) {
-        self.correlation_id = Some(correlation_id);
+        self.correlation_id = Some(Box::new(correlation_id));
     }
 }
 

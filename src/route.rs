@@ -4,14 +4,16 @@
 //! [`tower`](https://docs.rs/tower) service that `lambda_runtime` runs. One function may hold every route of an API or
 //! only one of them.
 //!
-//! | the event | the function answers | and logs |
-//! |---|---|---|
-//! | fits its route, which answers | what the route answers | – |
-//! | fits its route, which returns an [`Error`] | 500, or what the error [answers the client](Error::client) | the error and its sources |
-//! | has a body that does not fit its route | 400 and the reason: a [`Rejection`] | a warning where, without the body |
-//! | fits its route, which returns a client's mistake, such as an [`InvalidId`](crate::event::InvalidId) | 400 and the reason: a [`Rejection`] | a warning that quotes nothing |
-//! | selects no route and there is no `$default` | 404: a [`Rejection`] | the key |
-//! | is `$connect` or `$disconnect` without a route | 200 | – |
+//! | the event | the client of a message gets | status | the log gets |
+//! |---|---|---|---|
+//! | fits its route, which answers | the reply | that of the reply | – |
+//! | fits its route, which returns an [`Error`] | `internal`, or what the error [tells the client](Error::client) | that of the code | the error and its sources; a warning if it is the client's mistake |
+//! | has a body that does not fit, or a value such as an [`InvalidId`](crate::event::InvalidId) | `invalid_message` and the reason | 400 | a warning that quotes nothing |
+//! | selects no route and there is no `$default` | `unknown_action` | 404 | the key |
+//! | panics its route | `internal` | 500 | the panic |
+//! | is `$connect` or `$disconnect` without a route | – | 200 | – |
+//!
+#![doc = include_str!("../docs/reply-protocol.md")]
 
 mod code;
 pub(crate) mod dispatch;

@@ -96,7 +96,7 @@ pub struct InvalidBody {
     expected: &'static str,
     line: usize,
     column: usize,
-    client_text: String,
+    client_text: Box<str>,
 }
 
 impl InvalidBody {
@@ -124,7 +124,7 @@ impl InvalidBody {
             client_text.truncate(end);
             client_text.push('…');
         }
-        Self { expected, line: error.line(), column: error.column(), client_text }
+        Self { expected, line: error.line(), column: error.column(), client_text: client_text.into() }
     }
 }
 

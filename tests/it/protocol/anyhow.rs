@@ -10,7 +10,8 @@ use super::reply;
 
 #[tokio::test]
 async fn error_inside_of_anyhow_is_told_by_its_type() {
-    let cases: [(fn() -> anyhow::Error, &str); 5] = [
+    type Case = (fn() -> anyhow::Error, &'static str);
+    let cases: [Case; 5] = [
         (|| ShopError::SoldOut.into(), "conflict"),
         (|| Err::<(), _>(ShopError::SoldOut).context("while buying").unwrap_err(), "conflict"),
         (|| anyhow::Error::from(ShopError::SoldOut).context("one").context("two"), "conflict"),
