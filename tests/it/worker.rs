@@ -1,5 +1,7 @@
 //! The worker: which messages are done and which are retried, and what the clients get.
 
+mod failing;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

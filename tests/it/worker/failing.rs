@@ -1,0 +1,75 @@
+//! What the client of a failing job hears.
+
+use lambda_websocket::Pusher;
+use lambda_websocket::push::Recorder;
+use lambda_websocket::reply::{InMemory, Task, Worker};
+use lambda_websocket::route::{Error, ErrorCode};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use super::{keys, soon, sqs};
+
+/// A worker with three deliveries, whose jobs say when they succeed.
+fn worker(recorder: &Recorder) -> Worker<String, String> {
+    Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<String>| async move {
+        match (task.job.as_str(), task.receive_count()) {
+            ("refused", _) => Err(Error::client(ErrorCode::CONFLICT, "taken")),
+            ("second", Some(2)) => Ok("done".to_owned()),
+            ("panic", _) => panic!("on purpose"),
+            ("killed", _) => std::future::pending().await,
+            _ => Err("not yet".into()),
+        }
+    })
+    .with_max_receive_count(3)
+}
+
+async fn deliver<T, R>(worker: &Worker<T, R>, event: &Value, count: u32) -> usize
+where
+    T: serde::de::DeserializeOwned + Send + Sync + 'static,
+    R: serde::Serialize + Send + Sync + 'static,
+{
+    let mut event = event.clone();
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = json!(count.to_string());
+    worker.handle(event, soon()).await.unwrap().unwrap().batch_item_failures.len()
+}
+
+fn told(recorder: &Recorder) -> Vec<Value> {
+    recorder.pushes().iter().map(|push| serde_json::from_str(&push.text()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn client_hears_once_whether_a_job_is_refused_given_up_or_done_later() {
+    let internal = json!({"id": "q0", "error": {"code": "internal", "message": "Internal server error"}});
+    let refused = json!({"id": "q0", "error": {"code": "conflict", "message": "taken"}});
+    for (job, failures, expected) in [
+        ("refused", vec![0], refused),
+        ("second", vec![1, 0], json!({"id": "q0", "result": "done"})),
+        ("never", vec![1, 1, 1], internal.clone()),
+        ("panic", vec![1, 1, 1], internal.clone()),
+    ] {
+        let recorder = Recorder::new();
+        let store = InMemory::new(Duration::from_secs(30), Duration::from_secs(3600));
+        let worker = worker(&recorder).with_idempotency_store(store.clone());
+        let event = sqs(&[("", job)], false);
+        for (count, failed) in (1..).zip(&failures) {
+            assert_eq!(deliver(&worker, &event, count).await, *failed, "{job}, delivery {count}");
+        }
+        assert_eq!(told(&recorder), std::slice::from_ref(&expected), "{job}");
+        // The function of the dead-letter queue has the same store, and does not tell anybody twice.
+        let dead = Worker::dead_letters(Pusher::new(recorder.clone()), keys()).with_idempotency_store(store);
+        assert_eq!(deliver(&dead, &event, 1).await, 0);
+        assert_eq!(told(&recorder), [expected], "{job}");
+    }
+}
+
+#[tokio::test]
+async fn client_of_a_killed_worker_hears_from_the_dead_letter_queue() {
+    let recorder = Recorder::new();
+    let event = sqs(&[("", "killed")], false);
+    let worker = worker(&recorder);
+    assert!(tokio::time::timeout(Duration::from_millis(20), deliver(&worker, &event, 3)).await.is_err());
+    assert!(told(&recorder).is_empty());
+    let dead = Worker::dead_letters(Pusher::new(recorder.clone()), keys());
+    assert_eq!(deliver(&dead, &event, 1).await, 0);
+    assert_eq!(told(&recorder)[0]["error"]["code"], "internal");
+}
