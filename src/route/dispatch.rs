@@ -158,12 +158,14 @@ impl Inner {
     }
 
     /// Whether the reply is pushed, instead of being the function's answer.
-    #[cfg_attr(not(feature = "push"), allow(clippy::unused_self))]
+    #[cfg(feature = "push")]
     fn pushes(&self, exchange: &Exchange) -> bool {
-        #[cfg(feature = "push")]
-        return exchange.is_message && self.pushers.is_some();
-        #[cfg(not(feature = "push"))]
-        return exchange.is_message && false;
+        exchange.is_message && self.pushers.is_some()
+    }
+
+    #[cfg(not(feature = "push"))]
+    fn pushes(&self, _: &Exchange) -> bool {
+        false
     }
 
     /// Pushes the body of an answer to the client, and answers without it.
