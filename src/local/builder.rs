@@ -1,20 +1,21 @@
 //! How a gateway is set up.
 
+mod api;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::identity::IdentitySource;
 use super::listen::{listen, reachable};
 use super::pusher::InProcess;
-use super::rules::{Api, Authorizer, Integration, Rate};
+use super::rules::{Api, Rate};
 use super::server::{Config, Hosts, Keys, Linked, Server};
 use super::{Entry, Function, Gateway, Observer, StartError, Timeline};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
-use crate::event::{ApiId, Region, RouteKey, Stage};
+use crate::event::Stage;
 use crate::push::Endpoint;
 use crate::route::Router;
 
@@ -44,6 +45,7 @@ pub struct Builder {
     requests: Option<Rate>,
     keys: Option<Keys>,
     seed: Option<u64>,
+    compresses: bool,
 }
 
 impl Builder {
@@ -71,6 +73,7 @@ impl Builder {
             requests: None,
             keys: None,
             seed: None,
+            compresses: true,
         }
     }
 
@@ -228,6 +231,13 @@ impl Builder {
         self
     }
 
+    /// Declines permessage-deflate, which clients may offer. Default: it is accepted.
+    #[must_use]
+    pub fn without_compression(mut self) -> Self {
+        self.compresses = false;
+        self
+    }
+
     /// Takes requests for this host, too. Default: `localhost`, names below it, and any IP address.
     ///
     /// Others are refused with 403, so that no page in your browser reaches the gateway under the name of its own site.
@@ -319,6 +329,7 @@ impl Builder {
             functions: self.functions,
             keys: self.keys,
             hosts: Hosts::new(self.hosts),
+            compresses: self.compresses,
             seed: self.seed.unwrap_or_else(rand::random),
             timeline: Timeline::new(self.observers),
         };
@@ -330,57 +341,6 @@ impl Builder {
         // The pushers made so far now have somewhere to push to.
         let _ = self.linked.set(gateway.server.link(endpoint));
         Ok(gateway)
-    }
-
-    fn api(&self, stage: &Stage) -> Result<Api, StartError> {
-        if let Some(key) = self.two_way.iter().find(|key| !self.routes.contains_key(*key)) {
-            return Err(StartError::NoFunction { key: key.clone() });
-        }
-        let mut routes = BTreeMap::new();
-        for (key, function) in &self.routes {
-            let integration = Integration {
-                function: *function,
-                two_way: self.two_way.contains(key),
-                timeout: self.integration_timeout,
-            };
-            routes.insert(RouteKey::new(key)?, integration);
-        }
-        let authorizer = match &self.authorizer {
-            None => None,
-            Some((function, sources)) => {
-                let identity_sources: Result<Vec<IdentitySource>, _> =
-                    sources.iter().map(|source| source.parse()).collect();
-                Some(Authorizer { function: *function, identity_sources: identity_sources? })
-            }
-        };
-        let mut stages = BTreeMap::from([(stage.clone(), self.stage_variables.clone())]);
-        for (name, variables) in &self.more_stages {
-            stages.insert(Stage::new(name)?, variables.clone());
-        }
-        // LIM-6
-        if let Some(stage) = stages.keys().find(|stage| matches!(stage.as_str(), "ping" | "sping")) {
-            return Err(StartError::ReservedStage { stage: stage.to_string() });
-        }
-        Ok(Api {
-            api_id: ApiId::new("local")?,
-            region: Region::new("us-east-1")?,
-            stages,
-            selection: self.selection.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
-            routes,
-            authorizer,
-            idle_timeout: self.idle_timeout,
-            lifetime: self.lifetime,
-            connections: self.connections,
-            requests: self.requests,
-            concurrency: self.concurrency,
-            is_interleaved: self.is_interleaved,
-            function_concurrency: self
-                .functions
-                .iter()
-                .enumerate()
-                .filter_map(|(id, function)| Some((id, function.concurrency()?)))
-                .collect(),
-        })
     }
 
     fn add(&mut self, function: Function) -> usize {

@@ -1,5 +1,7 @@
 //! The outside of the gateway: it carries out what the rules decide.
 
+mod answer;
+mod deflate;
 mod effects;
 mod head;
 mod hosts;
@@ -17,12 +19,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(super) use self::answer::{Answer, Request};
 use self::effects::carry_out;
 pub(super) use self::hosts::Hosts;
 use self::invocation::Call;
@@ -62,6 +64,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     keys: Option<Keys>,
     hosts: Hosts,
+    /// Whether clients may compress.
+    compresses: bool,
     /// How many HTTP connections there are, those of WebSockets left out.
     http_connections: AtomicUsize,
     /// Something is due earlier than the clock knows.
@@ -99,26 +103,13 @@ enum Verdict {
     Refused(Refusal),
 }
 
-/// What a call of `@connections` wants.
-pub(super) enum Request {
-    Post(Bytes),
-    Get,
-    Delete,
-}
-
-/// The HTTP answer to a call of `@connections`.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) error_type: Option<&'static str>,
-    pub(super) body: String,
-}
-
 /// How a gateway is set up.
 pub(super) struct Config {
     pub(super) api: Api,
     pub(super) functions: Vec<Function>,
     pub(super) keys: Option<Keys>,
     pub(super) hosts: Hosts,
+    pub(super) compresses: bool,
     pub(super) seed: u64,
     pub(super) timeline: Timeline,
 }
@@ -143,7 +134,7 @@ impl Linked {
 
 impl Server {
     pub(super) fn start(listeners: Vec<std::net::TcpListener>, config: Config) -> io::Result<Self> {
-        let Config { api, functions, keys, hosts, seed, timeline } = config;
+        let Config { api, functions, keys, hosts, compresses, seed, timeline } = config;
         let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
         let listeners = listeners?;
         let first = listeners.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
@@ -162,6 +153,7 @@ impl Server {
             state: Mutex::new(state),
             keys,
             hosts,
+            compresses,
             http_connections: AtomicUsize::new(0),
             earlier: Notify::new(),
             phase,
@@ -386,15 +378,6 @@ impl Shared {
         match self.step_aside(Input::Manage { stage, id, call }) {
             Reply::Answer(answer) => Some(Answer::of(answer)),
             _ => None,
-        }
-    }
-}
-
-impl Answer {
-    pub(super) fn of(answer: Result<(u16, String), Refusal>) -> Self {
-        match answer {
-            Ok((status, body)) => Self { status, error_type: None, body },
-            Err(Refusal { status, error_type, body }) => Self { status, error_type, body },
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 pub mod child;
 mod clock;
+mod deflate;
 mod effects;
 mod load;
 mod processes;

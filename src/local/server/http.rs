@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::super::event::Handshake;
 use super::super::rules::too_large;
+use super::deflate::Deflate;
 use super::head::{Head, Tap};
 use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, until};
 use crate::clock;
@@ -201,13 +202,15 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
     let (Some(key), &Method::GET) = (key, request.method()) else {
         return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#);
     };
+    // CON-7
+    let deflate = shared.compresses.then(|| Deflate::negotiate(request.headers())).flatten();
     let upgraded = hyper::upgrade::on(&mut request);
     let unavailable = || plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#);
     let Some((connection, verdict, link)) = shared.upgrade(stage, handshake(&request, &client)) else {
         return unavailable();
     };
     // Before the verdict: a client that leaves meanwhile ends this function, but not that task.
-    let socket = socket::run(Arc::clone(shared), connection, upgraded, link);
+    let socket = socket::run(Arc::clone(shared), connection, upgraded, deflate, link);
     let socket = tokio::spawn(until(Phase::Stopped, client.watched, socket));
     match verdict.await {
         Ok(Verdict::Accepted { subprotocol }) => {
@@ -218,6 +221,9 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
                 headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+            }
+            if let Some(deflate) = deflate {
+                headers.insert(SEC_WEBSOCKET_EXTENSIONS, deflate.answer());
             }
             if let Some(Ok(subprotocol)) = subprotocol.map(|subprotocol| HeaderValue::from_str(&subprotocol)) {
                 headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);

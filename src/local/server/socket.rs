@@ -1,12 +1,12 @@
 //! One WebSocket: frames in and out, until somebody closes it.
 
 use std::collections::VecDeque;
-use std::future::ready;
+use std::future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -21,14 +21,15 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::super::rules::Input;
+use super::deflate::{Deflate, Inflater};
 use super::head::Tap;
 use super::outbox::{Goodbye, Next, Outbox};
 use super::{Link, Shared};
 use crate::event::ConnectionId;
 
 /// LIM-1
-const MAX_FRAME: usize = 32 * 1024;
-const MAX_MESSAGE: usize = 128 * 1024;
+pub(super) const MAX_FRAME: usize = 32 * 1024;
+pub(super) const MAX_MESSAGE: usize = 128 * 1024;
 /// How long a client may take nothing of what is sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the gateway looks whether it does.
@@ -38,8 +39,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Stream = WebSocketStream<Progress>;
 
-pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded: OnUpgrade, link: Link) {
-    let Some(mut stream) = open(upgraded).await else {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    connection: ConnectionId,
+    upgraded: OnUpgrade,
+    deflate: Option<Deflate>,
+    link: Link,
+) {
+    let Some(mut stream) = open(upgraded, deflate.is_some()).await else {
         shared.step(Input::NeverOpened { connection: &connection });
         return;
     };
@@ -47,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
     let mut readable = true;
     loop {
         let may_sleep = match link.outbox.next() {
-            Next::Send(frames) => match send(&mut stream, frames, &link.outbox).await {
+            Next::Send(frames) => match send(&mut stream, frames, deflate, &link.outbox).await {
                 Ok(()) => false,
                 Err(_) => return ended(&shared, &connection, 1006, ""),
             },
@@ -60,7 +67,7 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
             biased;
             frame = stream.next(), if readable => frame,
             () = link.outbox.woken(), if may_sleep => continue,
-            () = ready(()), if !may_sleep => continue,
+            () = future::ready(()), if !may_sleep => continue,
         };
         link.outbox.wake_up();
         match frame {
@@ -92,7 +99,7 @@ pub(super) async fn run(shared: Arc<Shared>, connection: ConnectionId, upgraded:
 }
 
 /// Takes the socket over from hyper, whose buffers are let go here.
-async fn open(upgraded: OnUpgrade) -> Option<Stream> {
+async fn open(upgraded: OnUpgrade, is_compressed: bool) -> Option<Stream> {
     let Parts { io, read_buf, .. } = upgraded.await.ok()?.downcast::<TokioIo<Tap>>().ok()?;
     // The default read buffer would cost 128 KB for every idle connection.
     let config = WebSocketConfig::default()
@@ -101,16 +108,33 @@ async fn open(upgraded: OnUpgrade) -> Option<Stream> {
         .max_message_size(Some(MAX_MESSAGE));
     let (socket, unread) = (io.into_inner().into_inner(), read_buf.to_vec());
     drop(read_buf);
-    let socket = Progress { socket, written: Written::default() };
+    let mut inflater = is_compressed.then(Box::<Inflater>::default);
+    let unread = match &mut inflater {
+        Some(inflater) => {
+            inflater.take(&unread);
+            Vec::new()
+        }
+        None => unread,
+    };
+    let socket = Progress { socket, written: Written::default(), inflater };
     Some(WebSocketStream::from_partially_read(socket, unread, Role::Server, Some(config)).await)
 }
 
 /// Sends frames with one flush, as long as the client takes some of it now and then.
-async fn send(stream: &mut Stream, frames: VecDeque<String>, outbox: &Outbox) -> Result<(), Error> {
+async fn send(
+    stream: &mut Stream,
+    frames: VecDeque<String>,
+    deflate: Option<Deflate>,
+    outbox: &Outbox,
+) -> Result<(), Error> {
     let written = Arc::clone(&stream.get_ref().written);
     let sending = async {
         for text in frames {
-            stream.feed(Frame::text(text)).await?;
+            let message = match deflate {
+                Some(deflate) => deflate.message(text),
+                None => Frame::text(text),
+            };
+            stream.feed(message).await?;
         }
         stream.flush().await
     };
@@ -136,15 +160,33 @@ async fn send(stream: &mut Stream, frames: VecDeque<String>, outbox: &Outbox) ->
 /// How many bytes a client has taken.
 type Written = Arc<AtomicUsize>;
 
-/// A socket that counts what leaves it.
+/// A socket that counts what leaves it, and inflates what comes.
 struct Progress {
     socket: TcpStream,
     written: Written,
+    /// With compression only.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl AsyncRead for Progress {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let Self { socket, inflater, .. } = &mut *self;
+        let mut socket = Pin::new(socket);
+        let Some(inflater) = inflater else { return socket.poll_read(cx, buffer) };
+        loop {
+            let given = inflater.give(buffer.remaining())?;
+            if !given.is_empty() {
+                buffer.put_slice(&given);
+                return Poll::Ready(Ok(()));
+            }
+            let mut bytes = [0; 4096];
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(socket.as_mut().poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            inflater.take(read.filled());
+        }
     }
 }
 
@@ -174,6 +216,9 @@ fn broken_rule(error: &Error) -> Option<(u16, &'static str)> {
         Error::Utf8(_) => Some((1007, "Invalid frame payload data")),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         Error::Protocol(_) => Some((1002, "Protocol error")),
+        // What was compressed is not what it says it is: RFC 7692 leaves the code open.
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Some((1007, "Invalid frame payload data")),
+        Error::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Some((1009, "Message too big")),
         _ => None,
     }
 }

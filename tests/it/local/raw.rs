@@ -10,13 +10,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-struct Raw(TcpStream);
+pub struct Raw(TcpStream);
 
 impl Raw {
-    async fn connect(gateway: &Gateway) -> Self {
+    pub async fn connect(gateway: &Gateway) -> Self {
         Self(TcpStream::connect(gateway.address()).await.unwrap())
     }
 
@@ -28,13 +28,13 @@ impl Raw {
         raw
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         // The gateway may have closed meanwhile.
         let _ = self.0.write_all(bytes).await;
     }
 
     /// Sends a request, and returns the head and the body of its response.
-    async fn request(&mut self, request: &str) -> (String, String) {
+    pub async fn request(&mut self, request: &str) -> (String, String) {
         self.send(request.as_bytes()).await;
         self.response().await
     }
@@ -57,7 +57,13 @@ impl Raw {
     }
 
     /// The opcode and the payload of the next frame; `None` at the end.
-    async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (first, payload) = self.frame_with_bits().await?;
+        Some((first & 0x0f, payload))
+    }
+
+    /// The first byte, which has the final bit and the reserved ones, and the payload of the next frame.
+    pub async fn frame_with_bits(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (self.byte().await?, self.byte().await?);
         let length = match second & 0x7f {
             126 => usize::from(self.0.read_u16().await.ok()?),
@@ -66,11 +72,11 @@ impl Raw {
         };
         let mut payload = vec![0; length];
         self.0.read_exact(&mut payload).await.ok()?;
-        Some((first & 0x0f, payload))
+        Some((first, payload))
     }
 
     /// The code of the close frame that comes next.
-    async fn close_code(&mut self) -> Option<u16> {
+    pub async fn close_code(&mut self) -> Option<u16> {
         match self.frame().await? {
             (8, payload) => payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
             other => panic!("{other:?} instead of a close frame"),
@@ -79,7 +85,7 @@ impl Raw {
 }
 
 /// A frame as a client writes it, masked with zeros.
-fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
+pub fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
     let mut frame = vec![opcode | if is_final { 0x80 } else { 0 }];
     match payload.len() {
         length @ 0..126 => frame.push(0x80 | u8::try_from(length).unwrap()),
