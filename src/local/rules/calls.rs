@@ -130,12 +130,15 @@ impl Machine {
                         (None, "the client gets nothing, since the route has no route response".into())
                     }
                     // MSG-2
-                    Ok(parsed) => match parsed.body.filter(|body| !body.is_empty()) {
-                        None => (None, "the client gets nothing, since the body is empty".into()),
-                        Some(body) if body.len() > LARGEST_PAYLOAD => {
+                    Ok(parsed) => match parsed.body.unwrap_or_default() {
+                        body if body.len() > LARGEST_PAYLOAD => {
                             (failed(), format!("the body is larger than {LARGEST_PAYLOAD} bytes").into())
                         }
-                        Some(body) => (Some((body, Origin::RouteResponse)), "the client gets the body".into()),
+                        body if body.is_empty() => {
+                            let effect = "the client gets an empty frame, since there is no body";
+                            (Some((body, Origin::RouteResponse)), effect.into())
+                        }
+                        body => (Some((body, Origin::RouteResponse)), "the client gets the body".into()),
                     },
                     // MSG-3
                     Err(reason) => (failed(), format!("it {reason}").into()),

@@ -135,6 +135,20 @@ fn con_1_what_takes_too_long_is_refused() {
 }
 
 #[test]
+fn evt_15_a_client_that_is_accepted_and_never_opens_its_socket_is_lost() {
+    let mut test = Test::upgrade(api(), &[("Auth", "token")]);
+    assert!(test.machine.never_opened(at(0), &test.id.clone()).is_empty(), "its verdict will find nobody");
+    let mut test = Test::open();
+    let ended = test.machine.never_opened(at(1), &test.id.clone());
+    let [Effect::Close { code: 1006, .. }, Effect::Invoke { function: 2, payload, .. }] = ended.as_slice() else {
+        panic!("{ended:?}")
+    };
+    let event: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(event["requestContext"]["disconnectStatusCode"], 1006);
+    assert!(test.machine.never_opened(at(2), &test.id.clone()).is_empty(), "once");
+}
+
+#[test]
 fn con_4_without_a_route_and_an_authorizer_every_connection_is_accepted() {
     let mut api = api();
     api.authorizer = None;

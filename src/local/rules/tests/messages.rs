@@ -87,14 +87,15 @@ fn msg_1_to_4_what_the_client_sees() {
     assert!(test.effects.is_empty());
 
     for (answer, seen) in [
-        (json!({"statusCode": 200, "body": "yes"}), Some("yes")),
-        (json!({"statusCode": 500, "body": "no"}), Some("no")),
-        (json!({"statusCode": 200, "body": ""}), None),
-        (json!({"statusCode": 200}), None),
+        (json!({"statusCode": 200, "body": "yes"}), "yes"),
+        (json!({"statusCode": 500, "body": "no"}), "no"),
+        (json!({"statusCode": 200, "body": ""}), ""),
+        (json!({"statusCode": 200, "body": null}), ""),
+        (json!({"statusCode": 200}), ""),
     ] {
         test.message(at(1), r#"{"action":"ask"}"#);
         test.answer(at(1), answer);
-        assert_eq!((!test.effects.is_empty()).then(|| test.sent()), seen);
+        assert_eq!(test.sent(), seen);
     }
 
     let id = test.id.clone();
@@ -168,4 +169,10 @@ fn lim_3_an_answer_that_the_client_does_not_see_is_no_activity() {
     test.answer(at(320), json!({"statusCode": 200, "body": "seen"}));
     assert!(test.machine.tick(at(919)).is_empty());
     assert!(matches!(test.machine.tick(at(920)).as_slice(), [Effect::Close { code: 1001, .. }, _]));
+    let mut test = Test::open();
+    test.message(at(300), r#"{"action":"join"}"#);
+    test.effects = test.machine.tick(at(329));
+    assert!(test.sent().contains("Endpoint request timed out"));
+    assert!(test.machine.tick(at(928)).is_empty(), "which is a frame, too");
+    assert!(matches!(test.machine.tick(at(929)).as_slice(), [Effect::Close { code: 1001, .. }, _]));
 }
