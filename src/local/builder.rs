@@ -1,6 +1,6 @@
 //! How a gateway is set up.
 
-mod api;
+mod start;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::listen::{listen, reachable};
 use super::pusher::InProcess;
 use super::rules::{Api, Rate};
-use super::server::{Config, Hosts, Keys, Linked, Server};
-use super::{Entry, Function, Gateway, Observer, StartError, Timeline};
+use super::server::{Keys, Linked};
+use super::{Entry, Function, Observer, StartError};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
 use crate::event::Stage;
@@ -41,6 +41,7 @@ pub struct Builder {
     idle_timeout: Duration,
     lifetime: Duration,
     integration_timeout: Duration,
+    route_timeouts: BTreeMap<String, Duration>,
     connections: Option<Rate>,
     requests: Option<Rate>,
     keys: Option<Keys>,
@@ -69,6 +70,7 @@ impl Builder {
             idle_timeout: Api::IDLE_TIMEOUT,
             lifetime: Api::LIFETIME,
             integration_timeout: Api::INTEGRATION_TIMEOUT,
+            route_timeouts: BTreeMap::new(),
             connections: None,
             requests: None,
             keys: None,
@@ -171,6 +173,15 @@ impl Builder {
     #[must_use]
     pub fn integration_timeout(mut self, timeout: Duration) -> Self {
         self.integration_timeout = timeout;
+        self
+    }
+
+    /// Waits this long for the function of this route, whatever the other routes have.
+    ///
+    /// AWS takes 50 milliseconds to 29 seconds.
+    #[must_use]
+    pub fn route_timeout(mut self, key: impl Into<String>, timeout: Duration) -> Self {
+        self.route_timeouts.insert(key.into(), timeout);
         self
     }
 
@@ -298,49 +309,6 @@ impl Builder {
     /// For routes that push, which are made before there is a gateway. It does not keep the gateway alive.
     pub fn pusher(&self) -> Pusher {
         Pusher::new(InProcess::new(Arc::clone(&self.linked)))
-    }
-
-    /// Starts the gateway.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] says what is not right about the set-up.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with I/O and time enabled.
-    pub async fn start(mut self) -> Result<Gateway, StartError> {
-        if self.listeners.is_empty() {
-            self = self.bind("127.0.0.1:0")?;
-        }
-        if let Some(problem) = self.problem.take() {
-            return Err(problem);
-        }
-        let stage = Stage::new(&self.stage)?;
-        let api = self.api(&stage)?;
-        if api.selection.is_static() {
-            tracing::warn!(
-                expression = %api.selection,
-                "the route selection expression has no variable, such as $request.body.action: every message selects the same"
-            );
-        }
-        let config = Config {
-            api,
-            functions: self.functions,
-            keys: self.keys,
-            hosts: Hosts::new(self.hosts),
-            compresses: self.compresses,
-            seed: self.seed.unwrap_or_else(rand::random),
-            timeline: Timeline::new(self.observers),
-        };
-        let server = Server::start(self.listeners, config)
-            .map_err(|source| StartError::Listen { address: self.stage.clone(), source })?;
-        let gateway = Gateway { server, stage };
-        let endpoint = gateway.endpoint();
-        gateway.server.set_endpoint(endpoint.as_str());
-        // The pushers made so far now have somewhere to push to.
-        let _ = self.linked.set(gateway.server.link(endpoint));
-        Ok(gateway)
     }
 
     fn add(&mut self, function: Function) -> usize {

@@ -202,6 +202,11 @@ impl Machine {
         self.api.routes.get(route_key).map(|integration| integration.function)
     }
 
+    /// The function of the authorizer.
+    pub(super) fn authorizer(&self) -> Option<FunctionId> {
+        self.api.authorizer.as_ref().map(|authorizer| authorizer.function)
+    }
+
     /// When [`Input::Tick`] next has something to do.
     pub(super) fn next_due(&self) -> Option<SystemTime> {
         self.due.first().map(|(time, _)| *time)

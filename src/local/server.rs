@@ -3,6 +3,7 @@
 mod answer;
 mod deflate;
 mod effects;
+mod functions;
 mod head;
 mod hosts;
 mod http;
@@ -175,23 +176,6 @@ impl Server {
 
     pub(super) fn link(&self, endpoint: Endpoint) -> Linked {
         Linked { shared: Arc::downgrade(&self.shared), endpoint }
-    }
-
-    /// Where functions push that are processes.
-    pub(super) fn set_endpoint(&self, endpoint: &str) {
-        for function in &self.shared.lock().functions {
-            function.set_endpoint(endpoint);
-        }
-    }
-
-    pub(super) fn replace(&self, route_key: &str, function: Function) -> Result<(), Function> {
-        let mut state = self.shared.lock();
-        let id = state.machine.function(route_key);
-        let Some(place) = id.and_then(|id| state.functions.get_mut(id)) else { return Err(function) };
-        let replaced = std::mem::replace(place, function);
-        drop(state);
-        drop(replaced);
-        Ok(())
     }
 
     pub(super) fn timeline(&self) -> &Timeline {

@@ -33,8 +33,8 @@ pub enum StartError {
         /// The route.
         key: String,
     },
-    /// A route that shall answer its clients does not exist.
-    #[error("the two-way route {key:?} has no function")]
+    /// A route that has a route response or a timeout does not exist.
+    #[error("the route {key:?} has no function")]
     NoFunction {
         /// The route.
         key: String,

@@ -143,3 +143,28 @@ async fn function_is_replaced_while_connections_stay_open() {
     assert_eq!(ask(&mut client).await, "anew");
     assert!(gateway.replace("none", Function::router(Router::new())).is_err());
 }
+
+#[tokio::test]
+async fn authorizer_is_replaced_while_connections_stay_open() {
+    let authorized = |user: &'static str| {
+        Function::authorizer(move |_: Request| async move { Ok::<_, Denied>(Authorization::allow(user)) })
+    };
+    let whoami =
+        Router::new().on("whoami", |event: Message| async move { Ok(Json(event.principal_id().map(str::to_owned))) });
+    let builder = Gateway::builder("dev").router(whoami).two_way("whoami");
+    let gateway = builder.authorizer_function(authorized("ali"), Vec::<String>::new()).start().await.unwrap();
+    let ask = async |client: &mut lambda_websocket::local::Client| {
+        client.send_json(&json!({"action": "whoami"})).await.unwrap();
+        client.next_json().await.unwrap()
+    };
+    let mut first = gateway.connect("").await.unwrap();
+    gateway.replace_authorizer(authorized("bea")).unwrap();
+    let mut second = gateway.connect("").await.unwrap();
+    assert_eq!((ask(&mut first).await, ask(&mut second).await), (json!("ali"), json!("bea")));
+    gateway.replace_authorizer(Function::authorizer(|_: Request| async { Err(Denied::Forbidden) })).unwrap();
+    assert_eq!(gateway.connect("").await.unwrap_err().status(), Some(403));
+    assert_eq!(ask(&mut first).await, "ali");
+
+    let without = Gateway::builder("dev").start().await.unwrap();
+    assert!(without.replace_authorizer(authorized("ali")).is_err());
+}

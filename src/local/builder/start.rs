@@ -1,16 +1,61 @@
-//! What the rules are told of a set-up.
+//! What was set up, checked and started.
 
 use std::collections::BTreeMap;
 
-use super::super::StartError;
 use super::super::identity::IdentitySource;
 use super::super::rules::{Api, Authorizer, Integration};
+use super::super::server::{Config, Hosts, Server};
+use super::super::{Gateway, StartError, Timeline};
 use super::Builder;
 use crate::event::{ApiId, Region, RouteKey, Stage};
 
 impl Builder {
-    pub(super) fn api(&self, stage: &Stage) -> Result<Api, StartError> {
-        if let Some(key) = self.two_way.iter().find(|key| !self.routes.contains_key(*key)) {
+    /// Starts the gateway.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what is not right about the set-up.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub async fn start(mut self) -> Result<Gateway, StartError> {
+        if self.listeners.is_empty() {
+            self = self.bind("127.0.0.1:0")?;
+        }
+        if let Some(problem) = self.problem.take() {
+            return Err(problem);
+        }
+        let stage = Stage::new(&self.stage)?;
+        let api = self.api(&stage)?;
+        if api.selection.is_static() {
+            tracing::warn!(
+                expression = %api.selection,
+                "the route selection expression has no variable, such as $request.body.action: every message selects the same"
+            );
+        }
+        let config = Config {
+            api,
+            functions: self.functions,
+            keys: self.keys,
+            hosts: Hosts::new(self.hosts),
+            compresses: self.compresses,
+            seed: self.seed.unwrap_or_else(rand::random),
+            timeline: Timeline::new(self.observers),
+        };
+        let server = Server::start(self.listeners, config)
+            .map_err(|source| StartError::Listen { address: self.stage.clone(), source })?;
+        let gateway = Gateway { server, stage };
+        let endpoint = gateway.endpoint();
+        gateway.server.set_endpoint(endpoint.as_str());
+        // The pushers made so far now have somewhere to push to.
+        let _ = self.linked.set(gateway.server.link(endpoint));
+        Ok(gateway)
+    }
+
+    fn api(&self, stage: &Stage) -> Result<Api, StartError> {
+        let mut named = self.two_way.iter().chain(self.route_timeouts.keys());
+        if let Some(key) = named.find(|key| !self.routes.contains_key(*key)) {
             return Err(StartError::NoFunction { key: key.clone() });
         }
         let mut routes = BTreeMap::new();
@@ -18,7 +63,7 @@ impl Builder {
             let integration = Integration {
                 function: *function,
                 two_way: self.two_way.contains(key),
-                timeout: self.integration_timeout,
+                timeout: self.route_timeouts.get(key).copied().unwrap_or(self.integration_timeout),
             };
             routes.insert(RouteKey::new(key)?, integration);
         }
