@@ -155,6 +155,18 @@ impl Gateway {
         self.server.replace(route_key, function)
     }
 
+    /// Asks another function as the authorizer from now on, while connections stay open.
+    ///
+    /// They keep what the authorizer answered when they were opened.
+    ///
+    /// # Errors
+    ///
+    /// Returns the function when the API has no authorizer.
+    pub fn replace_authorizer(&self, function: Function) -> Result<(), Function> {
+        function.set_endpoint(self.endpoint().as_str());
+        self.server.replace_authorizer(function)
+    }
+
     /// Connects a client, with this after the URL: empty, or a query such as `?Auth=token`.
     ///
     /// # Errors

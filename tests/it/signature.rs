@@ -1,6 +1,10 @@
 //! Signatures of both transports, checked by a gateway that makes them again with `aws-sigv4`.
 
+use std::time::{Duration, SystemTime};
+
 use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
 use lambda_websocket::Pusher;
 use lambda_websocket::event::{ConnectionId, Region};
 use lambda_websocket::local::{Client, Gateway};
@@ -97,6 +101,40 @@ async fn mgt_8_a_signature_that_is_none_is_refused() {
         (signed(&fields, "20150830T123600Z"), "403 InvalidSignatureException"),
     ] {
         assert_eq!(raw(&gateway, &headers).await, expected, "{headers}");
+    }
+}
+
+/// The headers of a request like that of [`raw`], signed at a time.
+fn signed_at(gateway: &Gateway, time: SystemTime) -> String {
+    let identity = Credentials::new(ID, SECRET, None, None, "test").into();
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name("execute-api")
+        .time(time)
+        .settings(SigningSettings::default())
+        .build()
+        .unwrap();
+    let host = gateway.address().to_string();
+    let uri = format!("http://{host}/dev/@connections/AAAAAAAAAAAAAAA%3D");
+    let headers = [("host", host.as_str())].into_iter();
+    let request = SignableRequest::new("GET", uri, headers, SignableBody::Bytes(b"")).unwrap();
+    let (instructions, _) = sign(request, &params.into()).unwrap().into_parts();
+    instructions.headers().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
+#[tokio::test]
+async fn mgt_8_a_signature_is_good_for_a_quarter_of_an_hour() {
+    let (gateway, _client, _) = checked().await;
+    let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
+    for (time, expected) in [
+        (now, "410 GoneException"),
+        (now - 14 * minute, "410 GoneException"),
+        (now + 14 * minute, "410 GoneException"),
+        (now - 16 * minute, "403 InvalidSignatureException"),
+        (now + 16 * minute, "403 InvalidSignatureException"),
+    ] {
+        assert_eq!(raw(&gateway, &signed_at(&gateway, time)).await, expected, "{time:?} of {now:?}");
     }
 }
 

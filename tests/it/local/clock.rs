@@ -42,6 +42,27 @@ async fn msg_4_and_lim_3_limits_pass_in_no_time_under_a_paused_clock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_4_each_route_has_its_own_limit() {
+    let hangs = || async {
+        sleep(Duration::from_secs(60)).await;
+        Ok(())
+    };
+    let router = Router::new().on("quick", move |_: Message| hangs()).on("slow", move |_: Message| hangs());
+    let limits = [("quick", 2), ("slow", 10)].map(|(key, seconds)| (key, Duration::from_secs(seconds)));
+    let builder = Gateway::builder("dev").router(router).integration_timeout(limits[1].1);
+    let gateway = builder.route_timeout("quick", limits[0].1).start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(100));
+    for (key, limit) in limits {
+        let start = Instant::now();
+        client.send_json(&json!({"action": key})).await.unwrap();
+        assert_eq!(client.next_json().await.unwrap()["message"], "Endpoint request timed out");
+        assert_eq!(start.elapsed().as_secs(), limit.as_secs(), "{key}");
+    }
+    let error = Gateway::builder("dev").route_timeout("none", limits[0].1).start().await.unwrap_err();
+    assert_eq!(error.to_string(), "the route \"none\" has no function");
+}
+
+#[tokio::test(start_paused = true)]
 async fn lim_3_two_hours_pass_in_no_time_under_a_paused_clock() {
     let gateway = Gateway::builder("dev").router(router()).two_way("when").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
@@ -83,6 +104,19 @@ async fn client_that_takes_nothing_is_cut_off_after_30_seconds() {
     assert_eq!(gateway.connections().len(), 1);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(gateway.connections().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_does_not_answer_a_close_frame_is_let_go_after_2_seconds() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let (mut silent, _) = tokio_tungstenite::client_async(gateway.url(), stream).await.unwrap();
+    gateway.pusher().close(&gateway.connections()[0]).await.unwrap();
+    let start = Instant::now();
+    let mut rest = Vec::new();
+    silent.get_mut().read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, [0x88, 2, 0x03, 0xe8]);
+    assert_eq!(start.elapsed().as_secs(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -253,6 +253,8 @@ async fn answer_over_6_mb_fails_the_invocation_and_not_the_process() {
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
     assert_eq!(ask(&mut client, "too large").await["message"], "Internal server error");
+    let why: Vec<String> = gateway.timeline().entries().iter().map(ToString::to_string).collect();
+    assert!(why.join("\n").contains("Function.ResponseSizeTooLarge"), "{why:?}");
     assert_eq!(ask(&mut client, "").await["pid"], first);
 }
 

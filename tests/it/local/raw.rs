@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lambda_websocket::local::{Function, FunctionError, Gateway};
-use lambda_websocket::{Disconnect, Message, Response, Router};
+use lambda_websocket::{Connect, Disconnect, Message, Response, Router};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -130,6 +130,18 @@ async fn frames_that_break_the_protocol_close_the_connection_with_a_code() {
         raw.send(&bytes).await;
         assert_eq!(raw.close_code().await, Some(code), "{what}");
         assert_eq!(disconnects.recv().await.unwrap().0, code, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn client_that_is_closed_for_a_broken_frame_may_still_be_writing() {
+    let (gateway, _) = echo().await;
+    let mut raw = Raw::upgraded(&gateway).await;
+    raw.send(&frame(3, b"", true)).await;
+    assert_eq!(raw.close_code().await, Some(1002));
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        raw.0.write_all(&frame(1, b"more", true)).await.expect("the connection is not reset");
     }
 }
 
@@ -276,6 +288,57 @@ async fn evt_11_headers_keep_their_case_in_every_request_of_a_connection() {
         assert_eq!(event["headers"][name], value, "{event}");
         assert_eq!(event["headers"]["HOST"], "localhost", "{event}");
     }
+}
+
+#[tokio::test]
+async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
+    let (told, mut events) = mpsc::unbounded_channel();
+    let refuse = Function::new(move |_, event| {
+        let _ = told.send(serde_json::from_slice::<Value>(&event).unwrap());
+        async { Ok::<_, FunctionError>(br#"{"statusCode":403}"#.to_vec()) }
+    });
+    let gateway = Gateway::builder("dev").function(["$connect"], refuse).start().await.unwrap();
+    let mut raw = Raw::connect(&gateway).await;
+    // The response to the first request comes in the middle of the second one's head, whose rest looks like a request.
+    let first = "GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (head, _) = raw.request(&format!("{first}GET /dev HTTP/1.1\r\nHost: localhost\r\nX-Like: ")).await;
+    assert!(head.starts_with("HTTP/1.1 410 "), "{head}");
+    let (head, _) = raw.request(&format!("GET /dev HTTP/1.1\r\n{UPGRADE}\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    let event = events.recv().await.unwrap();
+    assert_eq!(event["headers"]["host"], "localhost", "{event}");
+    assert_eq!(event["headers"]["x-like"], "GET /dev HTTP/1.1", "{event}");
+}
+
+#[tokio::test]
+async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconnected() {
+    let (asked, mut waiting) = mpsc::unbounded_channel();
+    let (told, mut disconnects) = mpsc::unbounded_channel();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let router = Router::new()
+        .on("$connect", move |_: Connect| {
+            let (asked, mut gate) = (asked.clone(), gate.clone());
+            async move {
+                asked.send(())?;
+                gate.wait_for(|open| *open).await?;
+                Ok(())
+            }
+        })
+        .on("$disconnect", move |event: Disconnect| {
+            let _ = told.send(event.status_code());
+            async { Ok(()) }
+        });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    let mut raw = Raw::connect(&gateway).await;
+    // With a byte more than the request in its buffer, hyper does not look whether the client is still there.
+    raw.send(format!("GET /dev HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n\u{1}").as_bytes()).await;
+    waiting.recv().await.unwrap();
+    raw.0.set_zero_linger().unwrap();
+    drop(raw);
+    go.send(true).unwrap();
+    let disconnect = tokio::time::timeout(Duration::from_secs(20), disconnects.recv()).await;
+    assert_eq!(disconnect.expect("its end is noticed"), Some(Some(1006)));
+    assert!(gateway.connections().is_empty());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use lambda_websocket::local::Gateway;
+use lambda_websocket::push::PushError;
 use lambda_websocket::{Connect, Message, Router};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,6 +47,16 @@ async fn dropped_gateway_frees_its_functions() {
     drop(gateway);
     assert!(freed.upgrade().is_none(), "the route is still there");
     drop(client);
+}
+
+#[tokio::test]
+async fn push_right_after_the_gateway_is_dropped_finds_its_client_gone() {
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let _client = gateway.connect("").await.unwrap();
+    let (id, pusher) = (gateway.connections().remove(0), gateway.pusher());
+    drop(gateway);
+    // The gateway's tasks have not run since, and it is still in memory.
+    assert!(matches!(pusher.send_text(&id, "late").await, Err(PushError::Gone { .. })));
 }
 
 #[tokio::test]
