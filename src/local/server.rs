@@ -11,6 +11,7 @@ mod invocation;
 mod outbox;
 mod signature;
 mod socket;
+mod turn;
 
 use std::collections::HashMap;
 use std::fmt;

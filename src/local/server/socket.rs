@@ -24,6 +24,7 @@ use super::super::rules::Input;
 use super::deflate::{Deflate, Inflater};
 use super::head::Tap;
 use super::outbox::{Goodbye, Next, Outbox};
+use super::turn::Turn;
 use super::{Link, Shared};
 use crate::event::ConnectionId;
 
@@ -52,6 +53,7 @@ pub(super) async fn run(
     };
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
+    let mut turn = Turn::default();
     loop {
         let may_sleep = match link.outbox.next() {
             Next::Send(frames) => match send(&mut stream, frames, deflate, &link.outbox).await {
@@ -73,6 +75,7 @@ pub(super) async fn run(
         match frame {
             Some(Ok(Frame::Text(text))) => {
                 shared.step(Input::Message { connection: &connection, text: &text });
+                turn.taken().await;
             }
             // LIM-2
             Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
