@@ -128,6 +128,9 @@ fn runs_as_a_function() {
                 std::process::exit(3)
             }
             "latin-1" => std::io::stdout().write_all(b"latin-1: \xe9\n").unwrap(),
+            "init error" => {
+                drop(api.call("POST", "init/error", r#"{"errorType": "Late", "errorMessage": "too late"}"#))
+            }
             "too large" => told["padding"] = json!("x".repeat(6 * 1024 * 1024)),
             "context" => {
                 told["variables"] = std::env::vars().filter(|(name, _)| name != "CHILD").collect();

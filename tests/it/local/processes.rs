@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use lambda_websocket::local::{Fault, Function, Gateway, When};
 use serde_json::json;
 
@@ -271,4 +272,50 @@ async fn more_than_1024_invocations_do_not_wait_for_a_process() {
         let error = calls.join_next().await.unwrap().unwrap().unwrap_err().to_string();
         assert_eq!(error, "TooManyRequestsException: too many invocations wait for the function");
     }
+}
+
+/// A direct call of a function that runs as one process, which has started.
+async fn started(name: &str) -> (Function, impl Fn(&str) -> Vec<u8>) {
+    let event = |what: &str| json!({"body": json!({"do": what}).to_string()}).to_string().into_bytes();
+    let function = Function::process(process(name));
+    function.call(event(""), Duration::from_secs(60)).await.unwrap();
+    (function, event)
+}
+
+#[tokio::test]
+async fn end_of_an_invocation_that_is_over_does_not_end_the_next_one() {
+    let (function, event) = started("moves-on").await;
+    let limit = Duration::from_secs(60);
+    let mut first = Box::pin(function.call(event("nap"), limit));
+    let mut second = Box::pin(function.call(event("nap"), limit));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    // The first is answered meanwhile, which nobody looks at, and the second one runs.
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    drop(first);
+    second.await.unwrap();
+}
+
+#[tokio::test]
+async fn invocation_that_is_dropped_while_it_waits_costs_no_process() {
+    let (function, event) = started("waits").await;
+    let limit = Duration::from_secs(60);
+    let mut first = Box::pin(function.call(event("nap"), limit));
+    let mut second = Box::pin(function.call(event("nap"), limit));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    drop(second);
+    let pid = |answer: Vec<u8>| {
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        serde_json::from_str::<serde_json::Value>(answer["body"].as_str().unwrap()).unwrap()["pid"].take()
+    };
+    let before = pid(first.await.unwrap());
+    assert_eq!(pid(function.call(event(""), limit).await.unwrap()), before);
+}
+
+#[tokio::test]
+async fn init_error_of_a_process_that_has_started_is_ignored() {
+    let gateway = behind(process("late")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "").await["pid"].clone();
+    assert_eq!(ask(&mut client, "init error").await["pid"], first);
+    assert_eq!(ask(&mut client, "").await["pid"], first);
 }
