@@ -6,7 +6,7 @@
 //! | `{"action":"say","room":"lobby","text":"hello"}` | with all in the room `{"event":"said","room":"lobby","who":"alice","text":"hello"}` |
 //! | `{"action":"who","room":"lobby"}` | who is there |
 //! | `{"action":"leave","room":"lobby"}` | the others get `{"event":"presence",…}` |
-//! | anything else | `{"event":"refused","why":…}` |
+//! | anything else | `{"action":…,"error":{"code":…,"message":…}}` |
 //!
 //! A presence message tells a room who joined and who left:
 //! `{"event":"presence","room":"lobby","events":[{"event":"joined","who":"alice","version":1764028800000}]}`.
@@ -16,11 +16,10 @@
 use std::env;
 
 use futures_util::StreamExt as _;
-use lambda_websocket::event::ConnectionId;
-use lambda_websocket::hub::{Hub, HubBuilder, OnConnect, OnDisconnect, PresenceEvent};
-use lambda_websocket::registry::{ConnectionKey, DynamoDb, Group};
-use lambda_websocket::route::Failure;
-use lambda_websocket::{Message, Pusher, Result, Route, Router};
+use lambda_websocket::hub::{Caller, Hub, HubBuilder, OnConnect, OnDisconnect, PresenceEvent};
+use lambda_websocket::registry::{DynamoDb, Group};
+use lambda_websocket::route::{Error, StatusCode};
+use lambda_websocket::{Json, Pusher, Result, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -30,125 +29,64 @@ const NAMES: usize = 100;
 const TEXT: usize = 1000;
 
 #[derive(Deserialize)]
-pub struct Room {
-    room: String,
+struct Room {
+    room: Group,
 }
 
 #[derive(Deserialize)]
-pub struct Words {
-    room: String,
+struct Words {
+    room: Group,
     text: String,
 }
 
 /// What clients get.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Told<'a> {
-    Who { room: &'a Group, who: Vec<String>, more: bool },
-    Said { room: &'a Group, who: &'a str, text: &'a str },
-    Refused { why: String },
+enum Told {
+    Who { room: Group, who: Vec<String>, more: bool },
+    Said { room: Group, who: String, text: String },
 }
 
-/// What all routes share.
-#[derive(Clone)]
-struct Chat {
-    hub: Hub,
-    pusher: Pusher,
+async fn join(me: Caller, Json(Room { room }): Json<Room>) -> Result<Json<Told>> {
+    let _ = me.join(&room).await?;
+    who(me, Json(Room { room })).await
 }
 
-impl Chat {
-    async fn refuse(&self, to: &ConnectionId, why: String) -> Result<()> {
-        Ok(self.pusher.send(to, &Told::Refused { why }).await?)
+async fn leave(me: Caller, Json(Room { room }): Json<Room>) -> Result<()> {
+    me.leave(&room).await?;
+    Ok(())
+}
+
+async fn say(me: Caller, Json(Words { room, text }): Json<Words>) -> Result<()> {
+    if text.chars().count() > TEXT {
+        return Err(Error::client(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("at most {TEXT} characters can be said at once"),
+        ));
     }
+    if !me.is_in(&room).await? {
+        return Err(Error::client(StatusCode::FORBIDDEN, format!("join {room} before you say something there")));
+    }
+    let who = me.principal().unwrap_or("somebody").to_owned();
+    let report = me.send_to(&room.clone(), &Told::Said { room, who, text }).await?;
+    tracing::info!(%report, "said");
+    Ok(())
+}
 
-    /// The room of this name; who asks for none that can be is told so.
-    async fn room<B>(&self, event: &Message<B>, name: &str) -> Result<Option<Group>> {
-        match Group::new(name) {
-            Ok(room) => Ok(Some(room)),
-            Err(error) => self.refuse(event.connection_id(), error.to_string()).await.map(|()| None),
+async fn who(me: Caller, Json(Room { room }): Json<Room>) -> Result<Json<Told>> {
+    let mut who = Vec::new();
+    let mut pages = me.hub().principals(me.key().namespace(), &room);
+    while let Some(page) = pages.next().await {
+        who.extend(page?.into_iter().map(|name| name.to_string()));
+        if who.len() > NAMES {
+            break;
         }
     }
-
-    async fn tell_who(&self, to: &ConnectionKey, room: &Group) -> Result<()> {
-        let mut who = Vec::new();
-        let mut pages = self.hub.principals(to.namespace(), room);
-        while let Some(page) = pages.next().await {
-            who.extend(page?.into_iter().map(|name| name.to_string()));
-            if who.len() > NAMES {
-                break;
-            }
-        }
-        let more = who.len() > NAMES;
-        who.truncate(NAMES);
-        who.sort();
-        Ok(self.pusher.send(to.id(), &Told::Who { room, who, more }).await?)
-    }
-}
-
-struct Join(Chat);
-
-impl Route for Join {
-    const KEY: &'static str = "join";
-    type Event = Message<Room>;
-    type Reply = ();
-
-    async fn handle(&self, event: Message<Room>) -> Result<()> {
-        let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        let me = self.0.hub.key(event.request_context());
-        let _ = self.0.hub.join(&me, &room).await?;
-        self.0.tell_who(&me, &room).await
-    }
-}
-
-struct Leave(Chat);
-
-impl Route for Leave {
-    const KEY: &'static str = "leave";
-    type Event = Message<Room>;
-    type Reply = ();
-
-    async fn handle(&self, event: Message<Room>) -> Result<()> {
-        let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        self.0.hub.leave(&self.0.hub.key(event.request_context()), &room).await?;
-        Ok(())
-    }
-}
-
-struct Say(Chat);
-
-impl Route for Say {
-    const KEY: &'static str = "say";
-    type Event = Message<Words>;
-    type Reply = ();
-
-    async fn handle(&self, event: Message<Words>) -> Result<()> {
-        let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        let me = self.0.hub.key(event.request_context());
-        if event.body.text.chars().count() > TEXT {
-            return self.0.refuse(me.id(), format!("at most {TEXT} characters can be said at once")).await;
-        }
-        if !self.0.hub.registry().groups(&me).await?.contains(&room) {
-            return self.0.refuse(me.id(), format!("join {room} before you say something there")).await;
-        }
-        let who = event.principal_id().unwrap_or("somebody");
-        let said = Told::Said { room: &room, who, text: &event.body.text };
-        let report = self.0.hub.send_to(&me.group(&room), &said).await?;
-        tracing::info!(%report, "said");
-        Ok(())
-    }
-}
-
-struct Who(Chat);
-
-impl Route for Who {
-    const KEY: &'static str = "who";
-    type Event = Message<Room>;
-    type Reply = ();
-
-    async fn handle(&self, event: Message<Room>) -> Result<()> {
-        let Some(room) = self.0.room(&event, &event.body.room).await? else { return Ok(()) };
-        self.0.tell_who(&self.0.hub.key(event.request_context()), &room).await
-    }
+    drop(pages);
+    let more = who.len() > NAMES;
+    who.truncate(NAMES);
+    who.sort();
+    Ok(Json(Told::Who { room, who, more }))
 }
 
 /// What every function of the chat has in common: rooms are open to everybody, and hear who joins and who leaves.
@@ -165,26 +103,16 @@ fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
     Some(json!({"event": "presence", "room": events.first()?.group, "events": events_of_room}))
 }
 
-/// The routes of the chat.
-pub fn routes(hub: Hub, pusher: Pusher) -> Router {
-    let chat = Chat { hub, pusher };
-    let refusing = chat.clone();
-    Router::new()
-        .route(OnConnect::new(chat.hub.clone()))
-        .route(OnDisconnect::new(chat.hub.clone()))
-        .route(Join(chat.clone()))
-        .route(Leave(chat.clone()))
-        .route(Say(chat.clone()))
-        .route(Who(chat))
-        .on_error(move |failure: Failure| {
-            let chat = refusing.clone();
-            async move {
-                let to = failure.request_context().connection_id.clone();
-                if let Err(error) = chat.refuse(&to, failure.client_text().to_owned()).await {
-                    tracing::warn!(error = %error.chain(), "a client does not know that it was refused");
-                }
-            }
-        })
+/// The routes of the chat. Replies and errors are pushed, so no route needs a route response.
+pub fn routes(hub: Hub, pusher: Pusher) -> Router<Hub> {
+    Router::with_state(hub.clone())
+        .route(OnConnect::new(hub.clone()))
+        .route(OnDisconnect::new(hub))
+        .on("join", join)
+        .on("leave", leave)
+        .on("say", say)
+        .on("who", who)
+        .push_replies(pusher)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -5,6 +5,7 @@
 //! routes that keep the registry.
 
 mod builder;
+mod caller;
 mod close;
 mod evidence;
 mod joining;
@@ -22,6 +23,7 @@ use futures_util::stream::{Stream, StreamExt as _};
 use serde::Serialize;
 
 pub use self::builder::HubBuilder;
+pub use self::caller::Caller;
 pub use self::close::CloseReport;
 use self::evidence::Proven;
 use self::joining::JoinPolicy;

@@ -241,9 +241,9 @@ fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result
     if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
         return Ok(response);
     }
-    let offered: Vec<&str> = offer.subprotocols().collect();
+    // One of them may be a token, and this is for the log.
+    let count = offer.subprotocols().count();
     Err(Error::message(format_args!(
-        "the answer selects the subprotocol {selected:?}, but the client offered {}",
-        if offered.is_empty() { "none".to_owned() } else { format!("{offered:?}") }
+        "the answer selects the subprotocol {selected:?}, which is none of the {count} that the client offered"
     )))
 }

@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::protocol::InvalidRequestId;
 use super::{ErrorCode, FailureKind};
 use crate::event::{InvalidBody, InvalidId, RouteKey, chain, texts};
+#[cfg(feature = "hub")]
+use crate::hub::JoinError;
 #[cfg(feature = "registry")]
 use crate::registry::InvalidData;
 
@@ -241,6 +243,11 @@ fn mistake(error: &(dyn StdError + 'static)) -> Option<Error> {
     }
     if let Some(invalid) = error.downcast_ref::<InvalidId>() {
         return mistake(FailureKind::InvalidValue, invalid.unquoted(), invalid.to_string());
+    }
+    #[cfg(feature = "hub")]
+    if let Some(refused @ JoinError::NotAllowed { .. }) = error.downcast_ref::<JoinError>() {
+        let text = refused.to_string();
+        return Some(Error::mistake(FailureKind::Refused, ErrorCode::FORBIDDEN, text.clone(), text));
     }
     #[cfg(feature = "registry")]
     if let Some(invalid @ InvalidData::TooLarge { .. }) = error.downcast_ref::<InvalidData>() {

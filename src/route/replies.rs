@@ -15,6 +15,8 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// Default: the reply is the function's answer, which reaches a client only where the route has a route response. That is
     /// quicker than a push by a round trip to API Gateway, and costs no request.
     ///
+    /// A route whose replies are pushed should have no route response: with one, the client may get an empty frame beside its reply.
+    ///
     /// A reply whose client has disconnected is dropped. If it cannot be pushed for another reason, the log and the
     /// [hook](Self::on_error) get an error. A pusher whose [endpoint](crate::push::Endpoint::api) is known to be another API's or
     /// stage's is not used.

@@ -277,9 +277,10 @@ async def use_the_chat(url, table):
             said = {"event": "said", "room": "lobby", "who": "bob", "text": "hello"}
             check("chat: what is said", [await receive(alice), await receive(bob)], [said, said])
             await send(bob, action="say", room="kitchen", text="hello")
-            check("chat: who is not in a room", (await receive(bob))["event"], "refused")
-            await send(bob, action="say", room="lobby")
-            check("chat: what is no message", (await receive(bob))["event"], "refused")
+            check("chat: who is not in a room", (await receive(bob))["error"]["code"], "forbidden")
+            await send(bob, action="say", room="lobby", id=7)
+            refused = await receive(bob)
+            check("chat: what is no message", (refused["id"], refused["error"]["code"]), (7, "invalid_message"))
             await send(bob, action="leave", room="lobby")
             check("chat: who left", await presence(alice), ("lobby", [("left", "bob")]))
             await send(bob, action="join", room="lobby")

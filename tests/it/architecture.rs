@@ -44,7 +44,7 @@ fn modules_know_only_those_below_them() {
         ("keys", &[]),
         ("rate_limit", &["clock", "dynamodb", "event"]),
         ("authorizer", &["clock", "dynamodb", "event", "keys", "runtime"]),
-        ("route", &["event", "push", "registry", "runtime"]),
+        ("route", &["event", "hub", "push", "registry", "runtime"]),
         ("push", &["clock", "event", "retry"]),
         ("registry", &["clock", "dynamodb", "event", "retry"]),
         ("hub", &["Pusher", "clock", "event", "push", "registry", "route", "runtime"]),

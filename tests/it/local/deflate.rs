@@ -174,8 +174,8 @@ async fn con_7_an_empty_message_and_the_largest_one_inflate() {
     raw.send(&frame(TEXT | RSV1, &deflate(largest.as_bytes()), true)).await;
     let (text, is_compressed) = message(&mut raw).await;
     assert!(is_compressed && text == largest);
-    // An empty body is not answered, so another message shows that the connection is well.
     raw.send(&frame(TEXT | RSV1, &[0x00], true)).await;
+    assert_eq!(message(&mut raw).await.0, "");
     raw.send(&frame(TEXT, b"after", true)).await;
     assert_eq!(message(&mut raw).await.0, "after");
 }

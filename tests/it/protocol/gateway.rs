@@ -27,12 +27,14 @@ async fn typo_in_the_first_message_is_answered_with_the_name_of_the_member() {
 async fn both_ways_of_replying_reach_the_client_once() {
     for pushes in [false, true] {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
-        // With a route response in both cases: a pushing router leaves it empty.
-        let router = match pushes {
-            true => routes().push_replies(builder.pusher()),
-            false => routes(),
+        let builder = match pushes {
+            true => {
+                let router = routes().push_replies(builder.pusher());
+                builder.router(router)
+            }
+            false => builder.router(routes()).two_way("do"),
         };
-        let gateway = builder.router(router).two_way("do").start().await.unwrap();
+        let gateway = builder.start().await.unwrap();
         let mut client = gateway.connect("").await.unwrap();
         for (what, found) in [("nothing", "result"), ("large", "error"), ("panic", "error"), ("client", "error")] {
             client.send_json(&json!({"action": "do", "do": what, "id": what})).await.unwrap();

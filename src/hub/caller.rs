@@ -1,0 +1,121 @@
+//! The client that an event is of, as an argument of a handler.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Hub, JoinError, Sending};
+use crate::event::{ConnectionId, Event};
+use crate::registry::{ConnectionKey, Group, Joined, Left, RegistryError};
+use crate::route::{FromEvent, Result};
+
+/// The client that an event is of, and what it does in the hub.
+///
+/// A handler takes it as an argument if the state of its router is a [`Hub`], or has one by `AsRef<Hub>`.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::hub::{Caller, Hub, OnConnect, OnDisconnect};
+/// use lambda_websocket::registry::Group;
+/// use lambda_websocket::route::{Error, StatusCode};
+/// use lambda_websocket::{Json, Result, Router};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Words { room: Group, text: String }
+///
+/// async fn say(me: Caller, Json(words): Json<Words>) -> Result<()> {
+///     if !me.is_in(&words.room).await? {
+///         return Err(Error::client(StatusCode::FORBIDDEN, "join the room before you say something there"));
+///     }
+///     let report = me.send_to(&words.room, &words.text).await?;
+///     tracing::info!(%report, "said");
+///     Ok(())
+/// }
+///
+/// # fn show(hub: Hub) -> Router<Hub> {
+/// Router::with_state(hub.clone())
+///     .route(OnConnect::new(hub.clone()))
+///     .route(OnDisconnect::new(hub))
+///     .on("say", say)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Caller {
+    hub: Hub,
+    key: ConnectionKey,
+    principal: Option<String>,
+}
+
+impl Caller {
+    /// Returns the hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Returns the key of the connection in the registry.
+    pub fn key(&self) -> &ConnectionKey {
+        &self.key
+    }
+
+    /// Returns the id of the connection.
+    pub fn id(&self) -> &ConnectionId {
+        self.key.id()
+    }
+
+    /// Returns the principal that the authorizer named, if the API has an authorizer.
+    pub fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+
+    /// Joins a group that the client asks for, if the hub's [policy](super::HubBuilder::allowing_joins) allows that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::join`]. In a handler `?` makes [`JoinError::NotAllowed`] an error for the client with the code `forbidden`.
+    pub async fn join(&self, group: &Group) -> Result<Joined, JoinError> {
+        self.hub.join(&self.key, group).await
+    }
+
+    /// Leaves a group, and announces that if it was the last connection of its principal there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::leave`].
+    pub async fn leave(&self, group: &Group) -> Result<Left, RegistryError> {
+        self.hub.leave(&self.key, group).await
+    }
+
+    /// Returns whether the connection has joined a group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::groups`](crate::registry::Registry::groups).
+    pub async fn is_in(&self, group: &Group) -> Result<bool, RegistryError> {
+        Ok(self.hub.registry().groups(&self.key).await?.contains(group))
+    }
+
+    /// Sends a value as JSON to a group, the caller included if it is a member: see [`Sending::except`].
+    pub fn send_to<T: serde::Serialize + ?Sized>(&self, group: &Group, value: &T) -> Sending<'_> {
+        self.hub.send_to(&self.key.group(group), value)
+    }
+}
+
+impl<S: AsRef<Hub> + Send + Sync + 'static> FromEvent<S> for Caller {
+    async fn from_event(event: &Event, state: &Arc<S>) -> Result<Self> {
+        let (hub, context) = (state.as_ref().as_ref().clone(), event.request_context());
+        let principal = context.principal_id().map(str::to_owned);
+        Ok(Self { key: hub.key(context), hub, principal })
+    }
+}
+
+impl AsRef<Self> for Hub {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("key", &self.key).finish_non_exhaustive()
+    }
+}
