@@ -26,6 +26,7 @@
 //! ```
 
 mod arn;
+mod as_json;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
 mod condition;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 
 pub use self::arn::{InvalidArn, InvalidResource, Resource, RouteArn};
+pub use self::as_json::AsJson;
 #[cfg(feature = "aws_lambda_events")]
 pub use self::aws_lambda_events::{InvalidPolicy, InvalidResponse};
 pub use self::condition::ConditionKeys;

@@ -54,6 +54,7 @@
 //! | [`registry`] | which connections exist, whose they are, and which groups they have joined |
 //! | [`hub`] | sending to groups and principals, and keeping the registry clean |
 //! | [`reply`] | replying later, from a queue back to exactly the client that asked |
+//! | `rate_limit` | how many messages a client may send |
 //! | [`local`] | the gateway for tests and laptops |
 //!
 //! # Features
@@ -64,6 +65,8 @@
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `garde` | | [`route::Valid`]: bodies that are validated | `garde` |
+//! | `anyhow` | | [`Router::map_error`] finds the outermost error of an `anyhow::Error` | `anyhow` |
 //! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |
 //! | `rate-limit` | | [`rate_limit`]: how many messages a client may send | tokio's timer |
 //! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
@@ -98,7 +101,10 @@
         feature = "dynamodb",
         feature = "worker",
         feature = "hub",
-        feature = "conformance"
+        feature = "conformance",
+        feature = "garde",
+        feature = "rate-limit",
+        feature = "tickets"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]

@@ -28,6 +28,7 @@
 mod bucket;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
+mod layer;
 mod store;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
+pub use self::layer::{RateLimitLayer, RateLimited};
 pub use self::store::{InMemory, RateLimitStore};
 
 /// How fast a client may be: a sustained rate, and how much at once.

@@ -40,6 +40,8 @@ use tracing::Instrument as _;
 pub use self::code::ErrorCode;
 use self::dispatch::Inner;
 pub use self::error::{Error, FailedInvocation};
+#[cfg(feature = "garde")]
+pub use self::extract::Valid;
 pub use self::extract::{Arguments, AuthorizerContext, EventKinds, FromEvent, Function, State};
 pub use self::failure::{Failure, FailureKind};
 pub use self::handler::RouteEvent;
@@ -183,11 +185,12 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Adds the routes of another router, which keep their state and their layers.
     ///
-    /// So a layer can be put around some routes alone. The settings of the other router, such as its hooks, are not taken over.
+    /// So a layer can be put around some routes alone.
     ///
     /// # Panics
     ///
-    /// When both routers have a route with the same key.
+    /// When both routers have a route with the same key, and when the other one has settings, such as hooks: those of this router
+    /// hold for all routes.
     ///
     /// # Examples
     ///
@@ -212,10 +215,13 @@ impl<S: Send + Sync + 'static> Router<S> {
     ///
     /// # Panics
     ///
-    /// When the other router has `$connect`, `$disconnect` or `$default`, or a key is too long or taken already.
+    /// When the other router has `$connect`, `$disconnect` or `$default`, or settings, or a key is too long or taken already.
     #[must_use]
     #[track_caller]
     pub fn nest<T>(mut self, prefix: &str, other: Router<T>) -> Self {
+        if other.inner.has_settings() {
+            panic!("a router with settings is no part of another: set them on the outer router");
+        }
         for (key, handler) in &other.inner.routes {
             if !prefix.is_empty() && key.as_str().starts_with('$') {
                 panic!("route {:?}: only routes with a key of their own can have a prefix", key.as_str());

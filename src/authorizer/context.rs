@@ -23,7 +23,7 @@ pub struct Context(Map<String, Value>);
 #[non_exhaustive]
 pub enum InvalidContext {
     /// A value is a list or an object.
-    #[error("{path}: {kind} cannot cross API Gateway")]
+    #[error("{path}: {kind} cannot cross API Gateway; `AsJson` carries them as text")]
     Nested {
         /// The members that lead to the innermost of the first nested values, joined by dots.
         path: String,
@@ -67,7 +67,7 @@ impl Context {
     ///
     /// assert!(Context::new(&json!({"org": 7, "admin": true})).is_ok());
     /// let error = Context::new(&json!({"session": {"roles": ["a", "b"]}})).unwrap_err();
-    /// assert_eq!(error.to_string(), "session.roles: arrays cannot cross API Gateway");
+    /// assert_eq!(error.to_string(), "session.roles: arrays cannot cross API Gateway; `AsJson` carries them as text");
     /// ```
     pub fn new(values: &(impl Serialize + ?Sized)) -> Result<Self, InvalidContext> {
         let values =

@@ -45,4 +45,4 @@ impl Request {
 }
 
 /// What a subprotocol starts with that is a token.
-pub(crate) const BEARER: &str = "bearer.";
+const BEARER: &str = "bearer.";

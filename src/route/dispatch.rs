@@ -43,6 +43,16 @@ struct Exchange {
 }
 
 impl Inner {
+    /// Whether anything but routes was set up.
+    pub(super) fn has_settings(&self) -> bool {
+        #[cfg(feature = "push")]
+        let pushes = self.pushers.is_some();
+        #[cfg(not(feature = "push"))]
+        let pushes = false;
+        let has_hooks = self.on_error.is_some() || !self.errors.is_empty();
+        pushes || has_hooks || self.fail_invocation_on_error || !self.format.is_default()
+    }
+
     pub(super) async fn handle(self: Arc<Self>, mut event: Event) -> Result<Response, FailedInvocation> {
         let (is_default, handler) = self.select(&event);
         let mut exchange = Exchange { context: event.shared_context(), request: Request::default(), is_message: false };
@@ -241,9 +251,16 @@ fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result
     if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
         return Ok(response);
     }
-    // One of them may be a token, and this is for the log.
-    let count = offer.subprotocols().count();
+    let selected = String::from_utf8_lossy(selected.as_bytes());
+    let offered: Vec<&str> = offer.subprotocols().map(without_token).collect();
     Err(Error::message(format_args!(
-        "the answer selects the subprotocol {selected:?}, which is none of the {count} that the client offered"
+        "the answer selects the subprotocol {:?}, but the client offered {}",
+        without_token(&selected),
+        if offered.is_empty() { "none".to_owned() } else { format!("{offered:?}") }
     )))
+}
+
+/// A subprotocol for the log: one that is a token is not shown.
+fn without_token(subprotocol: &str) -> &str {
+    if subprotocol.starts_with("bearer.") { "bearer.…" } else { subprotocol }
 }

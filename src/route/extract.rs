@@ -3,11 +3,15 @@
 mod arguments;
 mod event;
 mod state;
+#[cfg(feature = "garde")]
+mod valid;
 
 use std::sync::Arc;
 
 pub use self::arguments::{Arguments, Function};
 pub use self::state::{AuthorizerContext, State};
+#[cfg(feature = "garde")]
+pub use self::valid::Valid;
 use super::Result;
 use crate::event::Event;
 
@@ -20,6 +24,8 @@ use crate::event::Event;
 /// |---|---|---|
 /// | [`Connect`](crate::Connect), [`Message<T>`](crate::Message), [`Disconnect`](crate::Disconnect) | the event, a message with its body decoded | its own kind of event |
 /// | [`Json<T>`](super::Json) | the body of the message | messages |
+/// | `Valid<T>` (feature `garde`) | the body of the message, validated | messages |
+/// | `Caller` (feature `hub`) | the client, with what it does in a hub | every event |
 /// | [`State<S>`](State) | what the [router](super::Router::with_state) was made with | every event |
 /// | [`ConnectionId`](crate::event::ConnectionId), [`RequestContext`](crate::event::RequestContext) | a part of the event | every event |
 /// | [`AuthorizerContext<T>`](AuthorizerContext) | the values of the authorizer | every event |

@@ -160,6 +160,10 @@ pub(crate) struct ErrorMap(Vec<Arc<Mapping>>);
 type Mapping = dyn Fn(&(dyn StdError + 'static)) -> Option<Error> + Send + Sync;
 
 impl ErrorMap {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn add<E: StdError + 'static>(&mut self, map: impl Fn(&E) -> Option<Error> + Send + Sync + 'static) {
         self.0.push(Arc::new(move |error| error.downcast_ref::<E>().and_then(&map)));
     }

@@ -63,6 +63,12 @@ pub enum Member {
     Details,
 }
 
+impl ReplyFormat {
+    pub(super) fn is_default(&self) -> bool {
+        self.ids.is_some() && self.names == Self::default().names
+    }
+}
+
 impl Member {
     const ALL: [(Self, &'static str); 9] = [
         (Self::Id, "id"),

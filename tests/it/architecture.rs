@@ -42,7 +42,7 @@ fn modules_know_only_those_below_them() {
         ("clock", &[] as &[&str]),
         ("event", &[]),
         ("keys", &[]),
-        ("rate_limit", &["clock", "dynamodb", "event"]),
+        ("rate_limit", &["clock", "dynamodb", "event", "route"]),
         ("authorizer", &["clock", "dynamodb", "event", "keys", "runtime"]),
         ("route", &["event", "hub", "push", "registry", "runtime"]),
         ("push", &["clock", "event", "retry"]),

@@ -113,11 +113,17 @@ fn aut_11_absent_members_are_left_out() {
 #[test]
 fn aut_8_a_nested_value_is_refused_by_its_path() {
     for (values, text) in [
-        (json!({"roles": ["a"]}), "roles: arrays cannot cross API Gateway"),
-        (json!({"session": {"roles": ["a"]}}), "session.roles: arrays cannot cross API Gateway"),
-        (json!({"session": {"id": 1}}), "session: objects cannot cross API Gateway"),
-        (json!({"a": 1, "b": {}, "c": []}), "b: objects cannot cross API Gateway"),
-        (json!({"deep": {"er": {"and": {"er": []}}}}), "deep.er.and.er: arrays cannot cross API Gateway"),
+        (json!({"roles": ["a"]}), "roles: arrays cannot cross API Gateway; `AsJson` carries them as text"),
+        (
+            json!({"session": {"roles": ["a"]}}),
+            "session.roles: arrays cannot cross API Gateway; `AsJson` carries them as text",
+        ),
+        (json!({"session": {"id": 1}}), "session: objects cannot cross API Gateway; `AsJson` carries them as text"),
+        (json!({"a": 1, "b": {}, "c": []}), "b: objects cannot cross API Gateway; `AsJson` carries them as text"),
+        (
+            json!({"deep": {"er": {"and": {"er": []}}}}),
+            "deep.er.and.er: arrays cannot cross API Gateway; `AsJson` carries them as text",
+        ),
         (json!([1]), "an authorizer's context is a struct or a map, found a list"),
         (json!("text"), "an authorizer's context is a struct or a map, found a string"),
         (json!({"principalId": "x"}), "principalId: API Gateway puts its own value under this key"),

@@ -242,3 +242,31 @@ async fn worker_logs_nothing_of_a_job() {
         assert!(words(&text).contains(expected), "{expected} in {text}");
     }
 }
+
+#[tokio::test]
+async fn a_token_that_travels_as_a_subprotocol_is_not_logged() {
+    use lambda_websocket::authorizer::Request;
+    use lambda_websocket::{Event, Response};
+
+    let (log, _guard) = Log::start();
+    let offering = |name: &str| {
+        let mut event = fixture::json(name);
+        event["headers"]["Sec-WebSocket-Protocol"] = "chat.v1, bearer.s3cret".into();
+        event["multiValueHeaders"]["Sec-WebSocket-Protocol"] = json!(["chat.v1, bearer.s3cret"]);
+        serde_json::to_vec(&event).unwrap()
+    };
+    for selected in ["chat.v2", "bearer.s3cret-too"] {
+        let router =
+            Router::new().on("$connect", move |_: Connect| async move { Ok(Response::ok().subprotocol(selected)) });
+        let response = router.handle(Event::from_slice(&offering("connect")).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let authorizer = Authorizer::new(|request: Request| async move {
+        assert_eq!(request.query_string().get_all("Auth").count(), 1);
+        request.token("Auth").map(Authorization::allow)
+    });
+    let _ = authorizer.handle(Request::from_slice(&offering("authorizer")).unwrap()).await;
+    let text = log.text();
+    assert!(text.contains("selects the subprotocol \"chat.v2\""), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+}

@@ -101,6 +101,29 @@ proptest! {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_layer_answers_a_client_that_is_too_fast_with_a_code_and_when_to_try_again() {
+    use lambda_websocket::rate_limit::RateLimitLayer;
+    use lambda_websocket::{Message, Router};
+
+    let limiter = memory(Quota::per_second(1));
+    for layer in [RateLimitLayer::per_connection(limiter.clone()), RateLimitLayer::per_principal(limiter)] {
+        let router =
+            Router::new().on("say", |_: Message| async { Ok(()) }).on("$disconnect", || async { Ok(()) }).layer(layer);
+        let say = async || router.handle(crate::fixture::message("say", r#"{"id":7}"#)).await.unwrap();
+        assert_eq!(say().await.status(), 200);
+        let refused = say().await;
+        assert_eq!(refused.status(), 429);
+        let frame: serde_json::Value = serde_json::from_str(refused.text().unwrap()).unwrap();
+        assert_eq!((&frame["id"], &frame["error"]["code"]), (&7.into(), &"too_many_requests".into()));
+        let wait = frame["error"]["details"]["retryAfterMs"].as_u64().unwrap();
+        assert!((900..=1000).contains(&wait), "{wait}");
+        tokio::time::advance(Duration::from_millis(wait + 5)).await;
+        assert_eq!(say().await.status(), 200);
+        assert_eq!(router.handle(crate::fixture::event("disconnect")).await.unwrap().status(), 200);
+    }
+}
+
 #[cfg(all(feature = "dynamodb", feature = "worker"))]
 mod table {
     use std::sync::Arc;

@@ -309,7 +309,8 @@ fn panic_text(build: impl FnOnce() -> Router + std::panic::UnwindSafe) -> (Strin
     let panic = std::panic::catch_unwind(build).unwrap_err();
     std::panic::set_hook(before);
     let place = place.lock().unwrap().clone();
-    (panic.downcast_ref::<String>().unwrap().clone(), place)
+    let text = panic.downcast_ref::<String>().cloned();
+    (text.unwrap_or_else(|| (*panic.downcast_ref::<&str>().unwrap()).to_owned()), place)
 }
 
 static PANICS: Mutex<()> = Mutex::new(());

@@ -103,6 +103,34 @@ async fn a_body_that_does_not_fit_stops_before_the_handler() {
     assert_eq!(called.load(Ordering::Relaxed), 1);
 }
 
+#[cfg(feature = "garde")]
+#[tokio::test]
+async fn a_body_that_is_not_valid_is_answered_with_what_is_wrong_where() {
+    use garde::Validate;
+    use lambda_websocket::route::Valid;
+
+    #[derive(Deserialize, Validate)]
+    struct Order {
+        #[garde(length(min = 1, max = 3))]
+        name: String,
+        #[garde(range(min = 1))]
+        count: u32,
+    }
+
+    let router =
+        Router::new().on("order", |order: Valid<Order>| async move { Ok(Json((order.name.len(), order.count))) });
+    let ordered = answer(&router, fixture::message("order", r#"{"name":"pie","count":2}"#)).await;
+    assert_eq!(body(&ordered), json!([3, 2]));
+    let refused = answer(&router, fixture::message("order", r#"{"id":1,"name":"","count":0}"#)).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let error = &body(&refused)["error"];
+    assert_eq!((&error["code"], &error["message"]), (&json!("invalid_message"), &json!("not valid: count, name")));
+    assert_eq!(error["details"]["name"], json!(["length is lower than 1"]));
+    assert_eq!(error["details"].as_object().unwrap().len(), 2);
+    let undecodable = answer(&router, fixture::message("order", r#"{"name":7}"#)).await;
+    assert_eq!(body(&undecodable)["error"]["code"], "invalid_message");
+}
+
 /// An argument of a user's own, which asks something else first.
 struct Member {
     name: String,

@@ -179,6 +179,8 @@ fn routers_that_do_not_go_together_are_found_when_they_are_merged() {
         assert_eq!(text, expected);
         assert!(place.contains("layers.rs"), "{place}");
     }
+    let (text, _) = panic_text(move || with("a")().merge(with("b")().fail_invocation_on_error()));
+    assert_eq!(text, "a router with settings is no part of another: set them on the outer router");
     let (text, _) = panic_text(move || Router::new().nest(&"x".repeat(128), with("a")()));
     assert!(text.contains("1 to 128 bytes"), "{text}");
 }

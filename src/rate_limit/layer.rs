@@ -1,0 +1,100 @@
+//! A limit around routes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use serde_json::json;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::RateLimiter;
+use crate::event::{Event, RequestContext};
+use crate::route::{Error, ErrorCode, Response};
+
+/// A layer that answers messages of clients that are too fast with the error `too_many_requests`.
+///
+/// The error's `details` have `retryAfterMs`. Connecting and disconnecting are not limited. A message that is refused has invoked the
+/// function all the same: it saves what the route would cost, not the invocation. API Gateway's own throttling is per route and stage.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::rate_limit::{InMemory, Quota, RateLimitLayer, RateLimiter};
+/// use lambda_websocket::{Message, Router};
+///
+/// let limiter = RateLimiter::new(Quota::per_second(5).with_burst(20), InMemory::new());
+/// let router = Router::new()
+///     .on("say", |_: Message| async { Ok(()) })
+///     .layer(RateLimitLayer::per_connection(limiter));
+/// ```
+#[derive(Debug, Clone)]
+pub struct RateLimitLayer {
+    limiter: RateLimiter,
+    key: fn(&RequestContext) -> String,
+}
+
+impl RateLimitLayer {
+    /// Limits each connection.
+    pub fn per_connection(limiter: RateLimiter) -> Self {
+        Self { limiter, key: |context| format!("connection {}", context.connection_id) }
+    }
+
+    /// Limits each principal, whatever its number of connections. A connection without a principal is limited by itself.
+    pub fn per_principal(limiter: RateLimiter) -> Self {
+        Self {
+            limiter,
+            key: |context| match context.principal_id() {
+                Some(principal) => format!("principal {principal}"),
+                None => format!("connection {}", context.connection_id),
+            },
+        }
+    }
+}
+
+impl<T> Layer<T> for RateLimitLayer {
+    type Service = RateLimited<T>;
+
+    fn layer(&self, inner: T) -> RateLimited<T> {
+        RateLimited { layer: self.clone(), inner }
+    }
+}
+
+/// A route with a [`RateLimitLayer`] around it.
+#[derive(Debug, Clone)]
+pub struct RateLimited<T> {
+    layer: RateLimitLayer,
+    inner: T,
+}
+
+impl<T> Service<Event> for RateLimited<T>
+where
+    T: Service<Event, Response = Response> + Clone + Send + 'static,
+    T::Error: Into<Error>,
+    T::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, event: Event) -> Self::Future {
+        // The service that is ready is called, and its clone waits for the next event.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let limit = matches!(event, Event::Message(_))
+            .then(|| (self.layer.limiter.clone(), (self.layer.key)(event.request_context())));
+        Box::pin(async move {
+            if let Some((limiter, key)) = limit
+                && let Err(refused) = limiter.take(&key).await
+            {
+                let wait = u64::try_from(refused.retry_after.as_millis()).unwrap_or(u64::MAX);
+                let error = Error::client(ErrorCode::TOO_MANY_REQUESTS, refused);
+                return Err(error.with_details(&json!({"retryAfterMs": wait})));
+            }
+            inner.call(event).await.map_err(Into::into)
+        })
+    }
+}
