@@ -122,13 +122,24 @@ def normal(template):
     }
 
 
+def code(name):
+    with open(os.path.join(examples, f"{name}.rs"), encoding="utf-8") as source:
+        return source.read()
+
+
 def keys_in_code(names):
-    """The route keys of these examples, as their `Route`s say."""
+    """The route keys of these examples, as their `Route`s say and their routers."""
     found = []
     for name in names:
-        with open(os.path.join(examples, f"{name}.rs"), encoding="utf-8") as source:
-            found += re.findall(r"const KEY: &'static str = \"([^\"]+)\";", source.read())
+        found += re.findall(r"const KEY: &'static str = \"([^\"]+)\";", code(name))
+        found += re.findall(r"\.on\(\"([^\"]+)\",", code(name))
     return sorted(found)
+
+
+def replies_reach_clients(name, template, key, example):
+    """A router that pushes its replies needs no route response, and with one its clients may get an empty frame. Any other does."""
+    check(f"{name}: {key} has a route response unless {example} pushes its replies",
+          template["routes"][key]["two_way"], ".push_replies(" not in code(example))
 
 
 plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))
@@ -141,7 +152,11 @@ check("sam.yaml has the routes of the code", sorted(sam["routes"]), keys)
 check("queue.yaml has the routes of the code", sorted(queue["routes"]), keys_in_code(["enqueue"]))
 check("chat.yaml has the routes of the code", sorted(chat["routes"]), sorted(keys_in_code(["chat_function"]) + ["$connect", "$disconnect"]))
 check("chat.yaml authorizes as template.yaml does", chat["routes"]["$connect"]["authorizer"], plain_one["routes"]["$connect"]["authorizer"])
-check("queue.yaml: the route that acknowledges is two-way", queue["routes"]["sum"]["two_way"], True)
+replies_reach_clients("template.yaml", plain_one, "pushtowebsocket", "push_to_websocket")
+replies_reach_clients("sam.yaml", sam, "pushtowebsocket", "push_to_websocket")
+replies_reach_clients("queue.yaml", queue, "sum", "enqueue")
+for key in keys_in_code(["chat_function"]):
+    replies_reach_clients("chat.yaml", chat, key, "chat_function")
 check("template.yaml and queue.yaml allow the same pushes", queue["pushing"], plain_one["pushing"])
 
 for name, template in (("template.yaml", plain_one), ("queue.yaml", queue), ("chat.yaml", chat)):
@@ -159,7 +174,7 @@ check("chat.yaml: connections expire", expiry, {"AttributeName": "expiresAt", "E
 allowed = sorted((effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in chat["pushing"])
 methods = [("Allow", "execute-api:ManageConnections", [method, "@connections", "*"]) for method in ("GET", "POST")]
 check("chat.yaml: to push and to ask is all that is allowed on connections", allowed, methods)
-read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', open(os.path.join(examples, f"{name}.rs"), encoding="utf-8").read()))
+read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', code(name)))
         for name in ("authorizer", "enqueue", "worker", "chat_function", "chat_sweeper")}
 check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]), read["authorizer"])
 check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
