@@ -30,7 +30,7 @@ pub struct Keys {
 }
 
 /// A key cannot be used, or its name does not say which one it is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
     /// It is too short.
@@ -53,6 +53,13 @@ pub enum InvalidKey {
         /// The name.
         key_id: String,
     },
+}
+
+/// The text: it is what a `main` prints that returns the error.
+impl fmt::Debug for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What is known about the name of a key.

@@ -24,6 +24,7 @@ use crate::keys::{Keys, Known};
 /// What the text of a ticket starts with. An address of `reply` never does, so neither can stand for the other.
 const VERSION: &str = "t1";
 const LIFETIME: Duration = Duration::from_secs(60);
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longer ones were not made here: a context has at most 8 KB.
 const MAX_LENGTH: usize = 16 * 1024;
 
@@ -132,10 +133,10 @@ impl Tickets {
         Self { keys, api_id, stage, lifetime: LIFETIME, store: Arc::new(store) }
     }
 
-    /// Lets tickets expire after this time. Default: 60 seconds.
+    /// Lets tickets expire after this time, at most a day. Default: 60 seconds.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
+        self.lifetime = lifetime.min(MAX_LIFETIME);
         self
     }
 

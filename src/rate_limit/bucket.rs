@@ -18,9 +18,10 @@ impl Bucket {
     pub(super) fn take(self, quota: Quota, now: SystemTime) -> Result<Self, Duration> {
         let Self(now) = Self::full_at(now);
         let interval = micros(quota.interval);
-        let full_at = self.0.max(now);
         // What a burst may be ahead of the sustained rate.
         let tolerance = interval.saturating_mul(u64::from(quota.burst.get()).saturating_sub(1));
+        // An empty bucket is full after that. A later time was written by a clock that was wrong.
+        let full_at = self.0.max(now).min(now.saturating_add(tolerance).saturating_add(interval));
         match full_at.saturating_sub(now).saturating_sub(tolerance) {
             0 => Ok(Self(full_at.saturating_add(interval))),
             wait => Err(Duration::from_micros(wait)),

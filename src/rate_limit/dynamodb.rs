@@ -22,8 +22,8 @@ const FULL_AT: &str = "fullAt";
 /// Who has taken the last token: the name of one attempt.
 const TAKER: &str = "takenBy";
 const EXPIRES: &str = "expiresAt";
-/// After so many others were faster, the client is too fast.
-const ATTEMPTS: usize = 4;
+/// After so many others were faster, the client is too fast. Each of them has taken a token.
+const ATTEMPTS: u32 = 10;
 
 /// Keeps token buckets in a table of DynamoDB.
 ///
@@ -123,7 +123,12 @@ impl DynamoDb {
 impl RateLimitStore for DynamoDb {
     async fn take(&self, key: &str, quota: Quota) -> Result<Option<Duration>, BoxError> {
         let mut before = self.known().get(key);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            // Others take tokens of the same client at the same time: each waits for a while of its own.
+            if attempt > 0 {
+                let pause = u64::from(attempt).saturating_mul(fastrand::u64(0..5));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
             let now = clock::now();
             let after = match before.take(quota, now) {
                 Ok(after) => after,

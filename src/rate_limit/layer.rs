@@ -1,6 +1,7 @@
 //! A limit around routes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use serde_json::json;
@@ -30,24 +31,30 @@ use crate::route::{Error, ErrorCode, Response};
 #[derive(Debug, Clone)]
 pub struct RateLimitLayer {
     limiter: RateLimiter,
+    name: Arc<str>,
     key: fn(&RequestContext) -> String,
 }
 
 impl RateLimitLayer {
     /// Limits each connection.
     pub fn per_connection(limiter: RateLimiter) -> Self {
-        Self { limiter, key: |context| format!("connection {}", context.connection_id) }
+        Self { limiter, name: Arc::default(), key: of_connection }
     }
 
     /// Limits each principal, whatever its number of connections. A connection without a principal is limited by itself.
     pub fn per_principal(limiter: RateLimiter) -> Self {
-        Self {
-            limiter,
-            key: |context| match context.principal_id() {
-                Some(principal) => format!("principal {principal}"),
-                None => format!("connection {}", context.connection_id),
-            },
-        }
+        let key = |context: &RequestContext| match context.principal_id() {
+            Some(principal) => format!("{}/{} principal {principal}", context.api_id, context.stage),
+            None => of_connection(context),
+        };
+        Self { limiter, name: Arc::default(), key }
+    }
+
+    /// Names the limit. Layers with different quotas that share a store need different names.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
     }
 }
 
@@ -57,6 +64,10 @@ impl<T> Layer<T> for RateLimitLayer {
     fn layer(&self, inner: T) -> RateLimited<T> {
         RateLimited { layer: self.clone(), inner }
     }
+}
+
+fn of_connection(context: &RequestContext) -> String {
+    format!("{}/{} connection {}", context.api_id, context.stage, context.connection_id)
 }
 
 /// A route with a [`RateLimitLayer`] around it.
@@ -84,8 +95,10 @@ where
         // The service that is ready is called, and its clone waits for the next event.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let limit = matches!(event, Event::Message(_))
-            .then(|| (self.layer.limiter.clone(), (self.layer.key)(event.request_context())));
+        let limit = matches!(event, Event::Message(_)).then(|| {
+            let key = format!("{} {}", self.layer.name, (self.layer.key)(event.request_context()));
+            (self.layer.limiter.clone(), key)
+        });
         Box::pin(async move {
             if let Some((limiter, key)) = limit
                 && let Err(refused) = limiter.take(&key).await

@@ -78,6 +78,8 @@ impl Buckets {
         if self.0.len() == self.0.capacity() {
             let now = Bucket::full_at(now);
             self.0.retain(|_, bucket| *bucket > now);
+            // So that the next look is as many insertions away as there are entries.
+            self.0.reserve(self.0.len().max(1));
         }
         self.0.insert(key.to_owned(), bucket);
     }

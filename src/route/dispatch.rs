@@ -138,7 +138,7 @@ impl Inner {
 
     /// Tells the client, the log and the hook. Boxed, so that the rare case does not make the future of every event larger.
     fn fail(self: Arc<Self>, error: Error, exchange: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
-        let error = self.errors.apply(error);
+        let error = caught(|| self.errors.apply(error)).unwrap_or_else(|panic| Error::panicked(&panic));
         let failure = Failure::new(&error, Arc::clone(&exchange.context), exchange.request.id.clone());
         failure.log();
         let to = failure.addressee(exchange.request.action.as_deref());
@@ -251,16 +251,11 @@ fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result
     if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
         return Ok(response);
     }
+    // What a client offers may be a token, and this is for the log.
+    let count = offer.subprotocols().count();
     let selected = String::from_utf8_lossy(selected.as_bytes());
-    let offered: Vec<&str> = offer.subprotocols().map(without_token).collect();
+    let selected = if selected.starts_with("bearer.") { "bearer.…" } else { &*selected };
     Err(Error::message(format_args!(
-        "the answer selects the subprotocol {:?}, but the client offered {}",
-        without_token(&selected),
-        if offered.is_empty() { "none".to_owned() } else { format!("{offered:?}") }
+        "the answer selects the subprotocol {selected:?}, which is none of the {count} that the client offered"
     )))
-}
-
-/// A subprotocol for the log: one that is a token is not shown.
-fn without_token(subprotocol: &str) -> &str {
-    if subprotocol.starts_with("bearer.") { "bearer.…" } else { subprotocol }
 }

@@ -83,6 +83,14 @@ impl IdempotencyTable {
         }
     }
 
+    /// Replaces a number of every item.
+    pub fn change(&self, attribute: &str, number: impl Fn(&str) -> String) {
+        for item in self.state().items.values_mut() {
+            let changed = number(item[attribute]["N"].as_str().unwrap());
+            item.insert(attribute.to_owned(), json!({"N": changed}));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

@@ -245,6 +245,8 @@ async fn say_goodbye(stream: &mut Stream, Goodbye { code, reason }: Goodbye, rea
     }
     // What is still unread would make the system reset the connection, and the client would lose the close frame.
     let socket = stream.get_mut();
+    // The rest is not looked into: it may be what could not be inflated.
+    socket.inflater = None;
     let swallow = async {
         let mut buffer = vec![0; 4096];
         socket.shutdown().await?;

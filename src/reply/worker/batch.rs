@@ -56,12 +56,19 @@ where
                 match work.unwrap_or_else(|_| Outcome::panicked()) {
                     Outcome::Done => drop(lock().remove(&index)),
                     // What follows in the group waits for it.
-                    Outcome::Retry(reason) | Outcome::GivenUp(reason) => {
+                    Outcome::Retry(reason) => {
                         if let Some((message_id, why)) = lock().get_mut(&index) {
                             tracing::warn!(%message_id, %reason, "the message is retried");
                             *why = reason;
                         }
                         return;
+                    }
+                    // It is on its way to the dead-letter queue. What follows has been delivered as often without being run, so
+                    // it would come there with it.
+                    Outcome::GivenUp(reason) => {
+                        if let Some((_, why)) = lock().get_mut(&index) {
+                            *why = reason;
+                        }
                     }
                 }
             }

@@ -188,13 +188,19 @@ where
             // Nothing can be pushed to this connection.
             _ => None,
         };
-        if let Some(error) = error
-            && let Err(error) = self.send_error(to, &error).await
-        {
-            tracing::warn!(request_id, error = %chain(&error), "the client does not know that it gets no result");
+        if let Some(error) = error {
+            match self.send_error(to, &error).await {
+                Ok(()) | Err(PushError::Gone { .. }) => {}
+                // Nobody has heard of it, so it has to be tried once more.
+                Err(untold) => return Outcome::Retry(chain(&untold)),
+            }
         }
+        // The client has its last frame, so a panic of the hook does not bring the job back.
         if let Some(hook) = &self.on_undelivered {
-            hook(Undelivered { correlation_id: correlation_id.clone(), result, reason }).await;
+            let undelivered = Undelivered { correlation_id: correlation_id.clone(), result, reason };
+            if AssertUnwindSafe(async { hook(undelivered).await }).catch_unwind().await.is_err() {
+                tracing::error!(request_id, "the hook of the worker panicked");
+            }
         }
         Outcome::Done
     }

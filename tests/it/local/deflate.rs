@@ -1,9 +1,12 @@
 //! Compression, byte by byte.
 
+use std::time::Duration;
+
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use lambda_websocket::local::Gateway;
 use lambda_websocket::{Message, Response, Router};
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Runtime;
 
 use super::raw::{Raw, UPGRADE, frame};
@@ -205,5 +208,20 @@ proptest! {
             }
             assert_eq!(message(&mut raw).await.0, text);
         });
+    }
+}
+
+#[tokio::test]
+async fn con_7_a_client_that_is_closed_for_a_corrupt_stream_may_still_be_writing() {
+    let gateway = echo().await;
+    let mut raw = compressing(&gateway).await;
+    // More than the gateway reads at a time is on its way when it closes the connection.
+    let mut frames = frame(TEXT | RSV1, &[0xff; 20], true);
+    frames.extend(frame(TEXT, &[b'x'; 30 * 1024], true));
+    raw.send(&frames).await;
+    assert_eq!(raw.close_code().await, Some(1007));
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        raw.0.write_all(&frame(TEXT | RSV1, &[0xff; 20], true)).await.expect("the connection is not reset");
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-pub struct Raw(TcpStream);
+pub struct Raw(pub TcpStream);
 
 impl Raw {
     pub async fn connect(gateway: &Gateway) -> Self {

@@ -99,3 +99,13 @@ async fn clients_error_stays_one_only_as_the_outermost() {
     assert_eq!(code(&failing(move || invalid().into())).await, "invalid_message");
     assert_eq!(code(&failing(move || While::<InvalidId>(invalid()).into())).await, "internal");
 }
+
+#[tokio::test]
+async fn a_mapping_that_panics_is_an_internal_error_of_which_the_client_hears() {
+    let router = Router::new()
+        .on("$default", |_: Message| std::future::ready(Err::<(), _>(Error::from(ShopError::Warehouse))))
+        .map_error(|_: &ShopError| -> Option<Error> { panic!("on purpose") });
+    let response = router.handle(crate::fixture::message("$default", r#"{"id":7}"#)).await.unwrap();
+    let frame: serde_json::Value = serde_json::from_str(response.text().unwrap()).unwrap();
+    assert_eq!((&frame["id"], &frame["error"]["code"]), (&7.into(), &"internal".into()));
+}

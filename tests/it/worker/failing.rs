@@ -14,7 +14,8 @@ fn worker(recorder: &Recorder) -> Worker<String, String> {
     Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<String>| async move {
         match (task.job.as_str(), task.receive_count()) {
             ("refused", _) => Err(Error::client(ErrorCode::CONFLICT, "taken")),
-            ("second", Some(2)) => Ok("done".to_owned()),
+            ("second", Some(2)) | ("done", _) => Ok("done".to_owned()),
+            ("large", _) => Ok("x".repeat(200_000)),
             ("panic", _) => panic!("on purpose"),
             ("killed", _) => std::future::pending().await,
             _ => Err("not yet".into()),
@@ -72,4 +73,37 @@ async fn client_of_a_killed_worker_hears_from_the_dead_letter_queue() {
     let dead = Worker::dead_letters(Pusher::new(recorder.clone()), keys());
     assert_eq!(deliver(&dead, &event, 1).await, 0);
     assert_eq!(told(&recorder)[0]["error"]["code"], "internal");
+}
+
+#[tokio::test]
+async fn jobs_behind_one_that_is_given_up_run_and_are_answered() {
+    let recorder = Recorder::new();
+    let worker = worker(&recorder);
+    let mut event = sqs(&[("room", "never"), ("room", "done"), ("room", "never"), ("room", "done")], true);
+    let mut deliver = async |count: u32| {
+        for record in event["Records"].as_array_mut().unwrap() {
+            record["attributes"]["ApproximateReceiveCount"] = json!(count.to_string());
+        }
+        worker.handle(event.clone(), soon()).await.unwrap().unwrap().batch_item_failures.len()
+    };
+    assert_eq!(deliver(2).await, 4, "what follows a job that is retried waits for it");
+    assert!(told(&recorder).is_empty());
+    assert_eq!(deliver(3).await, 2, "what is given up goes to the dead-letter queue");
+    let told = told(&recorder);
+    let ids: Vec<&Value> = told.iter().map(|frame| &frame["id"]).collect();
+    assert_eq!(ids, ["q0", "q1", "q2", "q3"]);
+    assert!(told[0].get("error").is_some() && told[1]["result"] == "done" && told[3]["result"] == "done");
+}
+
+#[tokio::test]
+async fn client_of_a_result_that_is_too_large_hears_once_even_if_a_push_or_the_hook_fails() {
+    let recorder = Recorder::new();
+    let worker = worker(&recorder).on_undelivered(|_| async { panic!("on purpose") });
+    let event = sqs(&[("", "large")], false);
+    recorder.answer(http::StatusCode::FORBIDDEN);
+    assert_eq!(deliver(&worker, &event, 1).await, 1, "nobody has heard of it");
+    assert!(told(&recorder).is_empty());
+    assert_eq!(deliver(&worker, &event, 2).await, 0, "the hook has panicked, and the client knows");
+    let told = told(&recorder);
+    assert_eq!((told.len(), &told[0]["error"]["code"]), (1, &json!("too_large")));
 }
