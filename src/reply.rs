@@ -32,6 +32,7 @@ mod sealed;
 mod worker;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::idempotency::IdempotencyKey;
@@ -43,9 +44,10 @@ pub use self::worker::DynamoDb;
 pub use self::worker::{
     Claim, IdempotencyStore, InMemory, JobFailure, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
 };
-use crate::event::{Connect, ConnectionId, CorrelationId, Message, RequestContext, RequestId};
+use crate::event::{Connect, ConnectionId, CorrelationId, Event, Message, RequestContext, RequestId};
 pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
+use crate::route::{EventKinds, FromEvent};
 
 /// No connection lives longer (LIM-3).
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
@@ -198,5 +200,18 @@ impl Connect {
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
         let context = self.request_context();
         Ok(ReplyAddress::from_context(context, None)?.with_connecting_since(context.connected_at))
+    }
+}
+
+/// A handler takes it as an argument: where to reply to its message later, or to write once the connection is open.
+impl<S: Send + Sync> FromEvent<S> for ReplyAddress {
+    const EVENTS: EventKinds = EventKinds::MESSAGE.or(EventKinds::CONNECT);
+
+    async fn from_event(event: &Event, _: &Arc<S>) -> crate::route::Result<Self> {
+        Ok(match event {
+            Event::Connect(connect) => connect.reply_address()?,
+            Event::Message(message) => message.reply_address()?,
+            Event::Disconnect(_) => return Err("nobody can reply to a client that has disconnected".into()),
+        })
     }
 }

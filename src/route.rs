@@ -40,6 +40,8 @@ use tracing::Instrument as _;
 pub use self::code::ErrorCode;
 use self::dispatch::Inner;
 pub use self::error::{Error, FailedInvocation};
+#[cfg(feature = "push")]
+pub use self::extract::Sender;
 #[cfg(feature = "garde")]
 pub use self::extract::Valid;
 pub use self::extract::{Arguments, AuthorizerContext, EventKinds, FromEvent, Function, State};

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod event;
+#[cfg(feature = "push")]
+mod sender;
 mod state;
 #[cfg(feature = "garde")]
 mod valid;
@@ -9,6 +11,8 @@ mod valid;
 use std::sync::Arc;
 
 pub use self::arguments::{Arguments, Function};
+#[cfg(feature = "push")]
+pub use self::sender::Sender;
 pub use self::state::{AuthorizerContext, State};
 #[cfg(feature = "garde")]
 pub use self::valid::Valid;
@@ -25,6 +29,8 @@ use crate::event::Event;
 /// | [`Connect`](crate::Connect), [`Message<T>`](crate::Message), [`Disconnect`](crate::Disconnect) | the event, a message with its body decoded | its own kind of event |
 /// | [`Json<T>`](super::Json) | the body of the message | messages |
 /// | `Valid<T>` (feature `garde`) | the body of the message, validated | messages |
+/// | `Sender` (feature `push`) | pushes to the client | every event |
+/// | `ReplyAddress` (feature `reply`) | where to reply later | `$connect` and messages |
 /// | `Caller` (feature `hub`) | the client, with what it does in a hub | every event |
 /// | [`State<S>`](State) | what the [router](super::Router::with_state) was made with | every event |
 /// | [`ConnectionId`](crate::event::ConnectionId), [`RequestContext`](crate::event::RequestContext) | a part of the event | every event |

@@ -131,6 +131,29 @@ async fn a_body_that_is_not_valid_is_answered_with_what_is_wrong_where() {
     assert_eq!(body(&undecodable)["error"]["code"], "invalid_message");
 }
 
+#[cfg(feature = "reply")]
+#[tokio::test]
+async fn a_reply_address_and_a_sender_are_arguments() {
+    use lambda_websocket::Pusher;
+    use lambda_websocket::push::Recorder;
+    use lambda_websocket::reply::ReplyAddress;
+    use lambda_websocket::route::Sender;
+
+    let recorder = Recorder::new();
+    let router = Router::with_state(Pusher::new(recorder.clone())).on(
+        "later",
+        |address: ReplyAddress, sender: Sender| async move {
+            assert_eq!(address.connection_id(), sender.id());
+            sender.send(&"meanwhile").await?;
+            Ok(Json(address.correlation_id().clone()))
+        },
+    );
+    let replied = body(&answer(&router, fixture::message("later", r#"{"id":7}"#)).await);
+    assert_eq!(replied, json!({"id": 7, "result": 7}));
+    let pushes = recorder.pushes();
+    assert_eq!((pushes.len(), pushes[0].text()), (1, "\"meanwhile\"".to_owned()));
+}
+
 /// An argument of a user's own, which asks something else first.
 struct Member {
     name: String,

@@ -107,3 +107,26 @@ async fn client_of_a_result_that_is_too_large_hears_once_even_if_a_push_or_the_h
     let told = told(&recorder);
     assert_eq!((told.len(), &told[0]["error"]["code"]), (1, &json!("too_large")));
 }
+
+#[tokio::test]
+async fn errors_of_jobs_are_mapped_and_every_one_reaches_the_hook() {
+    use std::sync::{Arc, Mutex};
+
+    let (recorder, heard) = (Recorder::new(), Arc::new(Mutex::new(Vec::new())));
+    let hook = Arc::clone(&heard);
+    let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<String>| async move {
+        let number: u8 = task.job.parse()?;
+        Ok(number)
+    })
+    .map_error(|_: &std::num::ParseIntError| Some(Error::client(ErrorCode::INVALID_MESSAGE, "send a number")))
+    .on_error(move |failure| {
+        hook.lock().unwrap().push(format!("{failure:?}"));
+        async {}
+    });
+    assert_eq!(deliver(&worker, &sqs(&[("", "many")], false), 1).await, 0, "it is the client's mistake");
+    let expected = json!({"id": "q0", "error": {"code": "invalid_message", "message": "send a number"}});
+    assert_eq!(told(&recorder), [expected]);
+    assert_eq!(heard.lock().unwrap().len(), 1);
+    assert_eq!(deliver(&worker, &sqs(&[("", "7")], false), 1).await, 0);
+    assert_eq!(told(&recorder)[1], json!({"id": "q0", "result": 7}));
+}

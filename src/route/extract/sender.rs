@@ -1,0 +1,79 @@
+//! Pushing to the client that an event is of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::stream::Stream;
+use serde::Serialize;
+
+use super::FromEvent;
+use crate::event::{ConnectionId, Event};
+use crate::push::{PushError, Pusher, Streaming};
+use crate::route::Result;
+
+/// Pushes to the client that an event is of, beside the reply of the route.
+///
+/// A handler takes it as an argument if the state of its router is a [`Pusher`], or has one by `AsRef<Pusher>`. In `$connect` the
+/// connection is not open yet, so every push fails with [`PushError::Gone`].
+///
+/// # Examples
+///
+/// ```
+/// use lambda_websocket::route::Sender;
+/// use lambda_websocket::{Json, Pusher, Result, Router};
+///
+/// async fn count(Json(end): Json<u32>, sender: Sender) -> Result<Json<&'static str>> {
+///     for number in 1..=end.min(10) {
+///         sender.send(&number).await?;
+///     }
+///     Ok(Json("done"))
+/// }
+///
+/// # fn show(pusher: Pusher) -> Router<Pusher> {
+/// Router::with_state(pusher).on("count", count)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Sender {
+    pusher: Pusher,
+    id: ConnectionId,
+}
+
+impl Sender {
+    /// Returns the connection.
+    pub fn id(&self) -> &ConnectionId {
+        &self.id
+    }
+
+    /// Sends a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pusher::send`].
+    pub async fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), PushError> {
+        self.pusher.send(&self.id, value).await
+    }
+
+    /// Sends tokens as numbered frames: see [`Pusher::stream`].
+    pub fn stream<'a, T: AsRef<str> + 'a>(&self, tokens: impl Stream<Item = T> + Send + 'a) -> Streaming<'a, T> {
+        self.pusher.stream(&self.id, tokens)
+    }
+}
+
+impl<S: AsRef<Pusher> + Send + Sync + 'static> FromEvent<S> for Sender {
+    async fn from_event(event: &Event, state: &Arc<S>) -> Result<Self> {
+        Ok(Self { pusher: state.as_ref().as_ref().clone(), id: event.request_context().connection_id.clone() })
+    }
+}
+
+impl AsRef<Self> for Pusher {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("id", &self.id).finish_non_exhaustive()
+    }
+}
