@@ -113,13 +113,22 @@ async def main():
     async with websockets.connect(url) as socket:
         await socket.send(hello)
         check("websockets: push to the caller", await socket.recv(), '{"echoed":"hello"}')
+        extensions = [extension.name for extension in socket.protocol.extensions]
+        check("websockets: it compresses", extensions, ["permessage-deflate"])
+        long = "x" * 100_000
+        await socket.send(json.dumps({"action": "pushtowebsocket", "message": long}))
+        check("websockets: 100 KB compressed in one frame", len(json.loads(await socket.recv())["echoed"]), len(long))
+        await socket.send(json.dumps({"action": "pushtowebsocket", "messag": "typo", "id": 7}))
+        refused_message = json.loads(await socket.recv())
+        check("websockets: a typo", (refused_message["id"], refused_message["error"]["code"]), (7, "invalid_message"))
+        check("websockets: what is missing", "`message`" in refused_message["error"]["message"], True)
     check("websockets: no token", await refused(plain), 401)
     check("websockets: bad token", await refused(plain + "?Auth=bad"), 403)
     check("websockets: URL of 4097 characters", await refused(plain + "?Auth=" + "x" * (4097 - len("/dev?Auth="))), 414)
     check("websockets: another stage", await refused(url.replace("/dev?", "/prod?")), 403)
-    check("websockets: frame of 32769 bytes", await closed(lambda socket: socket.send("x" * 32769)), 1009)
+    check("websockets: frame of 32769 bytes", await closed(lambda socket: socket.send("x" * 32769), compression=None), 1009)
     fragments = ["x" * 32768] * 5
-    check("websockets: message over 128 KB", await closed(lambda socket: socket.send(fragments)), 1009)
+    check("websockets: message over 128 KB", await closed(lambda socket: socket.send(fragments), compression=None), 1009)
     check("websockets: binary frame", await closed(lambda socket: socket.send(b"x")), 1003)
     await push_from_outside()
     await other_clients_of_aws()
