@@ -25,6 +25,9 @@ struct Added {
     of: usize,
 }
 
+/// That of the queue in `examples/deploy/queue.yaml`: after so many deliveries a job is given up, and its client hears of it.
+const MAX_RECEIVE_COUNT: u32 = 5;
+
 /// The job: it tells how far it is after every hundred numbers.
 async fn sum(task: Task<Sum>) -> Result<u64> {
     let numbers = &task.job.numbers;
@@ -45,7 +48,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
     let keys =
         Keys::new("example", env::var("REPLY_KEY").map_err(|_| "set REPLY_KEY to a secret of 32 bytes or more")?)?;
-    let mut worker = Worker::new(Pusher::from_env().await?, keys, sum);
+    let mut worker = Worker::new(Pusher::from_env().await?, keys, sum).with_max_receive_count(MAX_RECEIVE_COUNT);
     if let Ok(table) = env::var("IDEMPOTENCY_TABLE") {
         // As long as the function may run.
         let lease = env::var("IDEMPOTENCY_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);

@@ -182,5 +182,8 @@ check("the worker finds what it reads", set(queue["environments"]["WorkerFunctio
       read["worker"] - {"IDEMPOTENCY_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
 check("the chat finds what it reads", set(chat["environments"]["ChatFunction"]), read["chat_function"] | {"API_GATEWAY_ID", "STAGE"})
 check("the chat's sweeper finds what it reads", set(chat["environments"]["SweeperFunction"]), read["chat_sweeper"])
+given_up = int(re.search(r"MAX_RECEIVE_COUNT: u32 = (\d+);", code("worker")).group(1))
+check("the worker tells clients of jobs when the queue gives them up",
+      load("queue.yaml")["Resources"]["Jobs"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], given_up)
 print(f"{checks} passed, {failures} failed")
 sys.exit(1 if failures else 0)
