@@ -34,8 +34,8 @@ impl Machine {
     /// The socket is closed from the client's side, or lost (EVT-15).
     pub(super) fn closed(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
         if self.is_half_open(id) {
-            // Nobody notices, until the fault is cleared.
-            if let Some(connection) = self.connections.get_mut(id) {
+            // Nobody notices, until the fault is cleared. A handshake has nothing to lose yet.
+            if let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pending.is_none()) {
                 connection.is_lost = true;
             }
             return Vec::new();

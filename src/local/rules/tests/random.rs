@@ -305,6 +305,19 @@ impl Outside {
     }
 }
 
+/// The random test has found this.
+#[test]
+fn half_open_fault_during_the_handshake_loses_nothing() {
+    let half_open = FAULTS.iter().position(|fault| *fault == Fault::HalfOpen).unwrap();
+    let mut outside = Outside::new(0);
+    let steps =
+        [Step::Upgrade { has_token: true }, Step::InjectOn(half_open, 0), Step::Closed(0), Step::Post(0, false)];
+    for step in steps {
+        outside.take(step);
+    }
+    outside.finish();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
