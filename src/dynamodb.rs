@@ -5,6 +5,10 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+#[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+#[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
+use aws_sdk_dynamodb::types::BillingMode;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, KeySchemaElement, KeyType, ScalarAttributeType, TimeToLiveSpecification,
 };
@@ -65,6 +69,18 @@ pub(crate) fn text_attribute(name: &str) -> Result<AttributeDefinition, BoxError
 /// The part of a key that is hashed or sorted by.
 pub(crate) fn key(name: &str, key_type: KeyType) -> Result<KeySchemaElement, BoxError> {
     Ok(KeySchemaElement::builder().attribute_name(name).key_type(key_type).build()?)
+}
+
+/// Creates a table of items with this text as their key, which expire, unless the table exists.
+#[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
+pub(crate) async fn create_store(client: &Client, table: &str, key: &str, expiry: &str) -> Result<(), BoxError> {
+    let create = client.create_table().table_name(table).attribute_definitions(text_attribute(key)?);
+    let create = create.key_schema(self::key(key, KeyType::Hash)?).billing_mode(BillingMode::PayPerRequest);
+    match create.send().await {
+        Ok(_) => let_expire(client, table, expiry).await,
+        Err(error) if error.code() == Some("ResourceInUseException") => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lets DynamoDB remove items when the time in this attribute has come.

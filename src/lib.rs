@@ -64,7 +64,7 @@
 //! | `runtime` | yes | [`run`], [`authorizer::run`], tower services | `lambda_runtime`, tokio |
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
-//! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over a transport of yours | tokio's timer |
+//! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over your own transport | tokio's timer |
 //! | `garde` | | [`route::Valid`]: bodies that are validated | `garde` |
 //! | `anyhow` | | [`Router::map_error`] finds the outermost error of an `anyhow::Error` | `anyhow` |
 //! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |

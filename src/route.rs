@@ -178,6 +178,9 @@ impl<S: Send + Sync + 'static> Router<S> {
         F::Future: Future<Output = Result<R>> + Send + 'static,
         R: Reply,
     {
+        if RouteKey::new(key).is_err() {
+            panic!("route {key:?}: {}", handler::ILLEGAL_KEY);
+        }
         if let Some(argument) = A::misfit(EventKind::of_key(key)) {
             panic!("route {key:?}: its events have no `{argument}`, which is an argument of its handler");
         }

@@ -6,9 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, BillingMode, KeyType, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 
 use super::bucket::Bucket;
 use super::store::Buckets;
@@ -59,15 +58,7 @@ impl DynamoDb {
     ///
     /// When DynamoDB refuses the request, or cannot be reached.
     pub async fn create_table(&self) -> Result<(), BoxError> {
-        let create = self.client.create_table().table_name(&self.table);
-        let create =
-            create.attribute_definitions(dynamodb::text_attribute(KEY)?).key_schema(dynamodb::key(KEY, KeyType::Hash)?);
-        match create.billing_mode(BillingMode::PayPerRequest).send().await {
-            Ok(_) => {}
-            Err(error) if error.code() == Some("ResourceInUseException") => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        dynamodb::let_expire(&self.client, &self.table, EXPIRES).await
+        dynamodb::create_store(&self.client, &self.table, KEY, EXPIRES).await
     }
 
     fn known(&self) -> MutexGuard<'_, Buckets> {

@@ -336,6 +336,7 @@ fn a_mistake_in_the_set_up_panics_at_the_users_line() {
             "route \"add\": the router already has a route with this key".to_owned(),
         ),
         (panic_text(move || Router::new().on("", message)), format!("route \"\": {illegal}")),
+        (panic_text(move || Router::new().on("$conect", connect)), format!("route \"$conect\": {illegal}")),
         (panic_text(move || Router::new().on("$other", message)), format!("route \"$other\": {illegal}")),
         (
             panic_text(move || Router::new().on(&"x".repeat(129), message)),

@@ -79,7 +79,7 @@ async fn reply_that_is_not_pushed_is_an_error_unless_the_client_is_gone() {
     assert!(failing.handle(message()).await.unwrap_err().to_string().starts_with("not allowed to push"));
     Pusher::new(recorder.clone()).close(&"Kb7p2d5_vHcCIhw=".parse().unwrap()).await.unwrap();
     assert_eq!(router.handle(message()).await.unwrap().status(), 200);
-    assert_eq!(seen.lock().unwrap().len(), 2, "who is gone need not hear");
+    assert_eq!(seen.lock().unwrap().len(), 2, "a disconnected client need not hear");
 }
 
 #[tokio::test]
