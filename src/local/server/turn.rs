@@ -22,3 +22,26 @@ impl Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_have_their_turn_after_eight_messages() {
+        let had_turn = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&had_turn);
+        let waiting = tokio::spawn(async move { other.store(true, Ordering::Relaxed) });
+        let mut turn = Turn::default();
+        for _ in 1..MESSAGES {
+            turn.taken().await;
+            assert!(!had_turn.load(Ordering::Relaxed));
+        }
+        turn.taken().await;
+        assert!(had_turn.load(Ordering::Relaxed));
+        let _ = waiting.await;
+    }
+}
