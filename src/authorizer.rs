@@ -60,6 +60,7 @@ pub use self::response::{InvalidAuthorization, Response};
 #[cfg(feature = "runtime")]
 pub use self::service::run;
 use crate::event::{chain, texts};
+use crate::metrics;
 
 /// Whether a principal may connect, and what the routes learn about it.
 ///
@@ -234,13 +235,16 @@ where
                 Ok(authorization) => authorization,
                 Err(Denied::Forbidden) => Authorization::deny("anonymous"),
                 Err(Denied::Unauthorized) => {
+                    metrics::authorized("unauthorized");
                     tracing::info!("the client is not authenticated");
                     return Err(Failure::Unauthorized);
                 }
                 Err(Denied::Failed(error)) => return Err(failed(error)),
             };
             let response = authorization.respond(&method_arn).map_err(|error| failed(Box::new(error)))?;
-            tracing::info!(decision = ?response.policy_document().evaluate(&method_arn), "the authorizer decided");
+            let decision = response.policy_document().evaluate(&method_arn);
+            metrics::authorized(if decision == Decision::Allow { "allow" } else { "deny" });
+            tracing::info!(?decision, "the authorizer decided");
             Ok(response)
         }
         .instrument(span)
@@ -248,6 +252,7 @@ where
 }
 
 fn failed(error: Box<dyn StdError + Send + Sync>) -> Failure {
+    metrics::authorized("error");
     tracing::error!(error = %chain(&*error), "the authorizer failed");
     Failure::Failed(error)
 }

@@ -42,6 +42,7 @@ pub use self::invocation::Invocation;
 pub(crate) use self::invocation::current_deadline;
 #[cfg(feature = "runtime")]
 pub(crate) use self::invocation::within_deadline;
+pub(crate) use self::trace::OnTrace;
 pub use self::trace::{InvalidTrace, TraceContext};
 pub use self::values::InvalidContext;
 use self::wire::{ContextWire, Envelope, NameValues};
@@ -111,13 +112,23 @@ impl Event {
     /// The event, carried by this invocation: routes see its deadline and its id.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
-        let context = match &mut self {
+        self.context_mut().set_invocation(invocation);
+        self
+    }
+
+    /// The event as a part of this trace, whatever that of its invocation is.
+    #[must_use]
+    pub fn with_trace(mut self, trace: TraceContext) -> Self {
+        self.context_mut().set_trace(trace);
+        self
+    }
+
+    fn context_mut(&mut self) -> &mut RequestContext {
+        Arc::make_mut(match self {
             Self::Connect(event) => &mut event.context,
             Self::Message(event) => &mut event.context,
             Self::Disconnect(event) => &mut event.context,
-        };
-        Arc::make_mut(context).set_invocation(invocation);
-        self
+        })
     }
 
     fn from_envelope(mut envelope: Envelope) -> Result<Self, InvalidEvent> {

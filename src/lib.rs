@@ -56,6 +56,7 @@
 //! | [`reply`] | replying later, from a queue back to exactly the client that asked |
 //! | `rate_limit` | how many messages a client may send |
 //! | [`local`] | the gateway for tests and laptops |
+//! | `metrics` | which numbers are recorded, and under which names |
 //!
 //! # Features
 //!
@@ -66,6 +67,7 @@
 //! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
 //! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over your own transport | tokio's timer |
 //! | `garde` | | [`route::Valid`]: bodies that are validated | `garde` |
+//! | `metrics` | | counters and histograms of events, pushes, broadcasts, sweeps, and jobs | the `metrics` facade |
 //! | `anyhow` | | [`Router::map_error`] finds the outermost error of an `anyhow::Error` | `anyhow` |
 //! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |
 //! | `rate-limit` | | [`rate_limit`]: how many messages a client may send | tokio's timer |
@@ -82,8 +84,8 @@
 //!
 //! # Logs
 //!
-//! The crate logs through [`tracing`](https://docs.rs/tracing), in a span with the request id, the connection id and the
-//! route key. It never logs a query string, a header's value, a body or an authorizer's context. `lambda_runtime` itself
+//! The crate logs through [`tracing`](https://docs.rs/tracing), in a span with the request id, the connection id, the
+//! route key, and the trace id. Jobs and pushes have spans of their own; [`Router::on_trace`] makes them parts of one trace. It never logs a query string, a header's value, a body or an authorizer's context. `lambda_runtime` itself
 //! logs whole events at the level `TRACE`: leave that off where tokens travel in the query string.
 //!
 //! # Minimum Rust version
@@ -122,6 +124,10 @@ pub mod hub;
 mod keys;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "push")]
 pub mod push;
 #[cfg(feature = "rate-limit")]

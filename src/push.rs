@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 #[cfg(feature = "direct")]
 pub use self::direct::{Direct, NotConfigured};
@@ -56,6 +57,7 @@ pub use self::roots::UntrustedRoot;
 pub use self::sdk::Sdk;
 pub use self::stream::{StreamEnd, StreamError, StreamReport, Streaming};
 use crate::event::ConnectionId;
+use crate::metrics::PushTimer;
 use crate::retry::{Attempts, Passing, Span};
 
 /// One way to reach connections: each call is a single attempt.
@@ -278,7 +280,7 @@ impl Pusher {
     ///
     /// The error of the last attempt.
     pub async fn send_payload(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
-        self.retry(|| self.transport.post(connection_id, payload)).await
+        self.retry("send", connection_id, || self.transport.post(connection_id, payload)).await
     }
 
     /// How long a call that starts now may last.
@@ -287,10 +289,27 @@ impl Pusher {
     }
 
     /// Makes attempts until one succeeds, the error will not pass, or there is no time left.
-    async fn retry<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, PushError>
+    async fn retry<T, F>(
+        &self,
+        operation: &'static str,
+        connection_id: &ConnectionId,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, PushError>
     where
         F: Future<Output = Result<T, PushError>>,
     {
+        let timer = PushTimer::start(operation);
+        let counted = || {
+            timer.attempt();
+            let attempt = attempt();
+            async {
+                let outcome = attempt.await;
+                if matches!(outcome, Err(PushError::Throttled { .. })) {
+                    timer.throttled();
+                }
+                outcome
+            }
+        };
         let mut first_refusal = None;
         let left = |error: &PushError| match error {
             PushError::Throttled { .. } => {
@@ -299,7 +318,10 @@ impl Pusher {
             _ => Duration::MAX,
         };
         let attempts = Attempts { timeout: self.attempt_timeout, most: self.most_attempts, random: &*self.random };
-        attempts.run_within(self.span(), left, attempt).await
+        let span = tracing::info_span!("push", operation, %connection_id);
+        let outcome = attempts.run_within(self.span(), left, counted).instrument(span).await;
+        timer.end(outcome.as_ref().err().map_or("delivered", PushError::kind));
+        outcome
     }
 
     /// Connects and gets credentials ahead of the first push, which then need not wait for either.
@@ -325,7 +347,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
-        self.retry(|| self.transport.info(connection_id)).await
+        self.retry("info", connection_id, || self.transport.info(connection_id)).await
     }
 
     /// Closes a connection: its client gets the close code 1000.
@@ -334,7 +356,7 @@ impl Pusher {
     ///
     /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
     pub async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
-        self.retry(|| self.transport.close(connection_id)).await
+        self.retry("close", connection_id, || self.transport.close(connection_id)).await
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::worker::DynamoDb;
 pub use self::worker::{
     Claim, IdempotencyStore, InMemory, JobFailure, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
 };
-use crate::event::{Connect, ConnectionId, CorrelationId, Event, Message, RequestContext, RequestId};
+use crate::event::{Connect, ConnectionId, CorrelationId, Event, Message, RequestContext, RequestId, TraceContext};
 pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
 use crate::route::{EventKinds, FromEvent};
@@ -65,6 +65,8 @@ pub struct ReplyAddress {
     expires_at: SystemTime,
     /// Since when the connection is being opened, if it may not be open yet.
     connecting_since: Option<SystemTime>,
+    /// The trace that the request is a part of.
+    trace: Option<TraceContext>,
     /// Tells jobs of one request apart. An address gets it when it is sealed.
     job_id: Option<String>,
 }
@@ -84,6 +86,7 @@ impl ReplyAddress {
             request_id: None,
             expires_at,
             connecting_since: None,
+            trace: None,
             job_id: None,
         }
     }
@@ -92,7 +95,7 @@ impl ReplyAddress {
         let id = id.map_or_else(|| CorrelationId::from(&context.request_id), CorrelationId::clone);
         let expires_at = context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at);
         let address = Self::new(context.connection_id.clone(), Endpoint::of_request(context)?, id, expires_at);
-        Ok(Self { request_id: Some(context.request_id.clone()), ..address })
+        Ok(Self { request_id: Some(context.request_id.clone()), trace: context.trace(), ..address })
     }
 
     /// Returns the connection.
@@ -129,6 +132,21 @@ impl ReplyAddress {
     /// The address of a [`Connect`] event knows that time. A connection that has sent a [`Message`] is open.
     pub fn connecting_since(&self) -> Option<SystemTime> {
         self.connecting_since
+    }
+
+    /// Returns the trace that the request is a part of. The work on a job, and its reply, go on with it.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// Makes what follows the request a part of this trace.
+    ///
+    /// Default: the trace of the event, with the parent that Lambda names. A tracer that has a span of its own for the route sets it
+    /// here, so that the job becomes a child of that span.
+    #[must_use]
+    pub fn with_trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
     }
 
     /// Replies with this correlation id, such as one that the client has chosen.

@@ -27,6 +27,7 @@ mod replies;
 mod response;
 #[cfg(feature = "runtime")]
 pub(crate) mod service;
+mod traces;
 
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
@@ -256,14 +257,8 @@ impl<S: Send + Sync + 'static> Router<S> {
     ///
     /// [`FailedInvocation`], if errors of routes [fail the invocation](Self::fail_invocation_on_error).
     pub fn handle(&self, event: Event) -> impl Future<Output = Result<Response, FailedInvocation>> + Send + 'static {
-        let context = event.request_context();
-        let span = tracing::info_span!(
-            "websocket",
-            request_id = %context.request_id,
-            connection_id = %context.connection_id,
-            route_key = %context.route_key,
-            trace_id = context.invocation().and_then(|invocation| invocation.trace).map(|trace| trace.trace_id()),
-        );
+        let event = self.inner.traces.trace(event);
+        let span = self.inner.traces.span(event.request_context());
         Arc::clone(&self.inner).handle(event).instrument(span)
     }
 

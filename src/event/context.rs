@@ -14,6 +14,7 @@ use super::InvalidEvent;
 use super::id::{ApiId, ConnectionId, InvalidId, RequestId, RouteKey, Stage};
 use super::identity::IamIdentity;
 use super::invocation::Invocation;
+use super::trace::TraceContext;
 use super::values::{self, InvalidContext};
 use super::wire::{ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
 
@@ -51,6 +52,7 @@ pub struct RequestContext {
     // Boxed, since most stages have none.
     stage_variables: Option<Box<NameValues>>,
     invocation: Option<Invocation>,
+    trace: Option<TraceContext>,
 }
 
 impl RequestContext {
@@ -75,6 +77,7 @@ impl RequestContext {
             rare: OnceLock::new(),
             stage_variables: None,
             invocation: None,
+            trace: None,
         })
     }
 
@@ -167,12 +170,24 @@ impl RequestContext {
         self.invocation.as_ref()
     }
 
+    /// Returns the trace that the event is a part of: that of its Lambda invocation, or the one that its client named.
+    ///
+    /// A client is only believed where the router [accepts its trace](crate::Router::accept_traceparent).
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    pub(crate) fn set_trace(&mut self, trace: TraceContext) {
+        self.trace = Some(trace);
+    }
+
     /// When the Lambda invocation that carries this event will be stopped, where that is known.
     pub fn deadline(&self) -> Option<SystemTime> {
         self.invocation.as_ref().map(|invocation| invocation.deadline)
     }
 
     pub(crate) fn set_invocation(&mut self, invocation: Invocation) {
+        self.trace = invocation.trace.or(self.trace);
         self.invocation = Some(invocation);
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -29,6 +30,9 @@ pub struct TraceContext {
     parent: Option<u64>,
     is_sampled: bool,
 }
+
+/// What a program does with a span and the trace that it is a part of.
+pub(crate) type OnTrace = Arc<dyn Fn(&tracing::Span, TraceContext) + Send + Sync>;
 
 /// The text is not a trace of X-Ray or W3C Trace Context.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

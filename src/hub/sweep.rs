@@ -13,6 +13,7 @@ use super::presence::{Budget, PresenceEvent};
 use super::{AT_ONCE, Hub};
 use crate::clock;
 use crate::event::current_deadline;
+use crate::metrics;
 use crate::push::{Failure, Incomplete, PushError};
 use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Slice};
 
@@ -49,6 +50,13 @@ impl SweepReport {
     /// Whether the state of every connection whose turn it was has been found out.
     pub fn is_success(&self) -> bool {
         self.is_complete && self.unread.is_none() && self.failed.is_empty()
+    }
+
+    /// Adds it to the metrics.
+    fn record(&self) {
+        let (removed, failed) = (self.removed.len(), self.failed.len());
+        let outcomes = [("alive", self.alive), ("removed", removed), ("withheld", self.withheld), ("failed", failed)];
+        metrics::swept(self.elapsed, &outcomes);
     }
 
     /// Returns an error unless the state of every connection whose turn it was has been found out.
@@ -156,6 +164,7 @@ impl Hub {
         report.withheld = evidence.withheld();
         self.announce_or_queue(events, Budget::All).await;
         report.elapsed = start.elapsed();
+        report.record();
         report
     }
 

@@ -186,6 +186,27 @@ impl PushError {
         source.downcast_ref::<Said>().is_some_and(|said| KINDS.contains(&said.kind.as_str()))
     }
 
+    /// Returns the kind of the error as a fixed text for metrics and logs, such as `gone` or `timed_out`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Gone { .. } => "gone",
+            Self::TooLarge { .. } => "too_large",
+            Self::Throttled { .. } => "throttled",
+            Self::SlowConsumer { .. } => "slow_consumer",
+            Self::Forbidden { .. } => "forbidden",
+            Self::BadRequest { .. } => "bad_request",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Credentials { .. } => "credentials",
+            Self::Untrusted { .. } => "untrusted",
+            Self::Interrupted => "interrupted",
+            Self::OtherApi { .. } => "other_api",
+            Self::NotJson { .. } => "not_json",
+            Self::Unexpected { .. } => "unexpected",
+        }
+    }
+
     /// Whether the same push may succeed a little later.
     pub fn is_retryable(&self) -> bool {
         match self {

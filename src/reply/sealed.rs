@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::ReplyAddress;
-use crate::event::{ApiId, ConnectionId, CorrelationId, Region, RequestId, Stage};
+use crate::event::{ApiId, ConnectionId, CorrelationId, Region, RequestId, Stage, TraceContext};
 use crate::keys::{Keys, Known};
 use crate::push::Endpoint;
 
@@ -19,7 +19,7 @@ const VERSION: &str = "1";
 /// Longer ones were not made here.
 const MAX_LENGTH: usize = 4096;
 
-/// A [`ReplyAddress`] as one opaque text of some 300 letters, digits, `.`, `-` and `_`.
+/// A [`ReplyAddress`] as one opaque text of some 400 letters, digits, `.`, `-` and `_`.
 ///
 /// It is a string in JSON. Its content is not secret, but nobody can change it. It is
 ///
@@ -102,6 +102,9 @@ struct Content(
     /// Which job it is, and the SHA-256 of its bytes in base64.
     Option<String>,
     Option<String>,
+    /// The trace. An address of an earlier version has none.
+    #[serde(default)]
+    Option<TraceContext>,
 );
 
 /// Whether an address has to belong to a job.
@@ -159,6 +162,7 @@ impl ReplyAddress {
             self.connecting_since.map(seconds),
             Some(URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes())),
             job.map(digest),
+            self.trace,
         );
         // Texts and numbers are always JSON.
         let json = serde_json::to_vec(&content).unwrap_or_default();
@@ -263,7 +267,7 @@ fn content(text: &str) -> Result<Content, InvalidAddress> {
 }
 
 fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
-    let Content(connection_id, url, region, api, correlation, request_id, expiry, connecting_since, job_id, _) =
+    let Content(connection_id, url, region, api, correlation, request_id, expiry, connecting_since, job_id, _, trace) =
         content;
     let malformed = |expected| InvalidAddress::Malformed { expected };
     let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| malformed("a time"));
@@ -293,6 +297,7 @@ fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAdd
             request_id,
             expires_at,
             connecting_since,
+            trace,
             job_id,
         }),
     }

@@ -29,7 +29,7 @@ pub use self::outcome::{JobFailure, MessageRejection, NotDone, Undelivered};
 pub use self::store::{Claim, IdempotencyStore, InMemory, LeaseOwner};
 pub use self::task::Task;
 use super::Keys;
-use crate::event::{ApiId, Stage};
+use crate::event::{ApiId, OnTrace, Stage, TraceContext};
 use crate::push::{Pusher, Pushers};
 use crate::route::failure::ErrorMap;
 use crate::route::{self, ReplyFormat};
@@ -110,6 +110,7 @@ struct Shared<T, R> {
     on_undelivered: Option<Box<OnUndelivered<R>>>,
     on_rejection: Option<Box<OnRejection>>,
     on_error: Option<Box<OnError>>,
+    on_trace: Option<OnTrace>,
     errors: ErrorMap,
     format: ReplyFormat,
     max_receive_count: Option<u32>,
@@ -149,6 +150,7 @@ where
             on_undelivered: None,
             on_rejection: None,
             on_error: None,
+            on_trace: None,
             errors: ErrorMap::default(),
             format: ReplyFormat::default(),
             max_receive_count: None,
@@ -249,6 +251,20 @@ where
     #[track_caller]
     pub fn on_rejection(self, hook: impl Fn(&MessageRejection) + Send + Sync + 'static) -> Self {
         self.change(|shared| shared.on_rejection = Some(Box::new(hook)))
+    }
+
+    /// Calls a function with the span of each job and the trace that the job is a part of.
+    ///
+    /// As [`Router::on_trace`](crate::Router::on_trace). The trace is that of the [address](super::ReplyAddress::trace), or else the one that SQS
+    /// names in the attribute `AWSTraceHeader`.
+    ///
+    /// # Panics
+    ///
+    /// When the worker has been cloned.
+    #[must_use]
+    #[track_caller]
+    pub fn on_trace(self, hook: impl Fn(&tracing::Span, TraceContext) + Send + Sync + 'static) -> Self {
+        self.change(|shared| shared.on_trace = Some(Arc::new(hook)))
     }
 
     // What is set up after the worker was cloned would hold for one of the clones: it is a mistake of the program.

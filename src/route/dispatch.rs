@@ -12,8 +12,10 @@ use super::failure::ErrorMap;
 use super::handler::{BoxFuture, Handler};
 use super::protocol::{Addressee, ErrorBody, Request, json};
 use super::response::Content;
+use super::traces::Traces;
 use super::{Error, ErrorCode, FailedInvocation, Failure, ReplyFormat, Response, Result};
 use crate::event::{ConnectParts, Event, RequestContext, RouteKey};
+use crate::metrics::{self, EventTimer};
 #[cfg(feature = "push")]
 use crate::push::{PushError, Pushers};
 
@@ -27,6 +29,7 @@ pub(super) struct Inner {
     pub(super) format: ReplyFormat,
     pub(super) errors: ErrorMap,
     pub(super) on_error: Option<Hook>,
+    pub(super) traces: Traces,
     pub(super) fail_invocation_on_error: bool,
     /// What replies are pushed through, unless they are the function's answer.
     #[cfg(feature = "push")]
@@ -40,6 +43,16 @@ struct Exchange {
     context: Arc<RequestContext>,
     request: Request,
     is_message: bool,
+    /// The error that the client is told.
+    code: Option<ErrorCode>,
+    timer: EventTimer,
+}
+
+impl Exchange {
+    /// Counts the event.
+    fn end(&mut self) {
+        self.timer.end(self.code.as_ref().map_or("ok", ErrorCode::as_str));
+    }
 }
 
 impl Inner {
@@ -49,13 +62,15 @@ impl Inner {
         let pushes = self.pushers.is_some();
         #[cfg(not(feature = "push"))]
         let pushes = false;
-        let has_hooks = self.on_error.is_some() || !self.errors.is_empty();
+        let has_hooks = self.on_error.is_some() || !self.errors.is_empty() || self.traces.has_settings();
         pushes || has_hooks || self.fail_invocation_on_error || !self.format.is_default()
     }
 
     pub(super) async fn handle(self: Arc<Self>, mut event: Event) -> Result<Response, FailedInvocation> {
         let (is_default, handler) = self.select(&event);
-        let mut exchange = Exchange { context: event.shared_context(), request: Request::default(), is_message: false };
+        let context = event.shared_context();
+        let timer = EventTimer::start(context.route_key.as_str());
+        let mut exchange = Exchange { context, request: Request::default(), is_message: false, code: None, timer };
         let (mut invalid, mut offer) = (None, None);
         match &mut event {
             Event::Message(message) => {
@@ -67,7 +82,10 @@ impl Inner {
                 }
             }
             Event::Connect(connect) => offer = Some(connect.parts()),
-            Event::Disconnect(_) => {}
+            Event::Disconnect(disconnect) => {
+                let age = exchange.context.request_time.duration_since(exchange.context.connected_at);
+                metrics::disconnected(disconnect.status_code(), age.unwrap_or_default());
+            }
         }
         let answer = match (handler, invalid) {
             (_, Some(invalid)) => Err(Error::invalid_id(&invalid)),
@@ -79,13 +97,16 @@ impl Inner {
                 answered.unwrap_or_else(|panic| Err(Error::panicked(&panic)))
             }
             (None, None) if exchange.is_message => Err(Error::unknown_action(&exchange.context.route_key)),
-            (None, None) => return Ok(Response::ok()),
+            (None, None) => Ok(Response::ok()),
         };
         let answer = answer
             .and_then(|response| check_subprotocol(response, offer.as_deref()))
             .and_then(|response| self.framed(response, &exchange));
         match answer {
-            Ok(response) if !self.pushes(&exchange) || response.text().is_none() => Ok(response),
+            Ok(response) if !self.pushes(&exchange) || response.text().is_none() => {
+                exchange.end();
+                Ok(response)
+            }
             Ok(response) => self.deliver(response, exchange).await,
             Err(error) => self.fail(error, exchange).await,
         }
@@ -137,7 +158,7 @@ impl Inner {
     }
 
     /// Tells the client, the log and the hook. Boxed, so that the rare case does not make the future of every event larger.
-    fn fail(self: Arc<Self>, error: Error, exchange: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
+    fn fail(self: Arc<Self>, error: Error, mut exchange: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
         let error = caught(|| self.errors.apply(error)).unwrap_or_else(|panic| Error::panicked(&panic));
         let failure = Failure::new(&error, Arc::clone(&exchange.context), exchange.request.id.clone());
         failure.log();
@@ -148,12 +169,16 @@ impl Inner {
             let message = error.to_string();
             frame = self.format.error(to, ErrorBody { code: failure.code(), message: &message, details: None });
         }
+        exchange.code = Some(failure.code().clone());
         let response = Response::new(failure.status()).body(frame);
         Box::pin(async move {
             let fails = self.fail_invocation_on_error && !error.is_for_client();
             let response = match self.pushes(&exchange) {
                 true => Arc::clone(&self).deliver(response, exchange).await,
-                false => Ok(response),
+                false => {
+                    exchange.end();
+                    Ok(response)
+                }
             };
             self.call_hook(failure).await;
             if fails { Err(FailedInvocation::new(error)) } else { response }
@@ -183,27 +208,33 @@ impl Inner {
     fn deliver(
         self: Arc<Self>,
         response: Response,
-        exchange: Exchange,
+        mut exchange: Exchange,
     ) -> BoxFuture<Result<Response, FailedInvocation>> {
         Box::pin(async move {
             let (response, content) = response.take_content();
             let (Some(pushers), Content::Text(text)) = (&self.pushers, content) else { return Ok(response) };
-            let context = &exchange.context;
+            let context = Arc::clone(&exchange.context);
             let pushed = match pushers.find(&context.connection_id, &context.api_id, &context.stage) {
                 Ok(pusher) => pusher.send_text(&context.connection_id, text).await,
                 Err(error) => Err(error),
             };
             let error = match pushed {
-                Ok(()) => return Ok(response),
+                Ok(()) => {
+                    exchange.end();
+                    return Ok(response);
+                }
                 // There is nobody left to tell.
                 Err(PushError::Gone { .. }) => {
                     tracing::debug!("the client disconnected before its reply was pushed");
+                    exchange.end();
                     return Ok(response);
                 }
                 Err(error) => Error::from(error),
             };
-            let failure = Failure::not_pushed(&error, Arc::clone(context), exchange.request.id.clone());
+            let failure = Failure::not_pushed(&error, context, exchange.request.id.clone());
             failure.log();
+            exchange.code = Some(failure.code().clone());
+            exchange.end();
             let status = failure.status();
             self.call_hook(failure).await;
             match self.fail_invocation_on_error {

@@ -48,6 +48,8 @@ mod line;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod local;
 mod logs;
+#[cfg(all(feature = "hub", feature = "metrics", feature = "worker"))]
+mod metrics;
 mod policy;
 mod protocol;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
@@ -77,6 +79,8 @@ mod stub;
 mod table;
 #[cfg(all(feature = "sdk", feature = "direct"))]
 mod tls;
+#[cfg(all(feature = "local", feature = "worker"))]
+mod traces;
 #[cfg(any(feature = "sdk", feature = "direct"))]
 mod transport;
 #[cfg(feature = "worker")]

@@ -1,5 +1,6 @@
 //! The functions as Lambda runs them: a process that talks to the Lambda Runtime API.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,10 +17,11 @@ use crate::fixture;
 #[cfg(feature = "direct")]
 mod concurrent;
 
+pub const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
 const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
 /// Which example, with what it needs in its environment.
-struct Function {
+pub struct Function {
     name: &'static str,
     environment: Vec<(&'static str, String)>,
 }
@@ -35,12 +37,12 @@ impl Drop for Running {
 }
 
 impl Function {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         Self { name, environment: Vec::new() }
     }
 
     #[cfg(feature = "sdk")]
-    fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+    pub fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((variable, value.into()));
         self
     }
@@ -62,12 +64,18 @@ impl Function {
     }
 
     /// Runs the function until it has answered this event.
-    async fn answer(&self, event: &[u8]) -> Result<Value, Value> {
+    pub async fn answer(&self, event: &[u8]) -> Result<Value, Value> {
+        self.run(event).await.0
+    }
+
+    /// Runs the function until it has answered this event. Returns what it has printed, too.
+    pub async fn run(&self, event: &[u8]) -> (Result<Value, Value>, String) {
         let api = MockServer::start().await;
         let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(30);
         let next = ResponseTemplate::new(200)
             .insert_header("lambda-runtime-aws-request-id", INVOCATION)
             .insert_header("lambda-runtime-deadline-ms", deadline.as_millis().to_string())
+            .insert_header("lambda-runtime-trace-id", TRACE)
             .insert_header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:123456789012:function:f")
             .set_body_raw(event, "application/json");
         let polled = "/2018-06-01/runtime/invocation/next";
@@ -79,7 +87,7 @@ impl Function {
             .respond_with(ResponseTemplate::new(202))
             .mount(&api)
             .await;
-        let _running = Running(
+        let mut running = Running(
             self.command()
                 .env("AWS_LAMBDA_RUNTIME_API", api.address().to_string())
                 .env("AWS_LAMBDA_FUNCTION_NAME", self.name)
@@ -100,7 +108,11 @@ impl Function {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), answered).await.expect("the function answers")
+        let answer = tokio::time::timeout(Duration::from_secs(20), answered).await.expect("the function answers");
+        let mut printed = String::new();
+        running.0.kill().unwrap();
+        running.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        (answer, printed)
     }
 
     /// What the function says when it cannot start.

@@ -138,6 +138,7 @@ impl<'a> Broadcast<'a> {
     fn finish(&mut self) -> Report {
         self.report.is_complete = self.is_exhausted;
         self.report.elapsed = self.span.as_ref().map(|(span, _)| span.elapsed()).unwrap_or_default();
+        self.report.record();
         std::mem::take(&mut self.report)
     }
 
@@ -178,6 +179,7 @@ impl<'a> Broadcast<'a> {
             }
             Err(error) if error.is_retryable() => {
                 if matches!(error, PushError::Throttled { .. }) {
+                    self.report.throttles = self.report.throttles.saturating_add(1);
                     self.pace.refused(now, attempt, cuts);
                 }
                 self.put_off(recipient, error, now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::{Incomplete, PushError};
 use crate::event::ConnectionId;
+use crate::metrics;
 
 /// What became of every connection that a broadcast was for.
 ///
@@ -26,6 +27,8 @@ pub struct Report {
     pub is_complete: bool,
     /// How many attempts were made beside the first of each connection.
     pub retries: usize,
+    /// How many attempts were answered with 429, those before a retry included.
+    pub throttles: usize,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -73,6 +76,17 @@ impl Report {
         match self.shortcoming() {
             None => Ok(()),
             Some(text) => Err(Incomplete::new(self, text)),
+        }
+    }
+
+    /// Adds it to the metrics.
+    pub(super) fn record(&self) {
+        metrics::broadcast_ended(self.elapsed, self.retries, self.throttles);
+        metrics::pushed("broadcast", "delivered", self.delivered);
+        metrics::pushed("broadcast", "gone", self.gone.len());
+        metrics::pushed("broadcast", "not_tried", self.not_tried.len());
+        for failure in &self.failed {
+            metrics::pushed("broadcast", failure.error.kind(), 1);
         }
     }
 

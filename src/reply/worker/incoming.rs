@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NotDone;
+use crate::event::TraceContext;
 use crate::reply::Job;
 
 /// The attribute of a message that has the address, where the body is the job alone.
@@ -13,6 +14,9 @@ const REPLY_TO: &str = "replyTo";
 
 /// The attribute in which SQS counts deliveries.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+
+/// The attribute in which SQS passes on the trace of the sender.
+const TRACE: &str = "AWSTraceHeader";
 
 /// An event as messages.
 pub(super) struct Incoming {
@@ -28,6 +32,8 @@ pub(super) struct Delivered {
     pub(super) group: Option<String>,
     /// How often it was delivered, where its source says so.
     pub(super) receive_count: Option<u32>,
+    /// The trace that the source names.
+    pub(super) trace: Option<TraceContext>,
     reply_to: Option<String>,
     body: String,
 }
@@ -50,6 +56,7 @@ impl Incoming {
                     },
                     message_id: record.message_id.unwrap_or_default(),
                     receive_count: record.attributes.get(RECEIVE_COUNT).and_then(|count| count.parse().ok()),
+                    trace: record.attributes.get(TRACE).and_then(|trace| trace.parse().ok()),
                     reply_to: record.message_attributes.remove(REPLY_TO).and_then(|attribute| attribute.string_value),
                     body: record.body.unwrap_or_default(),
                 });
@@ -61,6 +68,7 @@ impl Incoming {
                     message_id: record.sns.message_id,
                     group: None,
                     receive_count: None,
+                    trace: None,
                     reply_to: record.sns.message_attributes.remove(REPLY_TO).map(|attribute| attribute.value),
                     body: record.sns.message,
                 });
@@ -69,8 +77,9 @@ impl Incoming {
             None if event.get("detail-type").is_some() => {
                 let message_id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
                 // It is unwrapped as it is when it comes through SQS.
+                let body = event.to_string();
                 let message =
-                    Delivered { message_id, group: None, receive_count: None, reply_to: None, body: event.to_string() };
+                    Delivered { message_id, group: None, receive_count: None, trace: None, reply_to: None, body };
                 Ok(Self { is_sqs: false, messages: vec![message] })
             }
             _ => Err(NotDone::Event),
@@ -112,7 +121,8 @@ impl Delivered {
             let notification = serde_json::from_value(value).map_err(|_| "a notification of SNS")?;
             let Notification { message, mut message_attributes } = notification;
             let reply_to = message_attributes.remove(REPLY_TO).map(|attribute| attribute.value);
-            return Self { message_id: String::new(), group: None, receive_count: None, reply_to, body: message }.job();
+            let message_id = String::new();
+            return Self { message_id, group: None, receive_count: None, trace: None, reply_to, body: message }.job();
         }
         let value = match value {
             Value::Object(mut members) if members.contains_key("detail-type") => {

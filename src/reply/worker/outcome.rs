@@ -141,15 +141,12 @@ impl JobFailure {
     }
 
     pub(super) fn log(&self) {
-        let (code, message_id) = (self.code.as_str(), self.message_id());
-        let request_id = self.request_id.as_ref().map(tracing::field::display);
+        let code = self.code.as_str();
         match (self.is_final, self.code.status().is_client_error()) {
             // The queue's own line says why the message is retried.
             (false, _) => {}
-            (true, true) => tracing::warn!(code, message_id, request_id, reason = %self.text, "the job was refused"),
-            (true, false) => {
-                tracing::error!(code, message_id, request_id, error = %self.text, "the job failed for good")
-            }
+            (true, true) => tracing::warn!(code, reason = %self.text, "the job was refused"),
+            (true, false) => tracing::error!(code, error = %self.text, "the job failed for good"),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tracing::Span;
 
 use super::delivery;
-use crate::event::CorrelationId;
+use crate::event::{CorrelationId, OnTrace, TraceContext};
 use crate::push::{Payload, PushError, Pusher};
 use crate::reply::{IdempotencyKey, ReplyAddress};
 use crate::route::ReplyFormat;
@@ -31,6 +32,8 @@ pub(super) struct Delivery {
     pub(super) receive_count: Option<u32>,
     /// Whether the queue gives the message up when it fails now.
     pub(super) is_last: bool,
+    /// The trace that the queue names.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl<T> Task<T> {
@@ -54,6 +57,27 @@ impl<T> Task<T> {
     /// Pass it to services that take an idempotency key, so that what the job does there is done once.
     pub fn idempotency_key(&self) -> IdempotencyKey {
         self.address.idempotency_key()
+    }
+
+    /// Returns the trace that the job is a part of: that of the request, or else the one that the queue names.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.address.trace().or(self.delivery.trace)
+    }
+
+    /// The span of the work on the job and on its reply.
+    pub(super) fn span(&self, on_trace: Option<&OnTrace>) -> Span {
+        let (request_id, trace) = (self.address.request_id(), self.trace());
+        let span = tracing::info_span!(
+            "job",
+            message_id = self.delivery.message_id,
+            request_id = request_id.map(display),
+            connection_id = %self.address.connection_id(),
+            trace_id = trace.map(|trace| trace.trace_id()),
+        );
+        if let (Some(hook), Some(trace)) = (on_trace, trace) {
+            hook(&span, trace);
+        }
+        span
     }
 
     /// Sends the client `{"id":…,"progress":…}`, and returns whether it is still connected.

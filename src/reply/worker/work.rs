@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 use super::delivery;
 use super::incoming::Delivered;
@@ -17,6 +18,7 @@ use super::task::Delivery;
 use super::{Shared, Task, Trust};
 use crate::clock;
 use crate::event::chain;
+use crate::metrics::{self, JobTimer};
 use crate::push::{LARGEST_PAYLOAD, Payload, PushError, Pusher};
 use crate::reply::sealed::Binding;
 use crate::reply::{IdempotencyKey, InvalidAddress, Job, ReplyAddress};
@@ -33,16 +35,28 @@ where
     R: Serialize + Send + Sync + 'static,
 {
     pub(super) async fn work_on(&self, message: Delivered, leases: &Leases) -> Outcome {
-        match self.accept(message) {
-            Ok(task) => self.run_once(task, leases).await,
-            Err(rejection) => self.reject(&rejection),
-        }
+        let timer = JobTimer::start();
+        let (outcome, label) = match self.accept(message) {
+            Ok(task) => {
+                let span = task.span(self.on_trace.as_ref());
+                let outcome = self.run_once(task, leases).instrument(span).await;
+                let label = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::Retry(_) => "retried",
+                    Outcome::GivenUp(_) => "given_up",
+                };
+                (outcome, label)
+            }
+            Err(rejection) => (self.reject(&rejection), "rejected"),
+        };
+        timer.end(label);
+        outcome
     }
 
     /// Checks everything about a message that can be checked before its job runs.
     fn accept(&self, message: Delivered) -> Result<Task<T>, MessageRejection> {
         let message_id = message.message_id.clone();
-        let receive_count = message.receive_count;
+        let (receive_count, trace) = (message.receive_count, message.trace);
         let job = match message.job() {
             Ok(job) => job,
             Err(expected) => return Err(MessageRejection::NotAJob { message_id, expected }),
@@ -65,7 +79,7 @@ where
             Ok(job) => {
                 // The source counts, and without a maximum there is no last delivery.
                 let is_last = receive_count.zip(self.max_receive_count).is_some_and(|(count, max)| count >= max);
-                let delivery = Delivery { message_id, receive_count, is_last };
+                let delivery = Delivery { message_id, receive_count, is_last, trace };
                 Ok(Task { job, address, pusher: pusher.clone(), format: self.format.clone(), delivery })
             }
             // The error itself quotes what it found.
@@ -108,7 +122,6 @@ where
         lock().insert((key.clone(), owner.clone()));
         let outcome = match store.acquire(&key, &owner).await {
             Ok(Claim::Acquired) => {
-                let message_id = task.delivery.message_id.clone();
                 let outcome = AssertUnwindSafe(self.run(task)).catch_unwind().await;
                 let outcome = outcome.unwrap_or_else(|_| Outcome::panicked());
                 let stored = match &outcome {
@@ -118,7 +131,7 @@ where
                 };
                 if let Err(error) = stored {
                     // The lease ends by itself; a job that was done may be done once more.
-                    tracing::warn!(message_id, error = %chain(&*error), "the outcome was not stored");
+                    tracing::warn!(error = %chain(&*error), "the outcome was not stored");
                 }
                 outcome
             }
@@ -159,12 +172,11 @@ where
             },
             Err(error) => error,
         };
-        let request_id = to.address.request_id().map(tracing::field::display);
         match &reason {
             PushError::Gone { .. } => {}
             // Its own text says what happened; what is behind it may quote the result.
             PushError::TooLarge { .. } | PushError::NotJson { .. } | PushError::BadRequest { .. } => {
-                tracing::error!(request_id, error = %reason, "the result cannot be delivered");
+                tracing::error!(error = %reason, "the result cannot be delivered");
             }
             PushError::Forbidden { .. }
             | PushError::Credentials { .. }
@@ -172,7 +184,7 @@ where
             | PushError::OtherApi { .. }
             | PushError::Unexpected { .. } => {
                 // Until an operator mends it, no result is delivered: the messages are kept for then.
-                tracing::error!(request_id, error = %chain(&reason), "the worker cannot push");
+                tracing::error!(error = %chain(&reason), "the worker cannot push");
                 return Outcome::Retry(chain(&reason));
             }
             PushError::Throttled { .. }
@@ -195,11 +207,12 @@ where
                 Err(untold) => return Outcome::Retry(chain(&untold)),
             }
         }
+        metrics::undelivered(reason.kind());
         // The client has its last frame, so a panic of the hook does not bring the job back.
         if let Some(hook) = &self.on_undelivered {
             let undelivered = Undelivered { correlation_id: correlation_id.clone(), result, reason };
             if AssertUnwindSafe(async { hook(undelivered).await }).catch_unwind().await.is_err() {
-                tracing::error!(request_id, "the hook of the worker panicked");
+                tracing::error!("the hook of the worker panicked");
             }
         }
         Outcome::Done
