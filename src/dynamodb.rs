@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_sdk_dynamodb::{Client, config};
 use aws_smithy_http_client::tls;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,18 +30,28 @@ pub(crate) enum Retries {
 
 /// A client with what the environment says of credentials, region and endpoint.
 pub(crate) async fn client(retries: Retries) -> Client {
-    build(loader(), retries).await
+    from_config(&loader().load().await, retries)
 }
 
 /// A client of an emulator at this URL, which takes any credentials.
 pub(crate) async fn emulated(url: impl Into<String>, retries: Retries) -> Client {
     let credentials = aws_credential_types::Credentials::new("any", "any", None, None, "emulated");
-    build(loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials), retries).await
+    let loader = loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials);
+    from_config(&loader.load().await, retries)
 }
 
-async fn build(loader: ConfigLoader, retries: Retries) -> Client {
-    let shared = loader.load().await;
-    let config = config::Builder::from(&shared);
+/// A client with everything that this configuration has, and what is missing there.
+pub(crate) fn from_config(shared: &SdkConfig, retries: Retries) -> Client {
+    let mut config = config::Builder::from(shared);
+    // The SDK does not bound its attempts itself.
+    let timeouts = shared.timeout_config().map(TimeoutConfig::to_builder).unwrap_or_default();
+    config.set_timeout_config(Some(timeouts.take_unset_from(self::timeouts()).build()));
+    if shared.http_client().is_none() {
+        config.set_http_client(Some(http_client()));
+    }
+    if shared.behavior_version().is_none() {
+        config.set_behavior_version(Some(BehaviorVersion::latest()));
+    }
     Client::from_conf(match retries {
         #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
         Retries::Sdk => config.build(),
@@ -48,17 +59,22 @@ async fn build(loader: ConfigLoader, retries: Retries) -> Client {
     })
 }
 
-/// The SDK's own attempts are bounded, since it does not bound them itself.
 fn loader() -> ConfigLoader {
-    let http = aws_smithy_http_client::Builder::new()
+    // The requests for credentials go through it as well.
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http_client())
+}
+
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
-    let timeouts = TimeoutConfig::builder()
+        .build_https()
+}
+
+fn timeouts() -> TimeoutConfigBuilder {
+    TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .operation_attempt_timeout(Duration::from_secs(5))
         .operation_timeout(Duration::from_secs(15))
-        .build();
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts)
 }
 
 /// A text that is a key or a part of one.

@@ -2,6 +2,7 @@
 
 mod connections;
 mod credentials;
+mod proxy;
 mod signature;
 
 use std::env;
@@ -17,13 +18,14 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, U
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::RootCertStore;
 
 use self::connections::Connections;
 use self::credentials::Keeper;
 use self::signature::{Signed, Signer, Unsigned};
-use super::roots::{self, UntrustedRoot};
+use super::roots::UntrustedRoot;
 use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
 use crate::event::{ConnectionId, Region};
 
@@ -72,7 +74,6 @@ pub struct Direct {
     /// `/dev/@connections/`
     base: Arc<str>,
     endpoint: Endpoint,
-    roots: Arc<RootCertStore>,
 }
 
 /// The environment lacks what signed requests need.
@@ -87,6 +88,12 @@ pub enum NotConfigured {
     Tls {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The proxy's URL cannot be used. The error leaves it out, since it may have a password.
+    #[error("this is not the URL of a proxy: expected {expected}")]
+    Proxy {
+        /// What was expected.
+        expected: &'static str,
     },
     /// There are no credentials.
     #[error(
@@ -116,9 +123,9 @@ impl Direct {
     /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
     pub fn new(endpoint: &Endpoint, provider: impl ProvideCredentials + 'static) -> Result<Self, NotConfigured> {
         let keeper = Keeper::new(SharedCredentialsProvider::new(provider));
-        let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-        let connections = Connections::new(&roots).map_err(|source| NotConfigured::Tls { source: Box::new(source) })?;
-        Self::build(endpoint, keeper, roots, connections)
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let connections = Connections::new(roots).map_err(|source| NotConfigured::Tls { source: Box::new(source) })?;
+        Self::build(endpoint, keeper, connections)
     }
 
     /// A transport to another endpoint, which shares the connection pool, the trusted roots, and the credentials.
@@ -138,15 +145,10 @@ impl Direct {
     /// # }
     /// ```
     pub fn at(&self, endpoint: &Endpoint) -> Result<Self, NotConfigured> {
-        Self::build(endpoint, self.signer.keeper().clone(), Arc::clone(&self.roots), self.connections.to_another_host())
+        Self::build(endpoint, self.signer.keeper().clone(), self.connections.to_another_host())
     }
 
-    fn build(
-        endpoint: &Endpoint,
-        keeper: Keeper,
-        roots: Arc<RootCertStore>,
-        connections: Connections,
-    ) -> Result<Self, NotConfigured> {
+    fn build(endpoint: &Endpoint, keeper: Keeper, connections: Connections) -> Result<Self, NotConfigured> {
         let no_region = || InvalidEndpoint::NoRegion { url: endpoint.to_string() };
         let region = match endpoint.region() {
             Some(region) => region.clone(),
@@ -165,7 +167,6 @@ impl Direct {
             scheme,
             authority,
             endpoint: endpoint.clone(),
-            roots,
         })
     }
 
@@ -198,11 +199,38 @@ impl Direct {
     ///
     /// [`UntrustedRoot`] when it is not a certificate.
     pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
-        let mut roots = RootCertStore::clone(&self.roots);
-        roots::add(&mut roots, der.into())?;
-        self.roots = Arc::new(roots);
-        self.connections = Connections::new(&self.roots).map_err(UntrustedRoot::new)?;
+        self.connections = self.connections.with_root_certificate(der.into())?;
         Ok(self)
+    }
+
+    /// Reaches the endpoint through this proxy, as in `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`.
+    ///
+    /// The proxy is asked to connect by `CONNECT`, so it does not see what is sent. An endpoint without TLS, as that of an emulator, is reached
+    /// directly. Requests for credentials are the provider's affair.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConfigured::Proxy`] when the text is not the URL of such a proxy.
+    pub fn with_proxy(mut self, url: &str) -> Result<Self, NotConfigured> {
+        let proxies = Matcher::builder().all(url).build();
+        let probe = Uri::from_static("https://execute-api.amazonaws.com");
+        let is_usable = |proxy: Intercept| {
+            proxy.uri().scheme() == Some(&Scheme::HTTP) && proxy.uri().host().is_some_and(|host| !host.is_empty())
+        };
+        if !proxies.intercept(&probe).is_some_and(is_usable) {
+            return Err(NotConfigured::Proxy { expected: "`http://host:port`, or `http://user:password@host:port`" });
+        }
+        self.connections = self.connections.with_proxies(proxies);
+        Ok(self)
+    }
+
+    /// Reaches the endpoint through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` lists its host.
+    ///
+    /// As [`with_proxy`](Self::with_proxy). The lower-case names of the variables count, too. Without any of them nothing changes.
+    #[must_use]
+    pub fn with_proxy_from_env(mut self) -> Self {
+        self.connections = self.connections.with_proxies(Matcher::from_env());
+        self
     }
 
     fn uri(&self, path: String) -> Result<Uri, PushError> {

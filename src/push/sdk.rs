@@ -16,6 +16,7 @@ use aws_sdk_apigatewaymanagement::config::timeout::TimeoutConfig;
 use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::{Client, config};
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{Blob, DateTime};
 use base64::Engine as _;
@@ -60,7 +61,7 @@ impl Sdk {
     ///
     /// Use it for an assumed role, for a credentials provider of your own, and to share cached credentials with other clients
     /// of the SDK. The region is that of the endpoint where it names one. HTTP client, timeouts, and retries are those of this
-    /// crate.
+    /// crate; for an HTTP client of your own there is [`with_http_client`](Self::with_http_client).
     ///
     /// # Errors
     ///
@@ -124,6 +125,41 @@ impl Sdk {
         let http = Replaceable::new(self.endpoint.as_str(), tls.map_err(UntrustedRoot::new)?);
         self.client = Client::from_conf(self.client.config().to_builder().http_client(http).build());
         Ok(self)
+    }
+
+    /// Pushes through HTTP clients that this function makes, such as those that go through a proxy.
+    ///
+    /// It is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have no other way
+    /// to stop using it. A function that returns clones of one client makes it keep such a connection.
+    ///
+    /// # Examples
+    ///
+    /// Through the proxy that `HTTPS_PROXY` and `NO_PROXY` name:
+    ///
+    /// ```no_run
+    /// use aws_smithy_http_client::proxy::ProxyConfig;
+    /// use aws_smithy_http_client::tls::Provider;
+    /// use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+    /// use aws_smithy_http_client::{Builder, Connector};
+    /// use lambda_websocket::Pusher;
+    /// use lambda_websocket::push::{Endpoint, InvalidEndpoint, Sdk};
+    ///
+    /// # async fn pusher() -> Result<Pusher, InvalidEndpoint> {
+    /// let sdk = Sdk::new(&Endpoint::from_env()?).await?.with_http_client(|| {
+    ///     Builder::new().build_with_connector_fn(|settings, components| {
+    ///         let connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+    ///         let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
+    ///         connector.connector_settings(settings.cloned().unwrap_or_default()).build()
+    ///     })
+    /// });
+    /// # Ok(Pusher::new(sdk))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_http_client(mut self, make: impl Fn() -> SharedHttpClient + Send + Sync + 'static) -> Self {
+        let http = Replaceable::of(self.endpoint.as_str(), make);
+        self.client = Client::from_conf(self.client.config().to_builder().http_client(http).build());
+        self
     }
 
     fn from_builder(builder: config::Builder, http: Replaceable, endpoint: &Endpoint) -> Self {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 
 use self::item::Record;
@@ -92,6 +93,33 @@ impl DynamoDb {
     /// A registry in this table, with what the environment says of credentials, region and endpoint.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Caller).await)
+    }
+
+    /// A registry in this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    ///
+    /// For an assumed role, a proxy, or a custom endpoint, and to set TLS up once for everything that talks to AWS. What the
+    /// configuration does not have is as with [`new`](Self::new): an HTTP client over rustls on ring, 3 seconds to connect, 5 for
+    /// an attempt. Retries are those of this crate.
+    ///
+    /// # Examples
+    ///
+    /// A table in another account:
+    ///
+    /// ```no_run
+    /// use aws_config::BehaviorVersion;
+    /// use aws_config::sts::AssumeRoleProvider;
+    /// use aws_credential_types::provider::SharedCredentialsProvider;
+    /// use lambda_websocket::registry::DynamoDb;
+    ///
+    /// # async fn start() {
+    /// let base = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    /// let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/connections").configure(&base).build().await;
+    /// let config = base.to_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+    /// let registry = DynamoDb::from_config("connections", &config);
+    /// # }
+    /// ```
+    pub fn from_config(table: impl Into<String>, config: &SdkConfig) -> Self {
+        Self::over(table, dynamodb::from_config(config, Retries::Caller))
     }
 
     /// A registry in a table of an emulator at this URL, which takes any credentials.

@@ -18,6 +18,15 @@ mod authorizer;
 mod aws_lambda_events;
 #[cfg(not(feature = "runtime"))]
 mod compile_fail;
+#[cfg(all(
+    feature = "sdk",
+    feature = "direct",
+    feature = "dynamodb",
+    feature = "worker",
+    feature = "tickets",
+    feature = "rate-limit"
+))]
+mod configured;
 mod conformance;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
 #[path = "../support/dynamo/mod.rs"]

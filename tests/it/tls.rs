@@ -2,6 +2,7 @@
 
 mod connections;
 mod dead;
+mod proxied;
 mod streams;
 
 use std::sync::Arc;

@@ -14,11 +14,14 @@ use hyper::body::{Body as _, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::proxy::Connector;
 use crate::push::PushError;
 use crate::push::opening::Opening;
+use crate::push::roots::{self, UntrustedRoot};
 
 /// Answers of `@connections` are small.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -29,36 +32,60 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type HttpsClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// A pool to one host. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connections {
-    connector: HttpsConnector<HttpConnector>,
+    roots: Arc<RootCertStore>,
+    tls: ClientConfig,
+    proxies: Arc<Matcher>,
+    connector: HttpsConnector<Connector>,
     /// The client, and how many there were before it.
     current: Arc<Mutex<(u64, Arc<HttpsClient>)>>,
     opening: Opening,
 }
 
 impl Connections {
-    pub(super) fn new(roots: &Arc<RootCertStore>) -> Result<Self, rustls::Error> {
+    /// A pool whose connections are trusted by these roots.
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        Self::build(Arc::new(roots), Arc::new(Matcher::builder().build()))
+    }
+
+    /// A new pool that trusts this root certificate, too.
+    pub(super) fn with_root_certificate(&self, der: Vec<u8>) -> Result<Self, UntrustedRoot> {
+        let mut roots = RootCertStore::clone(&self.roots);
+        roots::add(&mut roots, der)?;
+        Self::build(Arc::new(roots), Arc::clone(&self.proxies)).map_err(UntrustedRoot::new)
+    }
+
+    /// A new pool whose connections go through these proxies.
+    pub(super) fn with_proxies(&self, proxies: Matcher) -> Self {
+        Self::over(Arc::clone(&self.roots), self.tls.clone(), Arc::new(proxies))
+    }
+
+    fn build(roots: Arc<RootCertStore>, proxies: Arc<Matcher>) -> Result<Self, rustls::Error> {
         // Named, since a process that has two providers has no default.
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(Arc::clone(roots))
+            .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
+        Ok(Self::over(roots, tls, proxies))
+    }
+
+    fn over(roots: Arc<RootCertStore>, tls: ClientConfig, proxies: Arc<Matcher>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         // Without it small frames of HTTP/2 wait for each other.
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls.clone())
             .https_or_http()
             .enable_all_versions()
-            .wrap_connector(tcp);
+            .wrap_connector(Connector { tcp, proxies: Arc::clone(&proxies) });
         let current = Arc::new(Mutex::new((0, client(&connector))));
-        Ok(Self { connector, current, opening: Opening::default() })
+        Self { roots, tls, proxies, connector, current, opening: Opening::default() }
     }
 
     /// The same pool, for requests to another host.
@@ -111,7 +138,7 @@ impl Connections {
     }
 }
 
-fn client(connector: &HttpsConnector<HttpConnector>) -> Arc<HttpsClient> {
+fn client(connector: &HttpsConnector<Connector>) -> Arc<HttpsClient> {
     let client = Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

@@ -3,6 +3,7 @@
 //! The SDK itself drops a request that nobody waits for any longer. Over HTTP/2 that ends its stream and nothing else, so that
 //! the next request would go over the same dead connection.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,9 +29,8 @@ pub(super) struct Replaceable {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
-    tls: TlsContext,
+    make: Box<dyn Fn() -> SharedHttpClient + Send + Sync>,
     /// The client, and how many there were before it.
     current: RwLock<(u64, SharedHttpClient)>,
     /// `https://` and the host of the endpoint, over whose one HTTP/2 connection pushes go.
@@ -39,13 +39,19 @@ struct Shared {
 }
 
 impl Replaceable {
+    /// Clients over rustls on ring.
     pub(super) fn new(endpoint: &str, tls: TlsContext) -> Self {
+        Self::of(endpoint, move || client(&tls))
+    }
+
+    /// Clients that this function makes.
+    pub(super) fn of(endpoint: &str, make: impl Fn() -> SharedHttpClient + Send + Sync + 'static) -> Self {
         let origin = match endpoint.split_once("://") {
             Some(("https", rest)) => format!("https://{}/", rest.split('/').next().unwrap_or_default()),
             _ => String::new(),
         };
-        let current = RwLock::new((0, client(&tls)));
-        Self { shared: Arc::new(Shared { tls, current, origin, opening: Opening::default() }) }
+        let current = RwLock::new((0, make()));
+        Self { shared: Arc::new(Shared { make: Box::new(make), current, origin, opening: Opening::default() }) }
     }
 }
 
@@ -57,6 +63,12 @@ fn client(tls: &TlsContext) -> SharedHttpClient {
         .build_https()
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     fn current(&self) -> (u64, SharedHttpClient) {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -66,7 +78,7 @@ impl Shared {
     fn replace(&self, number: u64) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.0 == number {
-            *current = (number.wrapping_add(1), client(&self.tls));
+            *current = (number.wrapping_add(1), (self.make)());
         }
         self.opening.closed();
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -49,6 +50,14 @@ impl DynamoDb {
     /// Creates a store over this table, with credentials, region and endpoint of the environment.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Sdk).await)
+    }
+
+    /// Creates a store over this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    ///
+    /// As [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config). Requests have at most 15 seconds, unless it says
+    /// otherwise, and its number of retries.
+    pub fn from_config(table: impl Into<String>, config: &SdkConfig) -> Self {
+        Self::over(table, dynamodb::from_config(config, Retries::Sdk))
     }
 
     /// Creates a store over a table of an emulator at this URL, which takes any credentials.

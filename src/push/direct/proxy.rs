@@ -1,0 +1,48 @@
+//! TCP connections, through a proxy where there is one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use tower_service::Service;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Connects to a host, or asks a proxy to by `CONNECT`.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) tcp: HttpConnector,
+    pub(super) proxies: Arc<Matcher>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = <HttpConnector as Service<Uri>>::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        // Without TLS a proxy would read what it passes on; and only emulators and local gateways have no TLS.
+        let proxy = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| self.proxies.intercept(&uri)).flatten();
+        let Some(proxy) = proxy else {
+            let connecting = self.tcp.call(uri);
+            return Box::pin(async move { connecting.await.map_err(Into::into) });
+        };
+        if proxy.uri().scheme() != Some(&Scheme::HTTP) {
+            return Box::pin(async { Err("the proxy is not one that is reached over http".into()) });
+        }
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        Box::pin(async move { tunnel.call(uri).await.map_err(Into::into) })
+    }
+}
