@@ -44,6 +44,7 @@ mod token;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::Instrument as _;
 
@@ -59,6 +60,7 @@ pub use self::request::Request;
 pub use self::response::{InvalidAuthorization, Response};
 #[cfg(feature = "runtime")]
 pub use self::service::run;
+use crate::event::wire::AUTHORIZATION_EXPIRES_AT;
 use crate::event::{chain, texts};
 use crate::metrics;
 
@@ -72,6 +74,7 @@ pub struct Authorization {
     effect: Effect,
     policy: Option<Policy>,
     context: Context,
+    expires_at: Option<SystemTime>,
     usage_identifier_key: Option<String>,
 }
 
@@ -87,7 +90,8 @@ impl Authorization {
     }
 
     fn new(principal_id: String, effect: Effect) -> Self {
-        Self { principal_id, effect, policy: None, context: Context::default(), usage_identifier_key: None }
+        let context = Context::default();
+        Self { principal_id, effect, policy: None, context, expires_at: None, usage_identifier_key: None }
     }
 
     /// Answers with this policy instead of the one about exactly the route that was asked for.
@@ -110,6 +114,26 @@ impl Authorization {
         Ok(self)
     }
 
+    /// Says until when the client is authorized, such as the `exp` of its token; cut off to the second.
+    ///
+    /// API Gateway asks the authorizer once, and keeps the connection open for up to two hours, whatever the token says. The time
+    /// travels in the context, as `authorizationExpiresAt` in seconds since 1970. [`Router::close_expired`](crate::Router::close_expired) closes the
+    /// connection of a client that goes on sending, and the sweeps of a [`Hub`](crate::hub::Hub) that of one that only listens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use lambda_websocket::authorizer::Authorization;
+    ///
+    /// # let (subject, exp) = ("alice", 1_900_000_000);
+    /// let authorization = Authorization::allow(subject).with_expiry(UNIX_EPOCH + Duration::from_secs(exp));
+    /// ```
+    pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
+        self.expires_at = Some(expires_at);
+        self
+    }
+
     /// Names the API key that the connection's usage counts for.
     ///
     /// For an API whose key source is the authorizer.
@@ -123,7 +147,11 @@ impl Authorization {
     /// # Errors
     ///
     /// [`InvalidAuthorization`] when API Gateway would refuse the answer, or would let nobody in because of it.
-    pub fn respond(self, method_arn: &RouteArn) -> Result<Response, InvalidAuthorization> {
+    pub fn respond(mut self, method_arn: &RouteArn) -> Result<Response, InvalidAuthorization> {
+        if let Some(expires_at) = self.expires_at {
+            let seconds = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.context.insert(AUTHORIZATION_EXPIRES_AT, seconds.into());
+        }
         let policy = match self.policy {
             Some(policy) => policy,
             None => Policy::new().statement(Statement::new(self.effect, [Resource::new(method_arn.to_string())?])),

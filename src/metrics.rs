@@ -33,7 +33,7 @@
 //!   `not_tried`, or the kind of the [`PushError`](crate::push::PushError), such as `gone`, `throttled`, `slow_consumer`, `timed_out`.
 //! - `websocket_push_throttles` counts answers with the status 429, those before a retry included; `websocket_push_retries` all attempts but
 //!   the first of each push.
-//! - `outcome` of a sweep is `alive`, `removed`, `withheld`, or `failed`.
+//! - `outcome` of a sweep is `alive`, `removed`, `expired`, `withheld`, or `failed`.
 //! - `outcome` of a job is `done`, `retried`, `given_up`, or `rejected`; `reason` the kind of the push's error.
 //!
 //! Durations are of real time, also when tokio's clock is paused.

@@ -11,6 +11,7 @@ mod connection;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 mod error;
+mod key;
 mod memory;
 mod name;
 mod outcome;
@@ -23,10 +24,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _};
 
-pub use self::connection::{Connection, ConnectionData, ConnectionKey, InvalidData, MAX_DATA_BYTES};
+pub use self::connection::{Connection, ConnectionData, InvalidData, MAX_DATA_BYTES};
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
 pub use self::error::RegistryError;
+pub use self::key::ConnectionKey;
 pub use self::memory::Memory;
 pub use self::name::{Audience, Group, Namespace, Principal, Who};
 pub use self::outcome::{Arrival, Arrivals, Departure, Departures, Inserted, Joined, Left};

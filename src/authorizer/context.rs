@@ -93,6 +93,11 @@ impl Context {
         }
     }
 
+    /// Adds a value that is not nested.
+    pub(super) fn insert(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
     /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -16,7 +16,7 @@ use super::identity::IamIdentity;
 use super::invocation::Invocation;
 use super::trace::TraceContext;
 use super::values::{self, InvalidContext};
-use super::wire::{ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
+use super::wire::{AUTHORIZATION_EXPIRES_AT, ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
 
 /// The `requestContext` of an event, and its stage variables: which connection, which route, which API.
 ///
@@ -110,6 +110,21 @@ impl RequestContext {
     /// ```
     pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
         values::deserialize(self.authorizer())
+    }
+
+    /// Returns until when the client is authorized, where the [authorizer](crate::authorizer::Authorization::with_expiry) said so.
+    ///
+    /// API Gateway keeps a connection open beyond that time, for two hours at most;
+    /// [`Router::close_expired`](crate::Router::close_expired) and the sweeps of a [`Hub`](crate::hub::Hub) close it. A value that is
+    /// not a time counts as one that has passed: 1970.
+    pub fn authorization_expires_at(&self) -> Option<SystemTime> {
+        let seconds = match self.authorizer()?.get(AUTHORIZATION_EXPIRES_AT)? {
+            Value::Number(number) => number.as_u64(),
+            // API Gateway makes text of every value.
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        Some(seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))).unwrap_or(UNIX_EPOCH))
     }
 
     /// What the client sent as `User-Agent` when it connected.

@@ -8,7 +8,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor}
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use super::wire::{INTEGRATION_LATENCY, PRINCIPAL_ID};
+use super::wire::{AUTHORIZATION_EXPIRES_AT, INTEGRATION_LATENCY, PRINCIPAL_ID};
 
 /// The authorizer's context does not fit the type that was asked for.
 ///
@@ -38,7 +38,7 @@ impl de::Error for InvalidContext {
     }
 }
 
-/// Builds `T` from the authorizer's values, less the two that are the gateway's own.
+/// Builds `T` from the authorizer's values, less those that are not of the application.
 pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Result<T, InvalidContext> {
     let none = Map::new();
     let members = match authorizer {
@@ -50,7 +50,9 @@ pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Re
         MapDeserializer::new(
             members
                 .iter()
-                .filter(|(key, _)| !matches!(key.as_str(), PRINCIPAL_ID | INTEGRATION_LATENCY))
+                .filter(|(key, _)| {
+                    !matches!(key.as_str(), PRINCIPAL_ID | INTEGRATION_LATENCY | AUTHORIZATION_EXPIRES_AT)
+                })
                 .map(|(key, value)| (key.as_str(), Scalar(value))),
         )
     };

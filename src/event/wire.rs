@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 
 use super::InvalidEvent;
 
+/// The member of an authorizer's context that says until when the authorization holds, in seconds since 1970.
+pub(crate) const AUTHORIZATION_EXPIRES_AT: &str = "authorizationExpiresAt";
+
 /// The members at the top of every event, of a route's and of an authorizer's.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an event as a JSON object")]

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::Hub;
 use super::evidence::{Evidence, Origin};
 use super::presence::{self, Budget, PresenceEvent};
+use crate::clock;
 use crate::event::ConnectionId;
 use crate::push::{Content, Incomplete, Payload, PushError, Report};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
@@ -163,8 +164,10 @@ impl<'a> Sending<'a> {
                 Vec::new()
             }))
         });
-        let recipients =
-            members.filter(|connection| std::future::ready(!except.contains(connection.key()))).map(recipient);
+        let now = clock::now();
+        let is_recipient =
+            |connection: &Connection| !except.contains(connection.key()) && connection.is_authorized(now);
+        let recipients = members.filter(|connection| std::future::ready(is_recipient(connection))).map(recipient);
         let (stale, mut to_remove) = mpsc::unbounded_channel::<Option<ConnectionKey>>();
         // Nobody receives any more once the removals below have ended, which is after the last of these.
         let remove = |keys: Vec<ConnectionKey>| keys.into_iter().for_each(|key| drop(stale.send(Some(key))));

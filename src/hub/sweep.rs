@@ -33,6 +33,8 @@ pub struct SweepReport {
     pub alive: usize,
     /// The stale connections that were removed.
     pub removed: Vec<ConnectionKey>,
+    /// The connections that were closed and removed, because the authorization of their clients has expired.
+    pub expired: Vec<ConnectionKey>,
     /// How many connections stay registered though they were answered with 410, because that is
     /// [not believed](Hub#stale-connections).
     pub withheld: usize,
@@ -54,8 +56,14 @@ impl SweepReport {
 
     /// Adds it to the metrics.
     fn record(&self) {
-        let (removed, failed) = (self.removed.len(), self.failed.len());
-        let outcomes = [("alive", self.alive), ("removed", removed), ("withheld", self.withheld), ("failed", failed)];
+        let (removed, expired, failed) = (self.removed.len(), self.expired.len(), self.failed.len());
+        let outcomes = [
+            ("alive", self.alive),
+            ("removed", removed),
+            ("expired", expired),
+            ("withheld", self.withheld),
+            ("failed", failed),
+        ];
         metrics::swept(self.elapsed, &outcomes);
     }
 
@@ -69,7 +77,9 @@ impl SweepReport {
             return Ok(());
         }
         let failed = self.failed.len();
-        let asked = [self.alive, self.removed.len(), self.withheld].into_iter().fold(failed, usize::saturating_add);
+        let asked = [self.alive, self.removed.len(), self.expired.len(), self.withheld]
+            .into_iter()
+            .fold(failed, usize::saturating_add);
         let text = match (&self.unread, self.failed.first()) {
             (Some(error), _) => Incomplete::<Self>::text("not all connections were read".to_owned(), Some(error)),
             (None, Some(first)) => {
@@ -85,9 +95,12 @@ impl SweepReport {
 /// One line for a log, without ids.
 impl fmt::Display for SweepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { alive, removed, withheld, failed, elapsed, .. } = self;
+        let Self { alive, removed, expired, withheld, failed, elapsed, .. } = self;
         let (removed, failed) = (removed.len(), failed.len());
         write!(f, "{alive} alive, {removed} removed, {failed} failed, {} ms", elapsed.as_millis())?;
+        if !expired.is_empty() {
+            write!(f, "; {} closed, since their authorization has expired", expired.len())?;
+        }
         if *withheld > 0 {
             write!(f, "; {withheld} not removed, since their 410 is not believed")?;
         }
@@ -105,6 +118,8 @@ enum Answer {
     /// It may not be open yet, or its 410 is not believed yet.
     Undecided,
     Gone(Vec<ConnectionKey>),
+    /// The authorization of its client has expired, and it was closed.
+    Expired(ConnectionKey),
     Failed(Failure),
 }
 
@@ -118,6 +133,9 @@ impl Hub {
     /// [period](super::HubBuilder::with_sweep_period), which depends on the time of day and on a hash alone: a sweep asks about those whose
     /// turn has come since the last sweep of this process, or in the last [interval](super::HubBuilder::with_sweep_interval). So a sweep
     /// every interval covers everybody, and writes nothing about connections that are open.
+    ///
+    /// A connection whose client's [authorization has expired](Connection::authorization_expires_at) is closed and removed when its turn comes:
+    /// one period after that time at the latest. Until then a hub sends it nothing.
     ///
     /// A sweep makes at most [so many requests a second](super::HubBuilder::with_sweep_rate). In a Lambda invocation it ends a second before the
     /// deadline, and the next sweep of the process continues there.
@@ -247,6 +265,11 @@ impl Hub {
                     report.removed.extend(removed.keys);
                     events.extend(removed.events);
                 }
+                Ok(Answer::Expired(key)) => {
+                    let removed = self.remove_all(stream::iter([key.clone()])).await;
+                    report.expired.push(key);
+                    events.extend(removed.events);
+                }
                 Ok(Answer::Failed(failure)) => report.failed.push(failure),
                 Err(error) => {
                     // A record that cannot be read does not keep the others from their turn.
@@ -259,7 +282,25 @@ impl Hub {
         }
     }
 
+    async fn close_expired(&self, connection: Connection, evidence: &Evidence<'_>) -> Answer {
+        let closed = match self.pusher_for(&connection) {
+            Ok(pusher) => pusher.close(connection.id()).await,
+            Err(error) => Err(error),
+        };
+        match closed {
+            Ok(()) => Answer::Expired(connection.key().clone()),
+            Err(PushError::Gone { .. }) => match evidence.gone(Origin::new(&connection)) {
+                believed if believed.is_empty() => Answer::Undecided,
+                believed => Answer::Gone(believed),
+            },
+            Err(error) => Answer::Failed(Failure { connection_id: connection.id().clone(), error }),
+        }
+    }
+
     async fn ask(&self, connection: Connection, evidence: &Evidence<'_>) -> Answer {
+        if !connection.is_authorized(clock::now()) {
+            return self.close_expired(connection, evidence).await;
+        }
         let info = match self.pusher_for(&connection) {
             Ok(pusher) => pusher.info(connection.id()).await,
             Err(error) => Err(error),

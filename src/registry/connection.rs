@@ -1,15 +1,13 @@
 //! What is known about a connection.
 
-use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Audience, Group, Namespace, Principal};
+use super::{ConnectionKey, Namespace, Principal};
 use crate::event::{ApiId, ConnectionId, InvalidId, RequestContext, Stage, chain};
 
 /// How long a connection's record is kept: the two hours that API Gateway keeps it open (LIM-3), and five minutes for clocks that
@@ -20,104 +18,6 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(125 * 60);
 ///
 /// Every group that a connection joins keeps a copy, so that a group is read in few requests.
 pub const MAX_DATA_BYTES: usize = 16_384;
-
-/// Names a connection in a registry: its namespace and its id.
-///
-/// A key also carries the connection's principal where that is known, which saves a registry a request. It plays no part when
-/// keys are compared.
-#[derive(Debug, Clone)]
-pub struct ConnectionKey {
-    namespace: Namespace,
-    id: ConnectionId,
-    principal: Option<Principal>,
-}
-
-impl ConnectionKey {
-    /// The connection with this id in this namespace.
-    pub fn new(namespace: Namespace, id: ConnectionId) -> Self {
-        Self { namespace, id, principal: None }
-    }
-
-    /// The connection that an event concerns, in the namespace of its API and stage.
-    ///
-    /// With a [`Hub`](crate::hub::Hub) use its `key` method, which knows the namespace of the hub.
-    pub fn from_context(context: &RequestContext) -> Self {
-        let principal = context.principal_id().and_then(|principal| Principal::new(principal).ok());
-        Self { principal, ..Self::new(Namespace::from_context(context), context.connection_id.clone()) }
-    }
-
-    /// States whose connection it is, as the authorizer did.
-    ///
-    /// Registries check it, so that a wrong principal costs a request and does no harm there. The
-    /// [policy](crate::hub::HubBuilder::allowing_joins) of a hub for joining groups believes it.
-    #[must_use]
-    pub fn with_principal(mut self, principal: Principal) -> Self {
-        self.principal = Some(principal);
-        self
-    }
-
-    /// Moves the key to this namespace.
-    #[must_use]
-    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
-        self.namespace = namespace;
-        self
-    }
-
-    /// Returns the namespace.
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    /// Returns the id.
-    pub fn id(&self) -> &ConnectionId {
-        &self.id
-    }
-
-    /// Returns whose connection it is, where the key knows.
-    pub fn principal(&self) -> Option<&Principal> {
-        self.principal.as_ref()
-    }
-
-    /// Returns the audience of all connections of its namespace.
-    pub fn everyone(&self) -> Audience {
-        self.namespace.everyone()
-    }
-
-    /// Returns the audience of a group of its namespace.
-    pub fn group(&self, group: &Group) -> Audience {
-        self.namespace.group(group)
-    }
-
-    fn name(&self) -> (&Namespace, &ConnectionId) {
-        (&self.namespace, &self.id)
-    }
-}
-
-impl PartialEq for ConnectionKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for ConnectionKey {}
-
-impl Hash for ConnectionKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
-    }
-}
-
-impl PartialOrd for ConnectionKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ConnectionKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(&other.name())
-    }
-}
 
 /// Data of your own that a registry keeps with a connection: JSON of at most [`MAX_DATA_BYTES`].
 #[derive(Clone, PartialEq, Eq)]
@@ -185,6 +85,7 @@ pub struct Connection {
     principal: Option<Principal>,
     connected_at: SystemTime,
     expires_at: SystemTime,
+    authorization_expires_at: Option<SystemTime>,
     data: Option<ConnectionData>,
 }
 
@@ -198,8 +99,9 @@ impl Connection {
         let principal = context.principal_id().filter(|principal| !principal.is_empty());
         let principal = principal.map(Principal::new).transpose()?;
         let (api_id, stage) = (context.api_id.clone(), context.stage.clone());
-        let connection =
-            Self::new(ConnectionKey::from_context(context), api_id, stage, &context.domain_name, context.connected_at);
+        let key = ConnectionKey::from_context(context);
+        let connection = Self::new(key, api_id, stage, &context.domain_name, context.connected_at)
+            .with_authorization_expiry(context.authorization_expires_at());
         Ok(match principal {
             Some(principal) => connection.with_principal(principal),
             None => connection,
@@ -225,6 +127,7 @@ impl Connection {
             principal: None,
             connected_at: to_millisecond(connected_at),
             expires_at: to_second(expires_at),
+            authorization_expires_at: None,
             data: None,
         }
     }
@@ -248,6 +151,15 @@ impl Connection {
     #[must_use]
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = to_second(expires_at);
+        self
+    }
+
+    /// Says until when its client is authorized, cut off to the second: a [`Hub`](crate::hub::Hub) sends it nothing afterwards, and closes it.
+    ///
+    /// That of an event is what the [authorizer](crate::authorizer::Authorization::with_expiry) said.
+    #[must_use]
+    pub fn with_authorization_expiry(mut self, expires_at: Option<SystemTime>) -> Self {
+        self.authorization_expires_at = expires_at.map(to_second);
         self
     }
 
@@ -307,6 +219,17 @@ impl Connection {
         self.expires_at
     }
 
+    /// Returns until when its client is authorized, where the authorizer said so.
+    pub fn authorization_expires_at(&self) -> Option<SystemTime> {
+        self.authorization_expires_at
+    }
+
+    /// Whether its client is still authorized at this time.
+    #[cfg(feature = "hub")]
+    pub(crate) fn is_authorized(&self, now: SystemTime) -> bool {
+        self.authorization_expires_at.is_none_or(|end| end > now)
+    }
+
     /// Returns the data as a type of your own, if there are some.
     ///
     /// # Errors
@@ -334,6 +257,7 @@ impl fmt::Debug for Connection {
             .field("principal", &self.principal)
             .field("connected_at", &self.connected_at)
             .field("expires_at", &self.expires_at)
+            .field("authorization_expires_at", &self.authorization_expires_at)
             .finish_non_exhaustive()
     }
 }

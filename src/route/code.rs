@@ -17,6 +17,7 @@ use crate::event::InvalidId;
 /// |---|---|---|
 /// | [`invalid_message`](Self::INVALID_MESSAGE) | 400 | the router: the message does not fit its route |
 /// | [`unknown_action`](Self::UNKNOWN_ACTION) | 404 | the router: there is no such route |
+/// | [`authorization_expired`](Self::AUTHORIZATION_EXPIRED) | 401 | the router, if it [closes such connections](crate::Router::close_expired) |
 /// | [`too_large`](Self::TOO_LARGE) | 413 | the router and the worker: a reply has more than 128 KB |
 /// | [`internal`](Self::INTERNAL) | 500 | the router and the worker: any error that is not for the client |
 /// | `unauthorized`, `forbidden`, `not_found`, `conflict`, `too_many_requests`, `timeout`, `unavailable` | 401, 403, 404, 409, 429, 504, 503 | your routes |
@@ -47,6 +48,8 @@ impl ErrorCode {
     pub const INVALID_MESSAGE: Self = Self::known("invalid_message", StatusCode::BAD_REQUEST);
     /// 401: nobody knows who asks.
     pub const UNAUTHORIZED: Self = Self::known("unauthorized", StatusCode::UNAUTHORIZED);
+    /// 401: the client was authorized until a time that has passed. It may connect again, with a new token.
+    pub const AUTHORIZATION_EXPIRED: Self = Self::known("authorization_expired", StatusCode::UNAUTHORIZED);
     /// 403: the client may not do this.
     pub const FORBIDDEN: Self = Self::known("forbidden", StatusCode::FORBIDDEN);
     /// 404: there is no route for the message.

@@ -14,10 +14,14 @@ use super::protocol::{Addressee, ErrorBody, Request, json};
 use super::response::Content;
 use super::traces::Traces;
 use super::{Error, ErrorCode, FailedInvocation, Failure, ReplyFormat, Response, Result};
+#[cfg(feature = "push")]
+use crate::clock;
 use crate::event::{ConnectParts, Event, RequestContext, RouteKey};
+#[cfg(feature = "push")]
+use crate::event::{ConnectionId, chain};
 use crate::metrics::{self, EventTimer};
 #[cfg(feature = "push")]
-use crate::push::{PushError, Pushers};
+use crate::push::{PushError, Pusher, Pushers};
 
 /// As many bytes as a message to a client may have (LIM-1).
 pub(crate) const MAX_MESSAGE: usize = 131_072;
@@ -34,6 +38,9 @@ pub(super) struct Inner {
     /// What replies are pushed through, unless they are the function's answer.
     #[cfg(feature = "push")]
     pub(super) pushers: Option<Pushers>,
+    /// What closes the connections of clients whose authorization has expired.
+    #[cfg(feature = "push")]
+    pub(super) expiry: Option<Pushers>,
 }
 
 type Hook = Arc<dyn Fn(Failure) -> BoxFuture<()> + Send + Sync>;
@@ -43,6 +50,8 @@ struct Exchange {
     context: Arc<RequestContext>,
     request: Request,
     is_message: bool,
+    /// Whether the client is to be refused and its connection closed.
+    is_expired: bool,
     /// The error that the client is told.
     code: Option<ErrorCode>,
     timer: EventTimer,
@@ -59,7 +68,7 @@ impl Inner {
     /// Whether anything but routes was set up.
     pub(super) fn has_settings(&self) -> bool {
         #[cfg(feature = "push")]
-        let pushes = self.pushers.is_some();
+        let pushes = self.pushers.is_some() || self.expiry.is_some();
         #[cfg(not(feature = "push"))]
         let pushes = false;
         let has_hooks = self.on_error.is_some() || !self.errors.is_empty() || self.traces.has_settings();
@@ -70,7 +79,8 @@ impl Inner {
         let (is_default, handler) = self.select(&event);
         let context = event.shared_context();
         let timer = EventTimer::start(context.route_key.as_str());
-        let mut exchange = Exchange { context, request: Request::default(), is_message: false, code: None, timer };
+        let (request, is_expired) = (Request::default(), self.is_expired(&event));
+        let mut exchange = Exchange { context, request, is_message: false, is_expired, code: None, timer };
         let (mut invalid, mut offer) = (None, None);
         match &mut event {
             Event::Message(message) => {
@@ -88,6 +98,9 @@ impl Inner {
             }
         }
         let answer = match (handler, invalid) {
+            _ if exchange.is_expired => {
+                Err(Error::client(ErrorCode::AUTHORIZATION_EXPIRED, "the authorization has expired: connect again"))
+            }
             (_, Some(invalid)) => Err(Error::invalid_id(&invalid)),
             (Some(handler), None) => {
                 let answered = match caught(|| handler.call(event)) {
@@ -192,10 +205,23 @@ impl Inner {
         }
     }
 
+    /// Whether the event is a message of a client that is not authorized any more.
+    #[cfg(feature = "push")]
+    fn is_expired(&self, event: &Event) -> bool {
+        let expires_at = || event.request_context().authorization_expires_at();
+        let is_watched = self.expiry.is_some() && matches!(event, Event::Message(_));
+        is_watched && expires_at().is_some_and(|end| end <= clock::now())
+    }
+
+    #[cfg(not(feature = "push"))]
+    fn is_expired(&self, _: &Event) -> bool {
+        false
+    }
+
     /// Whether the reply is pushed, instead of being the function's answer.
     #[cfg(feature = "push")]
     fn pushes(&self, exchange: &Exchange) -> bool {
-        exchange.is_message && self.pushers.is_some()
+        exchange.is_message && (exchange.is_expired || self.pushers.is_some())
     }
 
     #[cfg(not(feature = "push"))]
@@ -212,10 +238,17 @@ impl Inner {
     ) -> BoxFuture<Result<Response, FailedInvocation>> {
         Box::pin(async move {
             let (response, content) = response.take_content();
-            let (Some(pushers), Content::Text(text)) = (&self.pushers, content) else { return Ok(response) };
+            let pushers = if exchange.is_expired { &self.expiry } else { &self.pushers };
+            let (Some(pushers), Content::Text(text)) = (pushers, content) else { return Ok(response) };
             let context = Arc::clone(&exchange.context);
             let pushed = match pushers.find(&context.connection_id, &context.api_id, &context.stage) {
-                Ok(pusher) => pusher.send_text(&context.connection_id, text).await,
+                Ok(pusher) => {
+                    let pushed = pusher.send_text(&context.connection_id, text).await;
+                    if exchange.is_expired {
+                        close(pusher, &context.connection_id).await;
+                    }
+                    pushed
+                }
                 Err(error) => Err(error),
             };
             let error = match pushed {
@@ -247,6 +280,16 @@ impl Inner {
     #[cfg(not(feature = "push"))]
     fn deliver(self: Arc<Self>, response: Response, _: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
         Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+/// Closes the connection of a client whose authorization has expired.
+#[cfg(feature = "push")]
+async fn close(pusher: &Pusher, connection_id: &ConnectionId) {
+    match pusher.close(connection_id).await {
+        Ok(()) => tracing::info!("the connection was closed, since the authorization has expired"),
+        Err(PushError::Gone { .. }) => {}
+        Err(error) => tracing::error!(error = %chain(&error), "the connection was not closed"),
     }
 }
 

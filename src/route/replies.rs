@@ -39,6 +39,31 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
+    /// Refuses messages of clients whose authorization has expired, tells them so, and closes their connections.
+    ///
+    /// A connection can outlive the token that opened it. Such a client gets the error `authorization_expired`, and then the close code
+    /// 1000, both through this pusher; its message reaches no route. `$disconnect` is handled as ever.
+    ///
+    /// The time is that of [`Authorization::with_expiry`](crate::authorizer::Authorization::with_expiry). Without one a client is authorized as long as it is
+    /// connected. The clock is the function's, whose deviation on AWS is far below a second. A client that only listens sends nothing that
+    /// could be refused: the sweeps of a [`Hub`](crate::hub::Hub) close its connection.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use lambda_websocket::{Message, Pusher, Router};
+    ///
+    /// # fn router(pusher: Pusher) -> Router {
+    /// Router::new().on("say", |_: Message| async { Ok(()) }).push_replies(pusher.clone()).close_expired(pusher)
+    /// # }
+    /// ```
+    #[cfg(feature = "push")]
+    #[must_use]
+    pub fn close_expired(mut self, pusher: Pusher) -> Self {
+        Arc::make_mut(&mut self.inner).expiry = Some(Pushers::new(pusher));
+        self
+    }
+
     /// Names the members of requests and replies differently. Default: those of the [protocol](super#the-reply-protocol).
     #[must_use]
     pub fn reply_format(mut self, format: ReplyFormat) -> Self {

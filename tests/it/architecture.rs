@@ -45,7 +45,7 @@ fn modules_know_only_those_below_them() {
         ("keys", &[]),
         ("rate_limit", &["clock", "dynamodb", "event", "route"]),
         ("authorizer", &["clock", "dynamodb", "event", "keys", "metrics", "runtime"]),
-        ("route", &["event", "hub", "metrics", "push", "registry", "runtime"]),
+        ("route", &["clock", "event", "hub", "metrics", "push", "registry", "runtime"]),
         ("push", &["clock", "event", "metrics", "retry"]),
         ("registry", &["clock", "dynamodb", "event", "retry"]),
         ("hub", &["Pusher", "clock", "event", "metrics", "push", "registry", "route", "runtime"]),

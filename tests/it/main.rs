@@ -36,6 +36,8 @@ mod emulators;
 #[cfg(feature = "push")]
 mod endpoint;
 mod event;
+#[cfg(all(feature = "hub", feature = "local"))]
+mod expiry;
 #[cfg(feature = "push")]
 mod fanout;
 #[cfg(all(feature = "local", feature = "sdk"))]

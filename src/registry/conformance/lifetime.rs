@@ -19,6 +19,7 @@ async fn find(world: &World<'_>, id: &str) -> Option<Connection> {
 
 pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
     let full = world.connection("full", "alice").with_data(&json!({"room": "lobby", "seats": [1, 2]})).unwrap();
+    let full = full.with_authorization_expiry(Some(world.clock.now() + MINUTE));
     let bare = world.anonymous("bare").with_expiry(world.clock.now() + MINUTE);
     for connection in [&full, &bare] {
         assert_eq!(find(world, connection.id().as_str()).await, None);

@@ -25,8 +25,8 @@ pub(super) type Record = HashMap<String, AttributeValue>;
 /// The index of all connections, by `listKey` and `listSort`.
 pub(super) const CONNECTIONS: &str = "connections";
 /// The attributes that the index has beside keys.
-pub(super) const PROJECTED: [&str; 7] =
-    ["apiId", "stage", "domainName", "principal", "connectedAt", "expiresAt", "data"];
+pub(super) const PROJECTED: [&str; 8] =
+    ["apiId", "stage", "domainName", "principal", "connectedAt", "expiresAt", "authorizedUntil", "data"];
 /// Over how many partitions the index is sharded: one for each value of the first four bits of a position.
 pub(super) const INDEX_SHARDS: u16 = 16;
 const POSITIONS_OF_A_SHARD: u16 = 256;
@@ -136,6 +136,9 @@ pub(super) fn of_connection<'g>(connection: &Connection, groups: impl IntoIterat
     if let Some(principal) = connection.principal() {
         record.insert("principal".to_owned(), text(principal.as_str()));
     }
+    if let Some(end) = connection.authorization_expires_at() {
+        record.insert("authorizedUntil".to_owned(), number(end));
+    }
     if let Some(data) = connection.data_json() {
         record.insert("data".to_owned(), text(data));
     }
@@ -177,7 +180,8 @@ pub(super) fn connection(namespace: &Namespace, record: &Record) -> Result<Conne
     );
     let data = record.contains_key("data").then(|| string(record, "data")).transpose()?;
     let connection = connection
-        .with_expiry(time("expiresAt", Duration::from_secs(integer(record, "expiresAt")?))?)
+        .with_expiry(seconds_of(record, "expiresAt")?)
+        .with_authorization_expiry(optional_seconds(record, "authorizedUntil")?)
         .replacing_data(data.map(ConnectionData::from_stored));
     Ok(match record.contains_key("principal") {
         true => connection.with_principal(principal(record)?),
@@ -192,6 +196,15 @@ pub(super) fn principal(record: &Record) -> Result<Principal, RegistryError> {
 pub(super) fn integer(record: &Record, attribute: &'static str) -> Result<u64, RegistryError> {
     let number = record.get(attribute).and_then(|value| value.as_n().ok()).and_then(|number| number.parse().ok());
     number.ok_or_else(|| unreadable(attribute, "a number that is no fraction and not negative"))
+}
+
+/// A time that is kept in seconds since 1970.
+pub(super) fn seconds_of(record: &Record, attribute: &'static str) -> Result<SystemTime, RegistryError> {
+    time(attribute, Duration::from_secs(integer(record, attribute)?))
+}
+
+pub(super) fn optional_seconds(record: &Record, attribute: &'static str) -> Result<Option<SystemTime>, RegistryError> {
+    record.contains_key(attribute).then(|| seconds_of(record, attribute)).transpose()
 }
 
 pub(super) fn string<'a>(record: &'a Record, attribute: &'static str) -> Result<&'a str, RegistryError> {

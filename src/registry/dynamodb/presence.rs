@@ -1,8 +1,8 @@
 //! A principal in a group: its item, which has the principal's connections there.
 //!
 //! `version` orders the changes of the item, and every transaction that changes it asks that it is still the one that was read.
-//! `members` has an entry for each connection: `api`, `stage`, `host`, `at` (opened, in milliseconds), `until` (expires, in seconds)
-//! and `data`. Entries that have expired do not count, and the next change leaves them out.
+//! `members` has an entry for each connection: `api`, `stage`, `host`, `at` (opened, in milliseconds), `until` (expires, in seconds),
+//! `authorized` (until when, in seconds) and `data`. Entries that have expired do not count, and the next change leaves them out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -85,6 +85,9 @@ pub(super) fn entry(connection: &Connection) -> Record {
         ("at".to_owned(), millis(connection.connected_at())),
         ("until".to_owned(), number(connection.expires_at())),
     ]);
+    if let Some(end) = connection.authorization_expires_at() {
+        entry.insert("authorized".to_owned(), number(end));
+    }
     if let Some(data) = connection.data_json() {
         entry.insert("data".to_owned(), text(data));
     }
@@ -115,6 +118,7 @@ pub(super) fn connections(
         let data = entry.contains_key("data").then(|| item::string(entry, "data")).transpose()?;
         let connection = connection
             .with_expiry(item::time("until", Duration::from_secs(until))?)
+            .with_authorization_expiry(item::optional_seconds(entry, "authorized")?)
             .replacing_data(data.map(ConnectionData::from_stored));
         connections.push(match &principal {
             Some(principal) => connection.with_principal(principal.clone()),
