@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::env;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -28,7 +28,7 @@ use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use lambda_websocket::authorizer::{self, AllowedOrigins, Authorization, Denied, Request};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::{Instant, timeout};
 
@@ -47,13 +47,6 @@ const MAX_JWKS_BYTES: usize = 256 * 1024;
 struct Claims {
     sub: String,
     /// Until when it is good, in seconds since 1970.
-    exp: u64,
-}
-
-/// What the routes learn from the authorizer.
-#[derive(Serialize)]
-struct Session {
-    /// Until when the token is good.
     exp: u64,
 }
 
@@ -137,7 +130,8 @@ impl Provider {
         let mut validation = (*self.validation).clone();
         validation.algorithms = vec![algorithm];
         let claims = decode::<Claims>(token, &key, &validation).map_err(|_| Denied::Forbidden)?.claims;
-        Authorization::allow(claims.sub).with_context(&Session { exp: claims.exp })
+        let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)).ok_or(Denied::Forbidden)?;
+        Ok(Authorization::allow(claims.sub).with_expiry(expires_at))
     }
 }
 

@@ -112,7 +112,8 @@ pub fn routes(hub: Hub, pusher: Pusher) -> Router<Hub> {
         .on("leave", leave)
         .on("say", say)
         .on("who", who)
-        .push_replies(pusher)
+        .push_replies(pusher.clone())
+        .close_expired(pusher)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -9,6 +9,8 @@ use crate::fixture;
 #[cfg(feature = "runtime")]
 mod jwks;
 mod origin;
+#[cfg(all(feature = "runtime", feature = "local"))]
+mod rotation;
 #[cfg(feature = "tickets")]
 mod ticket;
 mod token;

@@ -146,7 +146,10 @@ mod examples {
     #[tokio::test]
     async fn the_authorizer_answers_with_a_policy() {
         let token = example::token(KEY, Duration::from_secs(60)).unwrap();
-        let answer = authorizer().answer(&asking(&token)).await.unwrap();
+        let mut answer = authorizer().answer(&asking(&token)).await.unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let expires_at = answer["context"]["authorizationExpiresAt"].take().as_u64().unwrap();
+        assert!((now + 30..=now + 60).contains(&expires_at), "{expires_at}");
         let arn = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/$connect";
         assert_eq!(
             answer,
@@ -156,7 +159,7 @@ mod examples {
                     "Version": "2012-10-17",
                     "Statement": [{"Action": ["execute-api:Invoke"], "Effect": "Allow", "Resource": [arn]}],
                 },
-                "context": {"org": 7},
+                "context": {"org": 7, "authorizationExpiresAt": null},
             })
         );
         let denied = authorizer().answer(&asking("nonsense")).await.unwrap();

@@ -61,7 +61,7 @@ async fn status(provider: &Provider, token: &str) -> u16 {
         Ok(authorization) => {
             let response = authorization.respond(request.method_arn()).unwrap();
             assert_eq!(response.principal_id(), "alice");
-            assert_eq!(response.context().iter().map(|(name, _)| name).collect::<Vec<_>>(), ["exp"]);
+            assert_eq!(response.context().iter().map(|(name, _)| name).collect::<Vec<_>>(), ["authorizationExpiresAt"]);
             200
         }
         Err(Denied::Unauthorized) => 401,
