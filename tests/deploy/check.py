@@ -106,7 +106,7 @@ def normal(template):
             pushing.add((statement["Effect"], statement["Action"], text_of(statement["Resource"])))
     for role in of_type(resources, "IAM::Role").values():
         for policy in role.get("Policies", []):
-            for statement in policy["PolicyDocument"]["Statement"]:
+            for statement in policy.get("PolicyDocument", {}).get("Statement", []):
                 if "execute-api" in json.dumps(statement):
                     pushing.add((statement["Effect"], statement["Action"], text_of(statement["Resource"])))
     environments = {
@@ -144,6 +144,11 @@ def replies_reach_clients(name, template, key, example):
 
 plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))
 chat = normal(load("chat.yaml"))
+# With SAM the key is a parameter.
+SECRET = {"JWT_KEY_SECRET", "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED"}
+read_by_authorizer = plain_one["environments"]["AuthorizerFunction"]
+check("template.yaml knows of the secret", SECRET - set(read_by_authorizer), set())
+plain_one["environments"]["AuthorizerFunction"] = [name for name in read_by_authorizer if name not in SECRET]
 for part in ("selection", "routes", "permissions", "pushing", "environments"):
     check(f"template.yaml and sam.yaml have the same {part}", sam[part], plain_one[part])
 keys = keys_in_code(["on_connect", "on_disconnect", "push_to_websocket"])
@@ -172,11 +177,11 @@ check("a push is all that is allowed on connections", allowed, [("Allow", "execu
 expiry = load("chat.yaml")["Resources"]["ConnectionsTable"]["Properties"]["TimeToLiveSpecification"]
 check("chat.yaml: connections expire", expiry, {"AttributeName": "expiresAt", "Enabled": True})
 allowed = sorted((effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in chat["pushing"])
-methods = [("Allow", "execute-api:ManageConnections", [method, "@connections", "*"]) for method in ("GET", "POST")]
-check("chat.yaml: to push and to ask is all that is allowed on connections", allowed, methods)
+methods = [("Allow", "execute-api:ManageConnections", [method, "@connections", "*"]) for method in ("DELETE", "GET", "POST")]
+check("chat.yaml: to push, to ask, and to close is all that is allowed on connections", allowed, methods)
 read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', code(name)))
         for name in ("authorizer", "enqueue", "worker", "chat_function", "chat_sweeper")}
-check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]), read["authorizer"])
+check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]) | {"JWT_KEY_SECRET"}, read["authorizer"])
 check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
 check("the worker finds what it reads", set(queue["environments"]["WorkerFunction"]),
       read["worker"] - {"IDEMPOTENCY_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
