@@ -131,6 +131,48 @@ async fn the_four_functions_run_under_cargo_lambda_watch() {
     drive(gateway, |name| Function::endpoint(&format!("http://127.0.0.1:{port}"), name).unwrap()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs cargo-lambda: run tests/peers/emulators"]
+async fn concurrent_invocations_under_cargo_lambda_watch_do_not_mix() {
+    const CLIENTS: usize = 64;
+    const ROUNDS: usize = 5;
+    for concurrency in [1, CLIENTS] {
+        let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
+        let port = free_port();
+        let mut watch = Command::new(tool("CARGO_LAMBDA"));
+        watch.args(["lambda", "watch", "--ignore-changes", "-A", "127.0.0.1", "-P", &port.to_string()]);
+        watch.args(["--concurrency", &concurrency.to_string()]).current_dir(tool("FUNCTIONS"));
+        with_environment(&mut watch, &gateway);
+        let _watch = Running(watch.spawn().unwrap());
+        until_it_listens(port).await;
+        let function = Function::endpoint(&format!("http://127.0.0.1:{port}"), "push_to_websocket").unwrap();
+        let gateway = gateway.function(["pushtowebsocket"], function).start().await.unwrap();
+        let connect = || async { gateway.connect("").await.unwrap().with_patience(Duration::from_secs(60)) };
+        // The first invocation starts the function.
+        assert_eq!(
+            ask(&mut connect().await, json!({"action": "pushtowebsocket", "message": "first"})).await["echoed"],
+            "first"
+        );
+        let start = std::time::Instant::now();
+        let mut talks = tokio::task::JoinSet::new();
+        for client in 0..CLIENTS {
+            let mut connected = connect().await;
+            talks.spawn(async move {
+                for round in 0..ROUNDS {
+                    let (id, message) = (format!("{client}-{round}"), format!("{client} says {round}"));
+                    let asked = json!({"action": "pushtowebsocket", "message": message, "id": id});
+                    assert_eq!(ask(&mut connected, asked).await, json!({"id": id, "result": {"echoed": message}}));
+                }
+            });
+        }
+        while let Some(talked) = talks.join_next().await {
+            talked.unwrap();
+        }
+        println!("{} invocations with a concurrency of {concurrency}: {:?}", CLIENTS * ROUNDS, start.elapsed());
+        gateway.shutdown().await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs AWS's runtime interface emulator: run tests/peers/emulators"]
 async fn the_four_functions_run_under_the_runtime_interface_emulator() {
