@@ -9,7 +9,7 @@ use crate::fixture;
 #[cfg(feature = "runtime")]
 mod jwks;
 mod origin;
-#[cfg(all(feature = "runtime", feature = "local"))]
+#[cfg(all(feature = "local", feature = "sdk"))]
 mod rotation;
 #[cfg(feature = "tickets")]
 mod ticket;

@@ -1,9 +1,5 @@
 //! The example `authorizer` with keys from a secret that is rotated while clients are connected.
 
-#[path = "../../../examples/authorizer.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
-mod authorizer;
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -13,8 +9,8 @@ use serde_json::json;
 use wiremock::matchers::{header, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use self::authorizer::Tokens;
-use self::authorizer::key_secret::KeySecret;
+use crate::local::example::authorizer::Tokens;
+use crate::local::example::authorizer::key_secret::KeySecret;
 
 const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf";
 
