@@ -2,6 +2,7 @@
 
 mod connections;
 mod credentials;
+mod not_configured;
 mod proxy;
 mod signature;
 
@@ -24,6 +25,7 @@ use rustls::RootCertStore;
 
 use self::connections::Connections;
 use self::credentials::Keeper;
+pub use self::not_configured::NotConfigured;
 use self::signature::{Signed, Signer, Unsigned};
 use super::roots::UntrustedRoot;
 use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
@@ -76,43 +78,6 @@ pub struct Direct {
     endpoint: Endpoint,
 }
 
-/// The environment lacks what signed requests need.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum NotConfigured {
-    /// There is no usable endpoint, or no region.
-    #[error(transparent)]
-    Endpoint(#[from] InvalidEndpoint),
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls {
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The proxy's URL cannot be used. The error leaves it out, since it may have a password.
-    #[error("this is not the URL of a proxy: expected {expected}")]
-    Proxy {
-        /// What was expected.
-        expected: &'static str,
-    },
-    /// There are no credentials.
-    #[error(
-        "the environment has no credentials: {missing} is not set; Lambda sets it, and elsewhere a credentials provider can \
-         be given to `Direct::new`"
-    )]
-    Credentials {
-        /// The variable that is not set.
-        missing: &'static str,
-    },
-}
-
-/// The same text as `Display`: it is what a `main` prints that returns the error.
-impl fmt::Debug for NotConfigured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl Direct {
     /// A transport to this endpoint, with credentials from any provider of the AWS SDK.
     ///
@@ -121,6 +86,25 @@ impl Direct {
     /// # Errors
     ///
     /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    ///
+    /// # Examples
+    ///
+    /// With the rights of a role in the account that has the API:
+    ///
+    #[cfg_attr(feature = "sdk", doc = "```no_run")]
+    #[cfg_attr(not(feature = "sdk"), doc = "```text")]
+    /// use aws_config::BehaviorVersion;
+    /// use aws_config::sts::AssumeRoleProvider;
+    /// use lambda_websocket::Pusher;
+    /// use lambda_websocket::push::{Direct, Endpoint};
+    ///
+    /// # async fn pusher() -> Result<Pusher, Box<dyn std::error::Error>> {
+    /// let base = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    /// let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/pushes").configure(&base).build().await;
+    /// let pusher = Pusher::new(Direct::new(&Endpoint::from_env()?, role)?);
+    /// # Ok(pusher)
+    /// # }
+    /// ```
     pub fn new(endpoint: &Endpoint, provider: impl ProvideCredentials + 'static) -> Result<Self, NotConfigured> {
         let keeper = Keeper::new(SharedCredentialsProvider::new(provider));
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -211,6 +195,16 @@ impl Direct {
     /// # Errors
     ///
     /// [`NotConfigured::Proxy`] when the text is not the URL of such a proxy.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use lambda_websocket::push::{Direct, NotConfigured};
+    /// # fn start() -> Result<(), NotConfigured> {
+    /// let direct = Direct::from_env()?.with_proxy("http://proxy.internal:3128")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_proxy(mut self, url: &str) -> Result<Self, NotConfigured> {
         let proxies = Matcher::builder().all(url).build();
         let probe = Uri::from_static("https://execute-api.amazonaws.com");

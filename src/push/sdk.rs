@@ -111,6 +111,9 @@ impl Sdk {
 
     /// Trusts a root certificate in DER form, too: that of an emulator, or of a proxy.
     ///
+    /// It makes HTTP clients of its own, in place of those of [`with_http_client`](Self::with_http_client), which have to trust the
+    /// certificate themselves.
+    ///
     /// # Errors
     ///
     /// [`UntrustedRoot`] when it is not a certificate.
@@ -129,7 +132,7 @@ impl Sdk {
 
     /// Pushes through HTTP clients that this function makes, such as those that go through a proxy.
     ///
-    /// It is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have no other way
+    /// They bring their own certificates: [`with_root_certificate`](Self::with_root_certificate) would replace them. The function is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have no other way
     /// to stop using it. A function that returns clones of one client makes it keep such a connection.
     ///
     /// # Examples
