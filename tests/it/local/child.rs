@@ -109,6 +109,16 @@ fn runs_as_a_function() {
         api.call("POST", "init/error", r#"{"errorType": "Config", "errorMessage": "TABLE is not set"}"#);
         std::thread::sleep(Duration::from_secs(600));
     }
+    if std::env::var_os("ASKS_ALTHOUGH").is_some() {
+        // Both at once, so that the gateway reads the second before it has acted on the first.
+        let error = r#"{"errorType": "Config", "errorMessage": "TABLE is not set"}"#;
+        let head =
+            |line: &str, length: usize| format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let report = head("POST /2018-06-01/runtime/init/error", error.len());
+        let next = head("GET /2018-06-01/runtime/invocation/next", 0);
+        api.stream.get_mut().write_all(format!("{report}{error}{next}").as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+    }
     if std::env::var_os("NEVER_ASKS").is_some() {
         eprintln!("I am a web server, not a function");
         std::thread::sleep(Duration::from_secs(600));

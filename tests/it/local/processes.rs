@@ -103,6 +103,38 @@ async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn instance_that_reports_an_error_of_its_start_takes_no_invocation_with_it() {
+    let folder = std::env::temp_dir().join(format!("reports-{}", std::process::id()));
+    let child = "mkdir $FIRST && exec $CHILD; ASKS_ALTHOUGH=1 exec $CHILD";
+    let gateway = behind(script("reports", child).env("FIRST", &folder).instances(2)).await;
+    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
+    assert!(ask(&mut client, "").await["pid"].is_u64());
+    for _ in 0..10 {
+        client.send_json(&json!({"do": "nap"})).await.unwrap();
+    }
+    for _ in 0..10 {
+        let reply = client.next_json().await.unwrap();
+        assert!(reply["pid"].is_u64(), "{reply}");
+    }
+    let _ = std::fs::remove_dir(folder);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_dead_process_has_left_behind_gets_no_invocation() {
+    let gateway = behind(script("leaves", "setsid $CHILD & sleep 1")).await;
+    let mut client = gateway.connect("").await.unwrap();
+    let first = ask(&mut client, "").await["pid"].clone();
+    assert!(first.is_u64(), "{first}");
+    // Its parent has ended, and with it the instance.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let second = ask(&mut client, "").await["pid"].clone();
+    assert!(second.is_u64() && second != first, "{first} {second}");
+    has_ended(&first).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn children_of_a_process_end_with_it() {
     let gateway = behind(script("wrapped", "$CHILD & wait")).await;
     let mut client = gateway.connect("").await.unwrap();
