@@ -226,3 +226,21 @@ async fn the_table_itself_removes_what_has_expired() {
     }
     panic!("what has expired is still there: {} items", items().await);
 }
+
+#[tokio::test]
+async fn data_change_though_a_group_has_lost_the_connections_entry() {
+    let url = Dynamo::start().await.url;
+    let before = DynamoDb::emulated("connections", &url).await;
+    before.create_table().await.unwrap();
+    // Others of the principal are in the item that the group's shard has now.
+    let after = DynamoDb::emulated("connections", &url).await.with_group_shards(|_| 64);
+    let lobby = group(0);
+    for (registry, id) in [(&before, "early"), (&after, "late")] {
+        registry.insert_into(&connection(id, "alice"), &[lobby.clone()]).await.unwrap();
+    }
+    let data = lambda_websocket::registry::ConnectionData::new("away").unwrap();
+    let changed = after.set_data(connection("early", "alice").key(), Some(&data)).await.unwrap();
+    assert_eq!(changed.unwrap().data_json(), Some("\"away\""));
+    let found = after.find(&key("early"), Consistency::Strong).await.unwrap().unwrap();
+    assert_eq!(found.data_json(), Some("\"away\""));
+}
