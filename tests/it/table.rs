@@ -236,7 +236,8 @@ async fn data_change_though_a_group_has_lost_the_connections_entry() {
     let after = DynamoDb::emulated("connections", &url).await.with_group_shards(|_| 64);
     let lobby = group(0);
     for (registry, id) in [(&before, "early"), (&after, "late")] {
-        registry.insert_into(&connection(id, "alice"), &[lobby.clone()]).await.unwrap();
+        let inserted = registry.insert_into(&connection(id, "alice"), std::slice::from_ref(&lobby)).await.unwrap();
+        assert!(inserted.is_registered());
     }
     let data = lambda_websocket::registry::ConnectionData::new("away").unwrap();
     let changed = after.set_data(connection("early", "alice").key(), Some(&data)).await.unwrap();
