@@ -74,7 +74,9 @@ fn modules_know_only_those_below_them() {
 #[test]
 fn only_files_named_after_a_service_import_its_sdk_and_only_some_open_sockets() {
     for (file, source) in sources() {
-        let sdk = source.contains("use aws_sdk_") || source.contains("use aws_config");
+        // An example in a comment may use what its reader has.
+        let code = || source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let sdk = code().any(|line| line.contains("use aws_sdk_") || line.contains("use aws_config"));
         let may_import = [
             "push/sdk.rs",
             "dynamodb.rs",
