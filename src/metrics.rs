@@ -42,7 +42,8 @@
 //!
 //! # Examples
 //!
-//! ```
+#![cfg_attr(feature = "metrics", doc = "```")]
+#![cfg_attr(not(feature = "metrics"), doc = "```text")]
 //! # fn install_recorder() {}
 //! install_recorder(); // for instance `metrics_cloudwatch_embedded::Builder::new().cloudwatch_namespace("chat").init()`
 //! lambda_websocket::metrics::describe();
