@@ -4,8 +4,8 @@
 //! cargo build --release --example authorizer --no-default-features --features runtime
 //! ```
 //!
-//! `JWT_KEY` is the key that tokens are signed with by HMAC-SHA-256, at least 32 bytes. Or `JWT_KEY_SECRET` names a secret of Secrets Manager
-//! that has the key, and may be rotated while clients are connected.
+//! `JWT_KEY` is the key that tokens are signed with by HMAC-SHA-256, at least 32 bytes. Or `JWT_KEY_SECRET` names a secret of
+//! Secrets Manager that has the key, and may be rotated while clients are connected.
 
 #[path = "authorizer/key_secret.rs"]
 pub mod key_secret;

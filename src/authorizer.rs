@@ -117,8 +117,9 @@ impl Authorization {
     /// Says until when the client is authorized, such as the `exp` of its token; cut off to the second.
     ///
     /// API Gateway asks the authorizer once, and keeps the connection open for up to two hours, whatever the token says. The time
-    /// travels in the context, as `authorizationExpiresAt` in seconds since 1970. [`Router::close_expired`](crate::Router::close_expired) closes the
-    /// connection of a client that goes on sending, and the sweeps of a [`Hub`](crate::hub::Hub) that of one that only listens.
+    /// travels in the context, as `authorizationExpiresAt` in seconds since 1970.
+    /// [`Router::close_expired`](crate::Router::close_expired) closes the connection of a client that goes on sending, and the sweeps
+    /// of a [`Hub`](crate::hub::Hub) that of one that only listens.
     ///
     /// # Examples
     ///
@@ -249,7 +250,8 @@ where
     /// [`Failure`] is what fails the invocation: that is how API Gateway wants to hear of a 401 and of a 500.
     pub fn handle(&self, request: Request) -> impl Future<Output = Result<Response, Failure>> + Send + 'static {
         let context = request.request_context();
-        let span = tracing::info_span!(
+        // Of the highest level, so that lines of every level say which request they are about.
+        let span = tracing::error_span!(
             "authorizer",
             request_id = %context.request_id,
             connection_id = %context.connection_id,

@@ -85,8 +85,10 @@
 //! # Logs
 //!
 //! The crate logs through [`tracing`](https://docs.rs/tracing), in a span with the request id, the connection id, the
-//! route key, and the trace id. Jobs and pushes have spans of their own; [`Router::on_trace`] makes them parts of one trace. It never logs a query string, a header's value, a body or an authorizer's context. `lambda_runtime` itself
-//! logs whole events at the level `TRACE`: leave that off where tokens travel in the query string.
+//! route key, and the trace id. Jobs and pushes have spans of their own; [`Router::on_trace`] makes them parts of one trace.
+//!
+//! It never logs a query string, a header's value, a body or an authorizer's context. `lambda_runtime` itself logs whole events
+//! at the level `TRACE`: leave that off where tokens travel in the query string.
 //!
 //! # Minimum Rust version
 //!

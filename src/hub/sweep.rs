@@ -134,8 +134,8 @@ impl Hub {
     /// turn has come since the last sweep of this process, or in the last [interval](super::HubBuilder::with_sweep_interval). So a sweep
     /// every interval covers everybody, and writes nothing about connections that are open.
     ///
-    /// A connection whose client's [authorization has expired](Connection::authorization_expires_at) is closed and removed when its turn comes:
-    /// one period after that time at the latest. Until then a hub sends it nothing.
+    /// A connection whose client's [authorization has expired](Connection::authorization_expires_at) is closed and removed when its
+    /// turn comes: one period after that time at the latest. Until then a hub sends it nothing.
     ///
     /// A sweep makes at most [so many requests a second](super::HubBuilder::with_sweep_rate). In a Lambda invocation it ends a second before the
     /// deadline, and the next sweep of the process continues there.

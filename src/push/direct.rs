@@ -89,7 +89,8 @@ impl Direct {
     ///
     /// # Examples
     ///
-    /// With the rights of a role in the account that has the API:
+    /// With the rights of a role in the account that has the API, and `aws-config`'s default features, which bring the HTTP client
+    /// for the role:
     ///
     #[cfg_attr(feature = "sdk", doc = "```no_run")]
     #[cfg_attr(not(feature = "sdk"), doc = "```text")]
@@ -189,8 +190,8 @@ impl Direct {
 
     /// Reaches the endpoint through this proxy, as in `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`.
     ///
-    /// The proxy is asked to connect by `CONNECT`, so it does not see what is sent. An endpoint without TLS, as that of an emulator, is reached
-    /// directly. Requests for credentials are the provider's affair.
+    /// The proxy is asked to connect by `CONNECT`, so it does not see what is sent. An endpoint without TLS, as that of an
+    /// emulator, is reached directly. Requests for credentials are the provider's affair.
     ///
     /// # Errors
     ///

@@ -132,8 +132,10 @@ impl Sdk {
 
     /// Pushes through HTTP clients that this function makes, such as those that go through a proxy.
     ///
-    /// They bring their own certificates: [`with_root_certificate`](Self::with_root_certificate) would replace them. The function is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have no other way
-    /// to stop using it. A function that returns clones of one client makes it keep such a connection.
+    /// The function is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have
+    /// no other way to stop using it. A function that returns clones of one client makes it keep such a connection.
+    ///
+    /// The clients bring their own certificates: [`with_root_certificate`](Self::with_root_certificate) would replace them.
     ///
     /// # Examples
     ///

@@ -154,9 +154,9 @@ impl Connection {
         self
     }
 
-    /// Says until when its client is authorized, cut off to the second: a [`Hub`](crate::hub::Hub) sends it nothing afterwards, and closes it.
+    /// Says until when its client is authorized, cut off to the second.
     ///
-    /// That of an event is what the [authorizer](crate::authorizer::Authorization::with_expiry) said.
+    /// A [`Hub`](crate::hub::Hub) sends it nothing afterwards, and its sweeps close the connection. The time of an event is what the [authorizer](crate::authorizer::Authorization::with_expiry) said.
     #[must_use]
     pub fn with_authorization_expiry(mut self, expires_at: Option<SystemTime>) -> Self {
         self.authorization_expires_at = expires_at.map(to_second);

@@ -97,13 +97,13 @@ impl DynamoDb {
 
     /// A registry in this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
     ///
-    /// For an assumed role, a proxy, or a custom endpoint, and to set TLS up once for everything that talks to AWS. What the
-    /// configuration does not have is as with [`new`](Self::new): an HTTP client over rustls on ring, 3 seconds to connect, 5 for
-    /// an attempt. Retries are those of this crate.
+    /// For an assumed role, a proxy, or a custom endpoint, and to share one HTTP client among tables. What the configuration does
+    /// not have is as with [`new`](Self::new): an HTTP client over rustls on ring, 3 seconds to connect, 5 for an attempt. Retries are
+    /// those of this crate.
     ///
     /// # Examples
     ///
-    /// A table in another account:
+    /// A table in another account, with `aws-config`'s default features, which bring the HTTP client for the role:
     ///
     /// ```no_run
     /// use aws_config::BehaviorVersion;

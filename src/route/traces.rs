@@ -44,7 +44,8 @@ impl Traces {
     }
 
     pub(super) fn span(&self, context: &RequestContext) -> Span {
-        let span = tracing::info_span!(
+        // Of the highest level, so that lines of every level say which request they are about.
+        let span = tracing::error_span!(
             "websocket",
             request_id = %context.request_id,
             connection_id = %context.connection_id,

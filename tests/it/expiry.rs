@@ -103,6 +103,22 @@ async fn client_that_only_listens_gets_nothing_after_its_token_has_expired_and_i
     assert_eq!(hub.registry().count(&namespace.everyone(), ReadOptions::default()).await.unwrap(), 1);
 }
 
+#[tokio::test]
+async fn expired_connection_that_is_closed_already_is_removed_as_a_stale_one() {
+    let recorder = Recorder::new();
+    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
+    let mut event = fixture::json("connect");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    event["requestContext"]["connectedAt"] = json!((now.as_secs() - 600) * 1000);
+    event["requestContext"]["authorizer"] = json!({"principalId": "alice", "authorizationExpiresAt": "1"});
+    let event = serde_json::from_value::<Event>(event).unwrap();
+    let connection = hub.connection(event.request_context()).unwrap();
+    assert!(hub.registry().insert(&connection).await.unwrap().is_registered());
+    recorder.hang_up(connection.id());
+    let report = hub.sweep(connection.key().namespace()).await;
+    assert_eq!((report.removed.len(), report.expired.len(), report.failed.len()), (1, 0, 0), "{report}");
+}
+
 fn context(expires_at: Value) -> RequestContext {
     let mut json = fixture::json("message");
     json["requestContext"]["authorizer"] =

@@ -243,6 +243,28 @@ async fn worker_logs_nothing_of_a_job() {
     }
 }
 
+#[cfg(feature = "worker")]
+#[tokio::test]
+async fn lines_of_a_log_without_informational_ones_say_which_job_and_request_they_are_about() {
+    use lambda_websocket::Pusher;
+    use lambda_websocket::push::Recorder;
+    use lambda_websocket::reply::{Task, Worker};
+
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let worker = Worker::new(Pusher::new(Recorder::new()), crate::worker::keys(), |_: Task<String>| async {
+        Err::<(), _>(Error::client(StatusCode::CONFLICT, "sold out"))
+    });
+    worker.handle(crate::worker::sqs(&[("", "buy")], false), crate::worker::soon()).await.unwrap();
+    let router = Router::new().on("say", |_: Message| async { Err::<(), _>(Error::message("no database")) });
+    router.handle(fixture::message("say", "hello")).await.unwrap();
+    let text = log.text();
+    for expected in ["message_id=\"m0\"", "the job was refused", "request_id=Kb7qAF22PHcEdGg=", "the route failed"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_travels_as_a_subprotocol_is_not_logged() {
     use lambda_websocket::authorizer::Request;

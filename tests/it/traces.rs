@@ -133,3 +133,24 @@ async fn trace_of_the_queue_is_taken_where_the_address_has_none() {
     function.handle(event, worker::soon()).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [Some(header.parse::<TraceContext>().unwrap())]);
 }
+
+#[test]
+fn address_without_a_trace_can_be_opened() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use lambda_websocket::reply::SealedAddress;
+
+    let lambda_websocket::Event::Message(message) = fixture::event("message") else { panic!() };
+    let now = message.request_context().request_time;
+    let address = message.reply_address().unwrap().with_trace(format!("00-{TRACE_ID}-{BROWSER}-01").parse().unwrap());
+    let text = address.unsigned().as_str().to_owned();
+    let opened = SealedAddress::from(text.clone()).open_unchecked(now).unwrap();
+    assert_eq!(opened.trace(), address.trace());
+    // As a version before traces has sealed it.
+    let content = text.split('.').nth(2).unwrap();
+    let mut json: Vec<Value> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(content).unwrap()).unwrap();
+    json.pop();
+    let before = text.replace(content, &URL_SAFE_NO_PAD.encode(serde_json::to_vec(&json).unwrap()));
+    let opened = SealedAddress::from(before).open_unchecked(now).unwrap();
+    assert_eq!((opened.trace(), opened.connection_id()), (None, address.connection_id()));
+}

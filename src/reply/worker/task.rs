@@ -67,7 +67,8 @@ impl<T> Task<T> {
     /// The span of the work on the job and on its reply.
     pub(super) fn span(&self, on_trace: Option<&OnTrace>) -> Span {
         let (request_id, trace) = (self.address.request_id(), self.trace());
-        let span = tracing::info_span!(
+        // Of the highest level, so that lines of every level say which job they are about.
+        let span = tracing::error_span!(
             "job",
             message_id = self.delivery.message_id,
             request_id = request_id.map(display),

@@ -83,12 +83,9 @@ async fn process_that_cannot_start_is_started_on_demand_only() {
     let _ = std::fs::remove_file(folder);
 }
 
+/// Ten messages at once, after one that has started an instance.
 #[cfg(unix)]
-#[tokio::test]
-async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
-    let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
-    let one_of_two = script("one-of-two", "mkdir $FIRST && exec $CHILD; exit 1").env("FIRST", &folder).instances(2);
-    let gateway = behind(one_of_two).await;
+async fn all_are_answered(gateway: &Gateway) {
     let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
     assert!(ask(&mut client, "").await["pid"].is_u64());
     for _ in 0..10 {
@@ -98,6 +95,15 @@ async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
         let reply = client.next_json().await.unwrap();
         assert!(reply["pid"].is_u64(), "{reply}");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
+    let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
+    let one_of_two = script("one-of-two", "mkdir $FIRST && exec $CHILD; exit 1").env("FIRST", &folder).instances(2);
+    let gateway = behind(one_of_two).await;
+    all_are_answered(&gateway).await;
     let _ = std::fs::remove_dir(folder);
 }
 
@@ -107,15 +113,7 @@ async fn instance_that_reports_an_error_of_its_start_takes_no_invocation_with_it
     let folder = std::env::temp_dir().join(format!("reports-{}", std::process::id()));
     let child = "mkdir $FIRST && exec $CHILD; ASKS_ALTHOUGH=1 exec $CHILD";
     let gateway = behind(script("reports", child).env("FIRST", &folder).instances(2)).await;
-    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
-    assert!(ask(&mut client, "").await["pid"].is_u64());
-    for _ in 0..10 {
-        client.send_json(&json!({"do": "nap"})).await.unwrap();
-    }
-    for _ in 0..10 {
-        let reply = client.next_json().await.unwrap();
-        assert!(reply["pid"].is_u64(), "{reply}");
-    }
+    all_are_answered(&gateway).await;
     let _ = std::fs::remove_dir(folder);
 }
 
