@@ -47,6 +47,7 @@ pub struct Builder {
     keys: Option<Keys>,
     seed: Option<u64>,
     compresses: bool,
+    is_verbose: bool,
 }
 
 impl Builder {
@@ -76,6 +77,7 @@ impl Builder {
             keys: None,
             seed: None,
             compresses: true,
+            is_verbose: false,
         }
     }
 
@@ -279,9 +281,11 @@ impl Builder {
     }
 
     /// Writes a line to standard error for everything that happens: handshakes, messages with the route that they selected and
-    /// why, answers, pushes, closes and refusals. Bodies are left out.
+    /// why, answers, pushes, closes and refusals. Bodies are left out. Problems are among them, and are not logged as warnings
+    /// as well.
     #[must_use]
-    pub fn verbose(self) -> Self {
+    pub fn verbose(mut self) -> Self {
+        self.is_verbose = true;
         self.observer(|entry: &Entry| eprintln!("{entry}"))
     }
 

@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 
 use super::StartError;
 
+/// How many clients wait to be accepted: all executions of an account may push at once, and clients connect meanwhile.
+#[cfg(unix)]
+const BACKLOG: i32 = 4096;
+
 /// Listens on every address of a name that this machine has, on the same port.
 pub(super) fn listen(address: impl ToSocketAddrs) -> Result<Vec<TcpListener>, StartError> {
     let unresolved = |source| StartError::Listen { address: "the address".to_owned(), source };
@@ -30,6 +34,9 @@ pub(super) fn listen(address: impl ToSocketAddrs) -> Result<Vec<TcpListener>, St
     }
     for listener in &listeners {
         listener.set_nonblocking(true).map_err(listen)?;
+        // The standard library's is 128.
+        #[cfg(unix)]
+        rustix::net::listen(listener, BACKLOG).map_err(|error| listen(error.into()))?;
     }
     Ok(listeners)
 }

@@ -8,6 +8,7 @@ mod head;
 mod hosts;
 mod http;
 mod invocation;
+mod keep_alive;
 mod outbox;
 mod signature;
 mod socket;
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     hosts: Hosts,
     /// Whether clients may compress.
     compresses: bool,
+    is_verbose: bool,
     /// How many HTTP connections there are, those of WebSockets left out.
     http_connections: AtomicUsize,
     /// Something is due earlier than the clock knows.
@@ -112,6 +114,7 @@ pub(super) struct Config {
     pub(super) keys: Option<Keys>,
     pub(super) hosts: Hosts,
     pub(super) compresses: bool,
+    pub(super) is_verbose: bool,
     pub(super) seed: u64,
     pub(super) timeline: Timeline,
 }
@@ -136,7 +139,7 @@ impl Linked {
 
 impl Server {
     pub(super) fn start(listeners: Vec<std::net::TcpListener>, config: Config) -> io::Result<Self> {
-        let Config { api, functions, keys, hosts, compresses, seed, timeline } = config;
+        let Config { api, functions, keys, hosts, compresses, is_verbose, seed, timeline } = config;
         let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
         let listeners = listeners?;
         let first = listeners.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
@@ -156,6 +159,7 @@ impl Server {
             keys,
             hosts,
             compresses,
+            is_verbose,
             http_connections: AtomicUsize::new(0),
             earlier: Notify::new(),
             phase,
@@ -284,7 +288,8 @@ impl Shared {
         if is_earlier {
             self.earlier.notify_one();
         }
-        for (connection_id, what) in problems {
+        // The verbose gateway has written them.
+        for (connection_id, what) in problems.into_iter().filter(|_| !self.is_verbose) {
             let connection_id = connection_id.as_ref().map(ConnectionId::as_str);
             tracing::warn!(connection_id, "{what}");
         }

@@ -265,6 +265,27 @@ async fn lines_of_a_log_without_informational_ones_say_which_job_and_request_the
     }
 }
 
+#[cfg(feature = "local")]
+#[tokio::test]
+async fn verbose_gateway_writes_a_problem_once() {
+    use lambda_websocket::local::Gateway;
+
+    let (log, _guard) = Log::start();
+    let refused = async |builder: lambda_websocket::local::Builder| {
+        let gateway =
+            builder.router(Router::new().on("$connect", |_: Connect| async { Err::<(), _>(Error::message("no")) }));
+        let gateway = gateway.start().await.unwrap();
+        gateway.connect("").await.unwrap_err();
+        gateway.shutdown().await;
+    };
+    let warnings = || log.text().lines().filter(|line| line.contains("WARN lambda_websocket::local")).count();
+    refused(Gateway::builder("dev")).await;
+    let quiet = warnings();
+    assert!(quiet > 0, "{}", log.text());
+    refused(Gateway::builder("dev").verbose()).await;
+    assert_eq!(warnings(), quiet, "{}", log.text());
+}
+
 #[tokio::test]
 async fn a_token_that_travels_as_a_subprotocol_is_not_logged() {
     use lambda_websocket::authorizer::Request;

@@ -40,6 +40,7 @@ impl Builder {
             keys: self.keys,
             hosts: Hosts::new(self.hosts),
             compresses: self.compresses,
+            is_verbose: self.is_verbose,
             seed: self.seed.unwrap_or_else(rand::random),
             timeline: Timeline::new(self.observers),
         };

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -30,6 +29,7 @@ use super::super::event::Handshake;
 use super::super::rules::too_large;
 use super::deflate::Deflate;
 use super::head::{Head, Tap};
+use super::keep_alive::KeepAlive;
 use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, until};
 use crate::clock;
 use crate::event::Stage;
@@ -44,10 +44,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a body that is too large is read: a client that still writes would not read the answer.
 const MAX_SWALLOWED: usize = 64 * 1024 * 1024;
-
-/// So many connections are kept for further calls of `@connections`. A burst of calls opens more, which are closed when it is
-/// over: each costs file descriptors.
-const MAX_KEPT: usize = 128;
 
 type HttpResponse = Response<Full<Bytes>>;
 
@@ -74,19 +70,18 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     let _ = stream.set_nodelay(true);
     // A shutdown waits until the request that is under way is answered.
     let _alive = shared.lock().alive.clone();
-    let _counted = Counted::new(&shared);
+    let keep_alive = KeepAlive::new(&shared);
+    let requests = Arc::clone(&keep_alive);
     let port = stream.local_addr().map_or(0, |address| address.port());
     let (stream, head) = Tap::new(stream);
     let phase = watched.clone();
     let service = service_fn(move |request| {
         let client = Client { peer, port, head: head.clone(), watched: phase.clone() };
-        let shared = Arc::clone(&shared);
+        let (shared, requests) = (Arc::clone(&shared), Arc::clone(&requests));
         async move {
-            let mut response = answer(&shared, client, request).await;
-            let is_kept = shared.http_connections.load(Ordering::Relaxed) <= MAX_KEPT;
-            if !is_kept && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
+            requests.begin();
+            let response = answer(&shared, client, request).await;
+            requests.answer();
             Ok::<_, Infallible>(response)
         }
     });
@@ -100,6 +95,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = closing => None,
+        () = keep_alive.surplus() => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -110,22 +106,6 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
-    }
-}
-
-/// An HTTP connection, until it ends or becomes a WebSocket.
-struct Counted(Arc<Shared>);
-
-impl Counted {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.http_connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.http_connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
