@@ -12,7 +12,6 @@ mod keep_alive;
 mod outbox;
 mod signature;
 mod socket;
-mod turn;
 
 use std::collections::HashMap;
 use std::fmt;

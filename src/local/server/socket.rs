@@ -14,6 +14,7 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -24,7 +25,6 @@ use super::super::rules::Input;
 use super::deflate::{Deflate, Inflater};
 use super::head::Tap;
 use super::outbox::{Goodbye, Next, Outbox};
-use super::turn::Turn;
 use super::{Link, Shared};
 use crate::event::ConnectionId;
 
@@ -53,7 +53,6 @@ pub(super) async fn run(
     };
     // After a frame that breaks the protocol nothing more can be made of what the client sends.
     let mut readable = true;
-    let mut turn = Turn::default();
     loop {
         let may_sleep = match link.outbox.next() {
             Next::Send(frames) => match send(&mut stream, frames, deflate, &link.outbox).await {
@@ -65,17 +64,26 @@ pub(super) async fn run(
             Next::Sleep => true,
         };
         // What the client sends is looked at after every batch, so that pushes do not drown it.
+        let mut waited = false;
+        let next = future::poll_fn(|cx| {
+            let next = stream.poll_next_unpin(cx);
+            waited |= next.is_pending();
+            next
+        });
         let frame = tokio::select! {
             biased;
-            frame = stream.next(), if readable => frame,
+            frame = next, if readable => frame,
             () = link.outbox.woken(), if may_sleep => continue,
             () = future::ready(()), if !may_sleep => continue,
         };
         link.outbox.wake_up();
+        // A client that sends without pause takes turns with the others, message by message.
+        if !waited {
+            yield_now().await;
+        }
         match frame {
             Some(Ok(Frame::Text(text))) => {
                 shared.step(Input::Message { connection: &connection, text: &text });
-                turn.taken().await;
             }
             // LIM-2
             Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),

@@ -71,6 +71,37 @@ async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
 }
 
 #[tokio::test]
+async fn client_that_sends_without_pause_takes_turns_with_others() {
+    const MESSAGES: usize = 200;
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handled = Arc::clone(&order);
+    let router = Router::new().on("say", move |event: Message| {
+        let handled = Arc::clone(&handled);
+        async move {
+            handled.lock().unwrap().push(event.connection_id().clone());
+            Ok(())
+        }
+    });
+    let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
+    let mut flooder = gateway.connect("").await.unwrap();
+    let flooding = gateway.connections().remove(0);
+    let mut other = gateway.connect("").await.unwrap();
+    for _ in 0..MESSAGES {
+        flooder.send_json(&json!({"action": "say"})).await.unwrap();
+    }
+    for _ in 0..5 {
+        other.send_json(&json!({"action": "say"})).await.unwrap();
+    }
+    let start = Instant::now();
+    while order.lock().unwrap().len() < MESSAGES + 5 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let position = order.lock().unwrap().iter().rposition(|id| *id != flooding).unwrap();
+    assert!(position < 50, "the other's last message was number {position}");
+}
+
+#[tokio::test]
 async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
