@@ -180,7 +180,7 @@ async fn bare(client: &Client, table: &str) -> (f64, f64) {
 /// What each call asks of DynamoDB: requests, and capacity units as it counts them.
 async fn consumption(url: &str) {
     let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
-    let registry = DynamoDb::emulated("consumption", proxy.url()).await;
+    let registry = DynamoDb::with_endpoint_url("consumption", proxy.url()).await;
     registry.create_table().await.unwrap();
     let room = Group::new("room").unwrap();
     let data = ConnectionData::new(&serde_json::json!({"org": "8", "admin": "true"})).unwrap();
@@ -293,7 +293,7 @@ fn peak() -> u64 {
 
 /// Lists, broadcasts to, or disbands a group in a table, in a process of its own, and prints the memory that it took.
 async fn child(what: &str, url: &str, table: &str) {
-    let registry = DynamoDb::emulated(table, url).await;
+    let registry = DynamoDb::with_endpoint_url(table, url).await;
     let start = Instant::now();
     let count = match what {
         "list" => listed(&registry, &everyone_in_lobby()).await,
@@ -335,13 +335,13 @@ async fn main() {
         std::process::exit(1);
     };
     let (_local, url) = dynamodb_local(&folder).await;
-    let registry = DynamoDb::emulated("rates", &url).await;
+    let registry = DynamoDb::with_endpoint_url("rates", &url).await;
     registry.create_table().await.unwrap();
     // The first requests are slow, since Java compiles meanwhile.
     fill(&registry, 2_000).await;
     let (puts, gets) = bare(&client(&url), "rates").await;
     registry.disband(&namespace(), &lobby()).await.unwrap();
-    let registry = DynamoDb::emulated("more-rates", &url).await;
+    let registry = DynamoDb::with_endpoint_url("more-rates", &url).await;
     registry.create_table().await.unwrap();
     for (what, rate) in rates(&registry).await {
         match what {
@@ -358,14 +358,14 @@ async fn main() {
         }
     }
     consumption(&url).await;
-    let registry = DynamoDb::emulated("broadcasts", &url).await;
+    let registry = DynamoDb::with_endpoint_url("broadcasts", &url).await;
     registry.create_table().await.unwrap();
     broadcasts("dynamodb", Arc::new(registry)).await;
 
     let many = std::env::var("MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(20_000);
     for count in [many / 10, many] {
         let table = format!("group-of-{count}");
-        let registry = DynamoDb::emulated(&table, &url).await;
+        let registry = DynamoDb::with_endpoint_url(&table, &url).await;
         registry.create_table().await.unwrap();
         fill(&registry, count).await;
         for what in ["list", "broadcast", "disband"] {

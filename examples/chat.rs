@@ -41,8 +41,10 @@ use self::authorizer::{Claims, Tokens};
 
 const PAGE: &str = include_str!("chat/page.html");
 const STAGE: &str = "dev";
-/// How long it is waited for what a browser sends.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a browser may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a browser may take to send the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who wants to come in. A real chat has a login in the place of this.
 #[derive(Deserialize)]
@@ -138,7 +140,7 @@ async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
                 async move { Ok::<_, Infallible>(answer(request, &url, &key).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             let _ = http.serve_connection(TokioIo::new(stream), answer).await;
         });
     }
@@ -162,7 +164,7 @@ async fn answer(request: Request<Incoming>, url: &str, key: &[u8]) -> Response<F
 /// Where to connect, with a token that says the name.
 async fn session(request: Request<Incoming>, url: &str, key: &[u8]) -> Result<String, String> {
     let body = Limited::new(request.into_body(), 1000).collect();
-    let body = tokio::time::timeout(PATIENCE, body).await.map_err(|_| "the request takes too long".to_owned())?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| "the request takes too long".to_owned())?;
     let body = body.map_err(|error| error.to_string())?;
     let visitor: Visitor = serde_json::from_slice(&body.to_bytes()).map_err(|_| "expected {\"name\": …}".to_owned())?;
     let name = visitor.name.trim();

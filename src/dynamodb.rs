@@ -34,7 +34,7 @@ pub(crate) async fn client(retries: Retries) -> Client {
 }
 
 /// A client of an emulator at this URL, which takes any credentials.
-pub(crate) async fn emulated(url: impl Into<String>, retries: Retries) -> Client {
+pub(crate) async fn with_endpoint_url(url: impl Into<String>, retries: Retries) -> Client {
     let credentials = aws_credential_types::Credentials::new("any", "any", None, None, "emulated");
     let loader = loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials);
     from_config(&loader.load().await, retries)

@@ -338,13 +338,13 @@ struct Removals {
 }
 
 impl Connection {
-    /// Where it is reached: made of its host and stage, as [`Endpoint::of_request`] does.
+    /// Where it is reached: made of its host and stage, as [`Endpoint::from_context`] does.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint::Url`] when the host is not one.
     pub fn endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        Ok(Endpoint::of_host(self.domain_name(), self.stage())?.for_api(self.api_id().clone(), self.stage().clone()))
+        Ok(Endpoint::from_host(self.domain_name(), self.stage())?.for_api(self.api_id().clone(), self.stage().clone()))
     }
 }
 

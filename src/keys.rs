@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// As long as the hash, below which a secret is the weakest part.
-const SHORTEST_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// Secrets by their names: one seals, all of them open.
 ///
@@ -95,7 +95,7 @@ impl Keys {
             return Err(InvalidKey::Duplicate { key_id });
         }
         match Hmac::new_from_slice(secret) {
-            Ok(key) if secret.len() >= SHORTEST_SECRET => {
+            Ok(key) if secret.len() >= MIN_SECRET_BYTES => {
                 self.secrets.insert(key_id, Some(key));
                 Ok(self)
             }

@@ -10,11 +10,11 @@
 //! | [`Sdk`] | the function uses the AWS SDK anyway, needs its credential sources, or pushes now and then |
 //! | [`Direct`] | it broadcasts, has little memory and thus little CPU, or shall start quickly and be small |
 
+mod broadcast;
 #[cfg(feature = "direct")]
 mod direct;
 mod endpoint;
 mod error;
-mod fanout;
 mod incomplete;
 mod info;
 #[cfg(any(feature = "sdk", feature = "direct"))]
@@ -39,18 +39,18 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+#[cfg(feature = "hub")]
+pub(crate) use self::broadcast::Content;
+pub use self::broadcast::{Broadcast, Failure, Report};
 #[cfg(feature = "direct")]
 pub use self::direct::{Direct, NotConfigured};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::PushError;
-#[cfg(feature = "hub")]
-pub(crate) use self::fanout::Content;
-pub use self::fanout::{Broadcast, Failure, Report};
 pub use self::incomplete::Incomplete;
 pub use self::info::ConnectionInfo;
-pub use self::payload::{LARGEST_PAYLOAD, Payload};
+pub use self::payload::{MAX_PAYLOAD_BYTES, Payload};
 pub(crate) use self::pushers::Pushers;
-pub use self::recorder::{Pushed, Recorder};
+pub use self::recorder::{RecordedPush, Recorder};
 #[cfg(any(feature = "sdk", feature = "direct"))]
 pub use self::roots::UntrustedRoot;
 #[cfg(feature = "sdk")]

@@ -94,7 +94,7 @@ impl ReplyAddress {
     fn from_context(context: &RequestContext, id: Option<&CorrelationId>) -> Result<Self, InvalidEndpoint> {
         let id = id.map_or_else(|| CorrelationId::from(&context.request_id), CorrelationId::clone);
         let expires_at = context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at);
-        let address = Self::new(context.connection_id.clone(), Endpoint::of_request(context)?, id, expires_at);
+        let address = Self::new(context.connection_id.clone(), Endpoint::from_context(context)?, id, expires_at);
         Ok(Self { request_id: Some(context.request_id.clone()), trace: context.trace(), ..address })
     }
 

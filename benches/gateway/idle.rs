@@ -31,7 +31,7 @@ fn counting() -> Router {
 
 /// The gateway alone in its process, until its standard input ends.
 pub async fn serve() {
-    let gateway = Gateway::builder("dev").router(counting()).two_way("count").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(counting()).route_response("count").start().await.unwrap();
     println!("{}", gateway.url());
     std::io::stdout().flush().unwrap();
     tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();

@@ -47,7 +47,8 @@ async fn ask(client: &mut Client, numbers: std::ops::Range<usize>, answered: &Mu
 }
 
 pub async fn kills(messages: usize) {
-    let gateway = Gateway::builder("dev").function(["number"], processes(4)).two_way("number").start().await.unwrap();
+    let gateway =
+        Gateway::builder("dev").function(["number"], processes(4)).route_response("number").start().await.unwrap();
     let answered = Arc::new(Mutex::new((0_u64, BTreeSet::new())));
     let start = Instant::now();
     let each = messages / CLIENTS;

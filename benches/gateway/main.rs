@@ -140,7 +140,7 @@ fn main() {
 }
 
 async fn measure() {
-    let gateway = |function| Gateway::builder("dev").function(["echo"], function).two_way("echo").start();
+    let gateway = |function| Gateway::builder("dev").function(["echo"], function).route_response("echo").start();
     let in_process = gateway(Function::router(echo())).await.unwrap();
     let as_processes = gateway(processes(4)).await.unwrap();
     let mut urls = vec![

@@ -9,7 +9,7 @@ use lambda_websocket::push::{Direct, Sdk};
 
 use super::contenders::endpoint;
 use super::server::Server;
-use super::stub::{Behaviour, connection_id};
+use super::stub::{Behavior, connection_id};
 
 /// A process that pushes once and ends; warmed, it says how long the push itself took, in microseconds.
 pub async fn push(what: &str) {
@@ -34,7 +34,7 @@ pub async fn push(what: &str) {
 }
 
 pub fn measure() {
-    let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
+    let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     for what in ["direct", "warmed", "sdk"] {
         let mut runs: Vec<(u128, u128)> = (0..21)
             .map(|_| {

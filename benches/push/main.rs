@@ -33,7 +33,7 @@ use lambda_websocket::push::Push;
 
 use self::contenders::{bare_sdk, direct, payload, raw_floor, sdk};
 use self::server::Server;
-use self::stub::{Behaviour, connection_id};
+use self::stub::{Behavior, connection_id};
 
 /// What a run took.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ async fn broadcast(pusher: &Pusher, pushes: usize, concurrency: usize) {
 
 /// Every contender at a concurrency, in alternating rounds.
 async fn costs(concurrency: usize, rounds: usize) {
-    let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
+    let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     let (direct, sdk) = (Pusher::new(direct(&server)), Pusher::new(sdk(&server)));
     let (many, few) = if concurrency == 1 { (4_000, 2_000) } else { (20_000, 5_000) };
     let mut seen: [Vec<Cost>; 4] = Default::default();
@@ -162,7 +162,7 @@ async fn layer<T: Push + Clone + 'static>(name: &str, transport: T, pushes: usiz
 
 /// A hundred thousand connections; then where the endpoint takes its time; then where it is out of order.
 async fn broadcasts() {
-    let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
+    let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     for (name, pusher) in [("direct", Pusher::new(direct(&server))), ("sdk", Pusher::new(sdk(&server)))] {
         for (count, concurrency) in [(1_000, 64), (100_000, 64)] {
             if name == "sdk" && count > 1_000 {
@@ -178,7 +178,7 @@ async fn broadcasts() {
     }
 
     let latency = Duration::from_millis(20);
-    let server = Server::start(Behaviour { latency, forgets: true, ..Behaviour::default() });
+    let server = Server::start(Behavior { latency, forgets: true, ..Behavior::default() });
     let pusher = Pusher::new(direct(&server));
     broadcast(&pusher, 256, 256).await;
     for concurrency in [16, 64, 256] {
@@ -193,8 +193,8 @@ async fn broadcasts() {
         );
     }
 
-    let behaviour = Behaviour { gone: 0.05, throttled: 0.05, stalled: 0.01, seed: 3, ..Behaviour::default() };
-    let server = Server::start(behaviour);
+    let behavior = Behavior { gone: 0.05, throttled: 0.05, stalled: 0.01, seed: 3, ..Behavior::default() };
+    let server = Server::start(behavior);
     let pusher = Pusher::new(direct(&server)).with_attempt_timeout(Duration::from_millis(500));
     let pusher = pusher.with_timeout(Duration::from_secs(60));
     let report = pusher.broadcast((0..10_000).map(connection_id), "hello").unwrap().await;
@@ -205,7 +205,7 @@ async fn broadcasts() {
 
 /// The most memory that a broadcast to so many takes, in a process of its own.
 async fn memory(count: usize) {
-    let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
+    let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     broadcast(&Pusher::new(direct(&server)), count, 64).await;
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -245,7 +245,7 @@ fn main() {
             costs(concurrency, rounds).await;
             costs_with_tls(concurrency, rounds).await;
         }
-        let server = Server::start(Behaviour { forgets: true, ..Behaviour::default() });
+        let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
         layer("direct", direct(&server), 5_000).await;
         layer("sdk", sdk(&server), 2_000).await;
         broadcasts().await;

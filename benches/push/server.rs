@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::authority::authority;
-use super::stub::{Behaviour, Stub};
+use super::stub::{Behavior, Stub};
 
 pub struct Server {
     /// The certificate of the authority that it is to be trusted by, if it speaks TLS.
@@ -17,17 +17,17 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(behaviour: Behaviour) -> Self {
-        Self::speaking(behaviour, "--stub")
+    pub fn start(behavior: Behavior) -> Self {
+        Self::speaking(behavior, "--stub")
     }
 
     /// One that speaks TLS, and over it HTTP/2 to those who can.
     pub fn start_with_tls() -> Self {
-        Self::speaking(Behaviour { forgets: true, ..Behaviour::default() }, "--tls-stub")
+        Self::speaking(Behavior { forgets: true, ..Behavior::default() }, "--tls-stub")
     }
 
-    fn speaking(behaviour: Behaviour, mode: &str) -> Self {
-        let Behaviour { latency, gone, throttled, stalled, seed, forgets, .. } = behaviour;
+    fn speaking(behavior: Behavior, mode: &str) -> Self {
+        let Behavior { latency, gone, throttled, stalled, seed, forgets, .. } = behavior;
         let numbers = [latency.as_millis() as f64, gone, throttled, stalled, seed as f64, f64::from(u8::from(forgets))];
         let mut child = Command::new(std::env::current_exe().unwrap())
             .arg(mode)
@@ -66,24 +66,24 @@ impl Drop for Server {
 /// The stub, until its standard input ends; a line is answered with what [`Server::answered`] wants.
 pub async fn serve(arguments: &[String], with_tls: bool) {
     let number = |at: usize| arguments[at].parse::<f64>().unwrap();
-    let behaviour = Behaviour {
+    let behavior = Behavior {
         latency: Duration::from_secs_f64(number(0) / 1000.0),
         gone: number(1),
         throttled: number(2),
         stalled: number(3),
         seed: number(4) as u64,
         forgets: number(5) > 0.0,
-        ..Behaviour::default()
+        ..Behavior::default()
     };
     let stub = match with_tls {
         false => {
-            let stub = Stub::start(behaviour, None).await;
+            let stub = Stub::start(behavior, None).await;
             println!("{}", stub.address);
             stub
         }
         true => {
             let (root, config) = authority("localhost", &["h2", "http/1.1"]);
-            let stub = Stub::start(behaviour, Some(Arc::new(config).into())).await;
+            let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;
             println!("localhost:{} {}", stub.address.port(), hex::encode(root));
             stub
         }

@@ -10,7 +10,7 @@ fuzz_target!(|answer: (u16, Option<&str>, &[u8])| {
     let (status, error_type, body) = answer;
     let Ok(status) = StatusCode::from_u16(status) else { return };
     let connection_id = ConnectionId::new("L0SM9cOFvHcCIhw=").expect("a connection id");
-    let error = PushError::of_answer(&connection_id, 1, status, error_type, body);
+    let error = PushError::from_response(&connection_id, 1, status, error_type, body);
     assert_eq!(error.is_none(), status.is_success());
     let _ = error.map(|error| (error.is_retryable(), format!("{error} {error:?}")));
 });

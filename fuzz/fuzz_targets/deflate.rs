@@ -26,7 +26,7 @@ static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             let router = Router::new().on("$default", |event: Message| async move {
                 Ok(Response::ok().body(event.body.to_text().into_owned()))
             });
-            let gateway = Gateway::builder("dev").router(router).two_way("$default").start().await.expect("it starts");
+            let gateway = Gateway::builder("dev").router(router).route_response("$default").start().await.expect("it starts");
             let _ = ready.send(gateway.address());
             std::future::pending::<()>().await;
         });

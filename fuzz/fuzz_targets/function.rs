@@ -1,4 +1,4 @@
-//! What functions answer: the authorizer, `$connect`, and a two-way route.
+//! What functions answer: the authorizer, `$connect`, and a route with a route response.
 #![no_main]
 
 use std::sync::{LazyLock, Mutex};
@@ -35,9 +35,9 @@ static GATEWAY: LazyLock<(Runtime, Gateway)> = LazyLock::new(|| {
         .authorizer_function(answer(|answers| &answers.authorizer), none)
         .function(["$connect"], answer(|answers| &answers.connect))
         .function(["$default"], answer(|answers| &answers.message))
-        .two_way("$default")
+        .route_response("$default")
         .function(["barrier"], barrier)
-        .two_way("barrier")
+        .route_response("barrier")
         .start();
     let gateway = runtime.block_on(gateway).expect("it starts");
     (runtime, gateway)

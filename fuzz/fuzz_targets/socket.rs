@@ -35,7 +35,7 @@ static SERVED: LazyLock<Served> = LazyLock::new(|| {
                     let _ = told.try_send(());
                     async { Ok(()) }
                 });
-            let gateway = Gateway::builder("dev").router(router).two_way("$default").start().await.expect("it starts");
+            let gateway = Gateway::builder("dev").router(router).route_response("$default").start().await.expect("it starts");
             let _ = ready.send(gateway.address());
             std::future::pending::<()>().await;
         });

@@ -63,7 +63,7 @@ pub enum InvalidAuthorization {
 
 impl Response {
     /// The largest answer that API Gateway takes, in bytes.
-    pub const LARGEST: usize = 8192;
+    pub const MAX_BYTES: usize = 8192;
 
     pub(super) fn new(
         principal_id: String,
@@ -78,7 +78,7 @@ impl Response {
         let mut size = Size(0);
         serde_json::to_writer(&mut size, &response)
             .map_err(|error| InvalidAuthorization::NotJson { reason: error.to_string() })?;
-        if size.0 > Self::LARGEST {
+        if size.0 > Self::MAX_BYTES {
             return Err(InvalidAuthorization::TooLarge { size: size.0 });
         }
         Ok(response)

@@ -71,8 +71,8 @@ pub(super) fn authorization(answer: &[u8]) -> Result<Response, (Option<&'static 
     if response.principal_id().is_empty() {
         return Err((None, "its principalId is empty".to_owned()));
     }
-    if answer.len() > Response::LARGEST {
-        return Err((None, format!("it has more than {} bytes", Response::LARGEST)));
+    if answer.len() > Response::MAX_BYTES {
+        return Err((None, format!("it has more than {} bytes", Response::MAX_BYTES)));
     }
     Ok(response)
 }

@@ -29,7 +29,7 @@ pub struct Builder {
     selection: Option<String>,
     functions: Vec<Function>,
     routes: BTreeMap<String, usize>,
-    two_way: Vec<String>,
+    route_responses: Vec<String>,
     authorizer: Option<(usize, Vec<String>)>,
     listeners: Vec<TcpListener>,
     hosts: Vec<String>,
@@ -59,7 +59,7 @@ impl Builder {
             selection: None,
             functions: Vec::new(),
             routes: BTreeMap::new(),
-            two_way: Vec::new(),
+            route_responses: Vec::new(),
             authorizer: None,
             listeners: Vec::new(),
             hosts: Vec::new(),
@@ -127,8 +127,8 @@ impl Builder {
 
     /// Gives a route a route response: the client gets the body that its function answers.
     #[must_use]
-    pub fn two_way(mut self, key: impl Into<String>) -> Self {
-        self.two_way.push(key.into());
+    pub fn route_response(mut self, key: impl Into<String>) -> Self {
+        self.route_responses.push(key.into());
         self
     }
 

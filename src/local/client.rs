@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -26,7 +26,7 @@ use crate::event::ConnectionId;
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     subprotocol: Option<String>,
-    patience: Duration,
+    timeout: Duration,
     /// What the gateway knows of it.
     timeline: Timeline,
     connection_id: Option<ConnectionId>,
@@ -61,12 +61,12 @@ pub enum ClientError {
         awaited: &'static str,
     },
     /// Nothing came.
-    #[error("nothing came within {} ms, while waiting for {awaited}{}", .patience.as_millis(), shown(.happened))]
+    #[error("nothing came within {} ms, while waiting for {awaited}{}", .timeout.as_millis(), shown(.happened))]
     TimedOut {
         /// What the test waited for.
         awaited: &'static str,
         /// How long.
-        patience: Duration,
+        timeout: Duration,
         /// What happened last on the connection, as the gateway's [timeline](super::Gateway::timeline) tells it.
         happened: Vec<String>,
     },
@@ -111,7 +111,7 @@ impl From<Error> for ClientError {
 }
 
 impl Client {
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(5);
 
     pub(super) async fn connect(
         address: SocketAddr,
@@ -127,14 +127,14 @@ impl Client {
             request.headers_mut().append(name, value);
         }
         // A handshake lasts as long as authorizer and `$connect` do, which may be 29 seconds each.
-        let patience = Duration::from_secs(60);
+        let timeout = Duration::from_secs(60);
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
             Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await?)
         };
-        let (socket, response) = timeout(patience, connecting).await.map_err(|_| ClientError::TimedOut {
+        let (socket, response) = time::timeout(timeout, connecting).await.map_err(|_| ClientError::TimedOut {
             awaited: "the answer to the handshake",
-            patience,
+            timeout,
             happened: Vec::new(),
         })??;
         let subprotocol =
@@ -144,7 +144,7 @@ impl Client {
         Ok(Self {
             socket,
             subprotocol,
-            patience: Self::PATIENCE,
+            timeout: Self::TIMEOUT,
             timeline,
             connection_id,
             kept: VecDeque::new(),
@@ -154,8 +154,8 @@ impl Client {
 
     /// Waits this long, instead of five seconds.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -193,8 +193,8 @@ impl Client {
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), ClientError> {
-        let patience = self.patience;
-        timeout(patience, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to leave"))??;
+        let timeout = self.timeout;
+        time::timeout(timeout, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to leave"))??;
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl Client {
         if let Some(text) = self.kept.pop_front() {
             return Ok(text);
         }
-        match self.frame(AWAITED, self.patience).await? {
+        match self.frame(AWAITED, self.timeout).await? {
             Frame::Text(text) => Ok(text.as_str().to_owned()),
             other => Err(unexpected(&other, AWAITED)),
         }
@@ -232,7 +232,7 @@ impl Client {
     /// [`ClientError`] when something else happens.
     pub async fn closed(&mut self) -> Result<(u16, String), ClientError> {
         const AWAITED: &str = "the connection to be closed";
-        match self.frame(AWAITED, self.patience).await {
+        match self.frame(AWAITED, self.timeout).await {
             Err(ClientError::Closed { code, reason, .. }) => Ok((code, reason)),
             Err(error) => Err(error),
             Ok(frame) => Err(unexpected(&frame, AWAITED)),
@@ -256,13 +256,13 @@ impl Client {
         let entries = self.connection_id.as_ref().map(|id| self.timeline.of(id)).unwrap_or_default();
         let last = entries.iter().skip(entries.len().saturating_sub(LAST));
         let happened = last.map(|entry| entry.what.to_string()).collect();
-        ClientError::TimedOut { awaited, patience: self.patience, happened }
+        ClientError::TimedOut { awaited, timeout: self.timeout, happened }
     }
 
-    async fn frame(&mut self, awaited: &'static str, patience: Duration) -> Result<Frame, ClientError> {
+    async fn frame(&mut self, awaited: &'static str, timeout: Duration) -> Result<Frame, ClientError> {
         let closed = |code, reason: String| ClientError::Closed { code, reason, awaited };
         loop {
-            let frame = timeout(patience, self.socket.next()).await.map_err(|_| self.timed_out(awaited))?;
+            let frame = time::timeout(timeout, self.socket.next()).await.map_err(|_| self.timed_out(awaited))?;
             return match frame {
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
                 Some(Ok(Frame::Close(Some(CloseFrame { code, reason })))) => {

@@ -28,7 +28,7 @@ impl InProcess {
             .ok_or_else(|| PushError::Unreachable { source: "the gateway has not started".into() })?;
         let Some(answer) = gateway.manage(connection_id, request) else { return pending().await };
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match PushError::of_answer(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {
+        match PushError::from_response(connection_id, size, status, answer.error_type, answer.body.as_bytes()) {
             Some(error) => Err(error),
             None => Ok(answer),
         }

@@ -74,7 +74,7 @@ impl Api {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Integration {
     pub(super) function: FunctionId,
-    pub(super) two_way: bool,
+    pub(super) has_route_response: bool,
     pub(super) timeout: Duration,
 }
 

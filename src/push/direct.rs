@@ -304,7 +304,7 @@ impl Direct {
         let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
         let error_type = text(ERROR_TYPE);
         let size = payload.map_or(0, |payload| payload.bytes().len());
-        Ok(match PushError::of_answer(connection_id, size, head.status, error_type, &body) {
+        Ok(match PushError::from_response(connection_id, size, head.status, error_type, &body) {
             None => Answer::Taken(body),
             Some(error) if error.is_about_signature() => {
                 Answer::NotSigned { number, date: text(DATE).map(str::to_owned), error }

@@ -13,7 +13,7 @@ use crate::event::{ApiId, Region, RequestContext, Stage};
 /// | made by | of | right when |
 /// |---|---|---|
 /// | [`new`](Self::new) | API id, region, stage | the API's default endpoint is enabled |
-/// | [`of_request`](Self::of_request) | the event's host and stage | the client did not use a custom domain |
+/// | [`from_context`](Self::from_context) | the event's host and stage | the client did not use a custom domain |
 /// | [`custom_domain`](Self::custom_domain) | domain, mapping key | the domain has that mapping |
 /// | [`from_env`](Self::from_env) | the environment | it is set |
 /// | [`parse`](str::parse) | a URL | – |
@@ -106,16 +106,17 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`InvalidEndpoint::Url`] when the event's host is not one.
-    pub fn of_request(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
-        Ok(Self::of_host(&context.domain_name, &context.stage)?.for_api(context.api_id.clone(), context.stage.clone()))
+    pub fn from_context(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
+        Ok(Self::from_host(&context.domain_name, &context.stage)?
+            .for_api(context.api_id.clone(), context.stage.clone()))
     }
 
-    /// The endpoint that a host and a stage make, as [`of_request`](Self::of_request) does.
+    /// The endpoint that a host and a stage make, as [`from_context`](Self::from_context) does.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint::Url`] when the host is not one.
-    pub fn of_host(host: &str, stage: &Stage) -> Result<Self, InvalidEndpoint> {
+    pub fn from_host(host: &str, stage: &Stage) -> Result<Self, InvalidEndpoint> {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let scheme = if has_port { "http" } else { "https" };
         format!("{scheme}://{host}/{stage}").parse()

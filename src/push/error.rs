@@ -133,7 +133,7 @@ impl PushError {
     ///
     /// The status decides; where it is not one of the API's own, the `x-amzn-ErrorType` header does, and then the type in
     /// the body. Body and header may both be missing. `None` for a success.
-    pub fn of_answer(
+    pub fn from_response(
         connection_id: &ConnectionId,
         payload_size: usize,
         status: StatusCode,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 /// After this time without a request there may be no connection any more. Pools close them after 30 seconds at the earliest.
 const IDLE: Duration = Duration::from_secs(25);
 /// For so long requests wait for the one that connects; then they connect by themselves.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether there is a connection. Without one, requests that begin together would each open one, since none of them knows yet
 /// that the endpoint speaks HTTP/2.
@@ -34,7 +34,7 @@ impl Opening {
         if self.is_open() {
             return None;
         }
-        let turn = timeout(PATIENCE, Arc::clone(&self.turn).lock_owned()).await.ok()?;
+        let turn = timeout(TURN_TIMEOUT, Arc::clone(&self.turn).lock_owned()).await.ok()?;
         (!self.is_open()).then(|| Lead { opening: self.clone(), _turn: turn })
     }
 

@@ -12,9 +12,9 @@ use super::PushError;
 /// The largest payload of one push, in bytes.
 ///
 /// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
-pub const LARGEST_PAYLOAD: usize = 131_072;
+pub const MAX_PAYLOAD_BYTES: usize = 131_072;
 
-/// The bytes of a push: at most [`LARGEST_PAYLOAD`], and UTF-8, since they arrive as a text frame.
+/// The bytes of a push: at most [`MAX_PAYLOAD_BYTES`], and UTF-8, since they arrive as a text frame.
 ///
 /// What signs requests hashes a payload once, however many connections it goes to.
 pub struct Payload {
@@ -31,7 +31,7 @@ impl Payload {
     /// [`PushError::TooLarge`].
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, PushError> {
         let bytes = bytes.into();
-        if bytes.len() > LARGEST_PAYLOAD {
+        if bytes.len() > MAX_PAYLOAD_BYTES {
             return Err(PushError::TooLarge { size: bytes.len() });
         }
         Ok(Self {

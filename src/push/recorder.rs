@@ -42,7 +42,7 @@ pub struct Recorder {
 #[derive(Default)]
 struct State {
     attempts: usize,
-    pushes: Vec<Pushed>,
+    pushes: Vec<RecordedPush>,
     closed: BTreeSet<ConnectionId>,
     answers: VecDeque<StatusCode>,
 }
@@ -50,14 +50,14 @@ struct State {
 /// A payload that was pushed.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Pushed {
+pub struct RecordedPush {
     /// To which connection.
     pub connection_id: ConnectionId,
     /// What.
     pub payload: Bytes,
 }
 
-impl Pushed {
+impl RecordedPush {
     /// The payload as the client sees it: what is not UTF-8 is replaced by U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
@@ -65,9 +65,9 @@ impl Pushed {
 }
 
 /// Shows the length of the payload only.
-impl fmt::Debug for Pushed {
+impl fmt::Debug for RecordedPush {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pushed({}, {} bytes)", self.connection_id, self.payload.len())
+        write!(f, "RecordedPush({}, {} bytes)", self.connection_id, self.payload.len())
     }
 }
 
@@ -88,7 +88,7 @@ impl Recorder {
     }
 
     /// What was pushed, in order.
-    pub fn pushes(&self) -> Vec<Pushed> {
+    pub fn pushes(&self) -> Vec<RecordedPush> {
         self.state().pushes.clone()
     }
 
@@ -111,7 +111,7 @@ impl Recorder {
         state.attempts = state.attempts.saturating_add(1);
         let open = if state.closed.contains(connection_id) { StatusCode::GONE } else { StatusCode::OK };
         let status = state.answers.pop_front().unwrap_or(open);
-        match PushError::of_answer(connection_id, size, status, None, b"") {
+        match PushError::from_response(connection_id, size, status, None, b"") {
             Some(error) => Err(error),
             None => Ok(state),
         }
@@ -122,7 +122,7 @@ impl Recorder {
 impl Push for Recorder {
     async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
         let mut state = self.attempt(connection_id, payload.bytes().len())?;
-        state.pushes.push(Pushed { connection_id: connection_id.clone(), payload: payload.bytes().clone() });
+        state.pushes.push(RecordedPush { connection_id: connection_id.clone(), payload: payload.bytes().clone() });
         Ok(())
     }
 

@@ -254,7 +254,7 @@ where
     {
         let error_type = answer.headers().get("x-amzn-errortype");
         let body = answer.body().bytes().unwrap_or_default();
-        return match PushError::of_answer(connection_id, size, status, error_type, body) {
+        return match PushError::from_response(connection_id, size, status, error_type, body) {
             Some(meaning) => meaning,
             // A success that the SDK could not read.
             None => PushError::Unexpected { status, source: Box::new(error) },

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 pub use self::frame::StreamError;
 pub use self::report::{StreamEnd, StreamReport};
-use super::{LARGEST_PAYLOAD, PushError, Pusher};
+use super::{MAX_PAYLOAD_BYTES, PushError, Pusher};
 use crate::event::ConnectionId;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -199,7 +199,7 @@ impl<T> Streaming<'_, T> {
     ///
     /// A frame has room for 64 bytes of text also where its id is longer than that allows.
     pub fn with_max_frame_bytes(mut self, bytes: usize) -> Self {
-        self.max_frame_bytes = bytes.clamp(MIN_FRAME_BYTES, LARGEST_PAYLOAD);
+        self.max_frame_bytes = bytes.clamp(MIN_FRAME_BYTES, MAX_PAYLOAD_BYTES);
         self
     }
 

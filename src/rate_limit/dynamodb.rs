@@ -53,8 +53,8 @@ impl DynamoDb {
     }
 
     /// Creates a store over a table of an emulator at this URL, which takes any credentials.
-    pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
-        Self::over(table, dynamodb::emulated(url, Retries::Sdk).await)
+    pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
+        Self::over(table, dynamodb::with_endpoint_url(url, Retries::Sdk).await)
     }
 
     fn over(table: impl Into<String>, client: Client) -> Self {

@@ -123,8 +123,8 @@ impl DynamoDb {
     }
 
     /// A registry in a table of an emulator at this URL, which takes any credentials.
-    pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
-        Self::over(table, dynamodb::emulated(url, Retries::Caller).await)
+    pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
+        Self::over(table, dynamodb::with_endpoint_url(url, Retries::Caller).await)
     }
 
     fn over(table: impl Into<String>, client: Client) -> Self {

@@ -73,7 +73,7 @@ def normal(template):
     functions = of_type(resources, "Lambda::Function")
     integrations = of_type(resources, "ApiGatewayV2::Integration")
     authorizers = of_type(resources, "ApiGatewayV2::Authorizer")
-    two_way = [json.dumps(it["RouteId"]) for it in of_type(resources, "ApiGatewayV2::RouteResponse").values()]
+    has_route_response = [json.dumps(it["RouteId"]) for it in of_type(resources, "ApiGatewayV2::RouteResponse").values()]
     routes = {}
     for name, route in of_type(resources, "ApiGatewayV2::Route").items():
         [integration] = [it for id, it in integrations.items() if re.search(rf'\b{id}\b', json.dumps(route["Target"]))]
@@ -89,7 +89,7 @@ def normal(template):
         routes[route["RouteKey"]] = {
             "functions": functions_in(integration["IntegrationUri"], functions),
             "authorizer": authorizer,
-            "two_way": json.dumps({"Ref": name}) in two_way,
+            "has_route_response": json.dumps({"Ref": name}) in has_route_response,
         }
     permissions = set()
     for permission in of_type(resources, "Lambda::Permission").values():
@@ -139,7 +139,7 @@ def keys_in_code(names):
 def replies_reach_clients(name, template, key, example):
     """A router that pushes its replies needs no route response, and with one its clients may get an empty frame. Any other does."""
     check(f"{name}: {key} has a route response unless {example} pushes its replies",
-          template["routes"][key]["two_way"], ".push_replies(" not in code(example))
+          template["routes"][key]["has_route_response"], ".push_replies(" not in code(example))
 
 
 plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))

@@ -108,7 +108,7 @@ async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
     let token = example::token(KEY, Duration::from_secs(60)).unwrap();
     let twice = format!("?Auth={token}&Auth={token}");
     assert_eq!(gateway.connect(&twice).await.unwrap_err().status(), Some(401), "the function says so");
-    let mut client = gateway.connect(&format!("?Auth={token}")).await.unwrap().with_patience(Duration::from_secs(20));
+    let mut client = gateway.connect(&format!("?Auth={token}")).await.unwrap().with_timeout(Duration::from_secs(20));
     for message in ["hello", "again"] {
         let answer = ask(&mut client, json!({"action": "pushtowebsocket", "message": message})).await;
         assert_eq!(answer, json!({"echoed": message}));
@@ -147,7 +147,7 @@ async fn concurrent_invocations_under_cargo_lambda_watch_do_not_mix() {
         until_it_listens(port).await;
         let function = Function::endpoint(&format!("http://127.0.0.1:{port}"), "push_to_websocket").unwrap();
         let gateway = gateway.function(["pushtowebsocket"], function).start().await.unwrap();
-        let connect = || async { gateway.connect("").await.unwrap().with_patience(Duration::from_secs(60)) };
+        let connect = || async { gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(60)) };
         // The first invocation starts the function.
         assert_eq!(
             ask(&mut connect().await, json!({"action": "pushtowebsocket", "message": "first"})).await["echoed"],

@@ -101,16 +101,16 @@ fn end_3_both_derivations_from_an_event_are_on_offer() {
     let Event::Message(message) = fixture::event("message") else { panic!() };
     let context = message.request_context();
     let expected = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev";
-    assert_eq!(Endpoint::of_request(context).unwrap().as_str(), expected);
+    assert_eq!(Endpoint::from_context(context).unwrap().as_str(), expected);
     let region = Region::new("eu-central-1").unwrap();
     assert_eq!(Endpoint::new(&context.api_id, &region, &context.stage).as_str(), expected);
 
     let custom = fixture::changed("message", "/requestContext/domainName", "ws.example.com");
     let custom = Event::from_slice(&custom).unwrap();
-    assert_eq!(Endpoint::of_request(custom.request_context()).unwrap().as_str(), "https://ws.example.com/dev");
+    assert_eq!(Endpoint::from_context(custom.request_context()).unwrap().as_str(), "https://ws.example.com/dev");
     let local = fixture::changed("message", "/requestContext/domainName", "127.0.0.1:3001");
     let local = Event::from_slice(&local).unwrap();
-    assert_eq!(Endpoint::of_request(local.request_context()).unwrap().as_str(), "http://127.0.0.1:3001/dev");
+    assert_eq!(Endpoint::from_context(local.request_context()).unwrap().as_str(), "http://127.0.0.1:3001/dev");
 }
 
 #[test]

@@ -50,7 +50,7 @@ async fn message_after_the_token_has_expired_reaches_no_route_and_closes_the_con
         let router = counting(&handled).close_expired(pusher.clone());
         let gateway = match pushes {
             true => builder.router(router.push_replies(pusher)),
-            false => builder.router(router).two_way("say"),
+            false => builder.router(router).route_response("say"),
         };
         let gateway = gateway.start().await.unwrap();
         let mut client = gateway.connect("?Auth=90").await.unwrap();

@@ -27,7 +27,7 @@ async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
             count.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
         });
-    let gateway = Gateway::builder("dev").router(router).two_way("whoami").seed(3).start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router).route_response("whoami").seed(3).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let id = whoami(&mut client).await;
     (gateway, client, id, disconnects)
@@ -86,7 +86,7 @@ async fn a_half_open_socket_takes_pushes_to_nowhere() {
     let (gateway, client, id, disconnects) = one().await;
     gateway.inject(Fault::HalfOpen, When::On(id.clone()));
     gateway.pusher().send_text(&id, "lost").await.unwrap();
-    let mut client = client.with_patience(Duration::from_millis(100));
+    let mut client = client.with_timeout(Duration::from_millis(100));
     assert!(matches!(client.next_text().await, Err(ClientError::TimedOut { .. })));
     drop(client);
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -141,7 +141,7 @@ async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
 async fn a_process_that_is_killed_at_work_is_started_again() {
     let gateway = Gateway::builder("dev")
         .function(["$default"], Function::process(bootstrap()))
-        .two_way("$default")
+        .route_response("$default")
         .start()
         .await
         .unwrap();
@@ -161,15 +161,20 @@ async fn msg_3_every_message_has_one_answer_though_functions_are_killed() {
     const CLIENTS: usize = 8;
     const EACH: u64 = 60;
     let function = Function::process(bootstrap().instances(3));
-    let gateway =
-        Gateway::builder("dev").function(["$default"], function).two_way("$default").seed(11).start().await.unwrap();
+    let gateway = Gateway::builder("dev")
+        .function(["$default"], function)
+        .route_response("$default")
+        .seed(11)
+        .start()
+        .await
+        .unwrap();
     gateway.inject(Fault::FunctionKilled(Duration::from_micros(300)), When::Sometimes(0.1));
     let gateway = Arc::new(gateway);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let gateway = Arc::clone(&gateway);
             tokio::spawn(async move {
-                let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
+                let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(30));
                 let (mut answered, mut killed) = (0, 0);
                 while answered < EACH {
                     client.send_json(&json!({"number": answered})).await.unwrap();

@@ -29,7 +29,7 @@ pub fn bootstrap() -> Process {
 }
 
 async fn behind(function: Function) -> Gateway {
-    Gateway::builder("dev").function(["$default"], function).two_way("$default").start().await.unwrap()
+    Gateway::builder("dev").function(["$default"], function).route_response("$default").start().await.unwrap()
 }
 
 pub async fn ask(client: &mut Client, message: Value) -> Value {

@@ -125,7 +125,7 @@ mod table {
     }
 
     async fn store(table: &IdempotencyTable) -> DynamoDb {
-        let store = DynamoDb::emulated("idempotency", table.url()).await;
+        let store = DynamoDb::with_endpoint_url("idempotency", table.url()).await;
         store.create_table().await.unwrap();
         store
     }
@@ -133,7 +133,7 @@ mod table {
     #[tokio::test]
     async fn table_tells_whose_job_it_is() {
         let table = IdempotencyTable::start().await;
-        let store = DynamoDb::emulated("idempotency", table.url()).await;
+        let store = DynamoDb::with_endpoint_url("idempotency", table.url()).await;
         a_store_tells_whose_job_it_is(&store, async || table.expire()).await;
     }
 

@@ -184,7 +184,7 @@ async fn evt_11_headers_keep_the_case_that_the_client_sent() {
 
 #[tokio::test]
 async fn rte_4_what_selects_no_route_is_forbidden_and_stays_connected() {
-    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let id = whoami(&mut client).await;
     for text in ["hello", "{}", r#"{"action":"none"}"#, r#"{"action":"$connect"}"#, r#"{"action":"$disconnect"}"#] {
@@ -209,8 +209,8 @@ async fn msg_1_to_3_what_a_client_sees_of_an_answer() {
     let gateway = Gateway::builder("dev")
         .router(router)
         .function(["malformed"], malformed)
-        .two_way("two")
-        .two_way("empty")
+        .route_response("two")
+        .route_response("empty")
         .start()
         .await
         .unwrap();
@@ -242,20 +242,20 @@ async fn msg_4_a_function_that_takes_too_long_runs_on() {
     });
     let limit = Duration::from_millis(50);
     let gateway =
-        Gateway::builder("dev").router(router).two_way("slow").integration_timeout(limit).start().await.unwrap();
+        Gateway::builder("dev").router(router).route_response("slow").integration_timeout(limit).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     client.send_json(&json!({"action": "slow"})).await.unwrap();
     assert_eq!(client.next_json().await.unwrap()["message"], "Endpoint request timed out");
     go.send(true).unwrap();
     assert_eq!(next(&mut ended).await, "ended");
-    let mut quiet = client.with_patience(Duration::from_millis(100));
+    let mut quiet = client.with_timeout(Duration::from_millis(100));
     assert!(matches!(quiet.next_text().await, Err(ClientError::TimedOut { .. })), "its answer is not awaited");
 }
 
 #[tokio::test]
 async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
     let (router, mut events) = observed();
-    let gateway = Gateway::builder("dev").router(router).two_way("whoami").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router).route_response("whoami").start().await.unwrap();
     let pusher = gateway.pusher();
 
     let mut client = gateway.connect("").await.unwrap();
@@ -281,7 +281,7 @@ async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
 
 #[tokio::test]
 async fn lim_8_a_connection_is_gone_as_soon_as_its_close_frame_was_read() {
-    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let pusher = gateway.pusher();
     for _ in 0..100 {
         let mut client = gateway.connect("").await.unwrap();
@@ -377,7 +377,7 @@ async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
 
 #[tokio::test]
 async fn mgt_10_bytes_arrive_as_text() {
-    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let id = whoami(&mut client).await;
     gateway.pusher().send_bytes(&id, vec![b'a', 0xff, b'b']).await.unwrap();
@@ -386,7 +386,7 @@ async fn mgt_10_bytes_arrive_as_text() {
 
 #[tokio::test]
 async fn mgt_7_a_client_that_does_not_read_is_throttled() {
-    let gateway = Gateway::builder("dev").router(observed().0).two_way("whoami").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut deaf = gateway.connect("").await.unwrap();
     let deaf_id = whoami(&mut deaf).await;
     let mut other = gateway.connect("").await.unwrap();
@@ -459,7 +459,7 @@ async fn the_context_of_the_authorizer_reaches_every_later_event() {
         .stage_variable("tenant", "blue")
         .authorizer(authorize, ["stageVariables.tenant", "context.identity.sourceIp"])
         .router(router)
-        .two_way("who")
+        .route_response("who")
         .start()
         .await
         .unwrap();
@@ -488,7 +488,7 @@ async fn several_stages_have_variables_and_connections_of_their_own() {
         .stage("closed")
         .authorizer(authorize, none)
         .router(router)
-        .two_way("where")
+        .route_response("where")
         .start()
         .await
         .unwrap();
@@ -576,7 +576,7 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
         text(Gateway::builder("dev").function(["a"], empty()).function(["a"], empty()).start().await),
         "the route \"a\" has two functions"
     );
-    assert_eq!(text(Gateway::builder("dev").two_way("a").start().await), "the route \"a\" has no function");
+    assert_eq!(text(Gateway::builder("dev").route_response("a").start().await), "the route \"a\" has no function");
     assert_eq!(
         text(Gateway::builder("dev").authorizer_function(empty(), ["$request.header.Auth"]).start().await),
         "\"$request.header.Auth\" is not an identity source of a WebSocket API: expected `route.request.header.<name>`, \

@@ -16,6 +16,8 @@ mod authority;
 mod authorizer;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
+#[cfg(feature = "push")]
+mod broadcast;
 #[cfg(not(feature = "runtime"))]
 mod compile_fail;
 #[cfg(all(
@@ -38,8 +40,6 @@ mod endpoint;
 mod event;
 #[cfg(all(feature = "hub", feature = "local"))]
 mod expiry;
-#[cfg(feature = "push")]
-mod fanout;
 #[cfg(all(feature = "local", feature = "sdk"))]
 mod faults;
 mod fixture;

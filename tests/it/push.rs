@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lambda_websocket::Pusher;
 use lambda_websocket::event::ConnectionId;
-use lambda_websocket::push::{ConnectionInfo, LARGEST_PAYLOAD, Payload, Push, PushError, Recorder};
+use lambda_websocket::push::{ConnectionInfo, MAX_PAYLOAD_BYTES, Payload, Push, PushError, Recorder};
 use lambda_websocket::route::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
@@ -37,10 +37,10 @@ async fn values_texts_and_bytes_arrive_verbatim() {
 async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
-    pusher.send_bytes(&id(), vec![b'x'; LARGEST_PAYLOAD]).await.unwrap();
-    let error = pusher.send_bytes(&id(), vec![b'x'; LARGEST_PAYLOAD + 1]).await.unwrap_err();
+    pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES]).await.unwrap();
+    let error = pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES + 1]).await.unwrap_err();
     assert_eq!(error.to_string(), "the payload has 131073 bytes, of which one push carries at most 131072");
-    let value = "x".repeat(LARGEST_PAYLOAD);
+    let value = "x".repeat(MAX_PAYLOAD_BYTES);
     assert!(matches!(pusher.send(&id(), &value).await, Err(PushError::TooLarge { size: 131_074 })));
     assert_eq!(recorder.attempts(), 1);
 }
@@ -251,7 +251,7 @@ async fn a_push_in_a_route_ends_before_the_invocation_does() {
 fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
     let meaning = |status: u16, error_type: Option<&str>, body: &str| {
         let status = StatusCode::from_u16(status).unwrap();
-        PushError::of_answer(&id(), 5, status, error_type, body.as_bytes())
+        PushError::from_response(&id(), 5, status, error_type, body.as_bytes())
     };
     assert!(meaning(200, None, "").is_none());
     assert!(meaning(204, Some("GoneException"), "").is_none());
@@ -283,7 +283,7 @@ fn what_the_gateway_said_is_behind_the_source() {
 
     let said = |status: u16, error_type: Option<&str>, body: &str| {
         let status = StatusCode::from_u16(status).unwrap();
-        let error = PushError::of_answer(&id(), 5, status, error_type, body.as_bytes()).unwrap();
+        let error = PushError::from_response(&id(), 5, status, error_type, body.as_bytes()).unwrap();
         (error.to_string(), error.source().unwrap().to_string())
     };
     let (text, source) = said(400, Some("BadRequestException"), r#"{"message":"Invalid connectionId: x"}"#);

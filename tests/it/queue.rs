@@ -136,7 +136,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
     let queue = sqs.create_queue().queue_name("jobs").attributes("VisibilityTimeout".into(), "3").send().await.unwrap();
     let queue = queue.queue_url().unwrap().to_owned();
 
-    let answers = DynamoDb::emulated("idempotency", &endpoint).await;
+    let answers = DynamoDb::with_endpoint_url("idempotency", &endpoint).await;
     answers.create_table().await.unwrap();
     answers.create_table().await.expect("it is there already");
 
@@ -158,7 +158,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
     };
     let enqueue = Function::process(environment(Process::new("enqueue", built("enqueue")).instances(2)));
     let worker = environment(Process::new("worker", built("worker")).instances(2));
-    let gateway = gateway.function(["sum"], enqueue).two_way("sum").seed(5).start().await.unwrap();
+    let gateway = gateway.function(["sum"], enqueue).route_response("sum").seed(5).start().await.unwrap();
 
     let (is_over, deliveries, kills) =
         (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicUsize::new(0)));
@@ -189,7 +189,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
         .map(|number| {
             let gateway = Arc::clone(&gateway);
             tokio::spawn(async move {
-                let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(60));
+                let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(60));
                 let mut got = ask(&mut client, number as u64).await.unwrap();
                 if number < LEAVE {
                     drop(client);
@@ -201,7 +201,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
                     assert!(take(&mut got, &frame), "{frame}");
                 }
                 // What would come twice would come soon.
-                let mut client = client.with_patience(Duration::from_secs(8));
+                let mut client = client.with_timeout(Duration::from_secs(8));
                 while let Ok(frame) = client.next_json().await {
                     assert!(take(&mut got, &frame), "{frame}");
                 }
@@ -242,7 +242,7 @@ async fn a_table_tells_whose_job_it_is() {
     // Of AWS itself, since moto lets two win that write at once.
     let local = dynamodb_local().await;
     let lease = Duration::from_secs(2);
-    let store = async || DynamoDb::emulated("idempotency", &local.url).await.with_lease(lease);
+    let store = async || DynamoDb::with_endpoint_url("idempotency", &local.url).await.with_lease(lease);
     crate::idempotency::a_store_tells_whose_job_it_is(&store().await, async || {
         tokio::time::sleep(lease + Duration::from_secs(1)).await;
     })

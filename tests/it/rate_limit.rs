@@ -153,7 +153,7 @@ mod table {
 
     /// A limiter of a process of its own.
     async fn limiter(table: &IdempotencyTable, quota: Quota) -> RateLimiter {
-        let store = DynamoDb::emulated("limits", table.url()).await;
+        let store = DynamoDb::with_endpoint_url("limits", table.url()).await;
         store.create_table().await.unwrap();
         RateLimiter::new(quota, store)
     }
@@ -213,7 +213,7 @@ mod table {
     #[tokio::test]
     async fn a_store_that_fails_stops_no_client() {
         let table = IdempotencyTable::start().await;
-        let limiter = RateLimiter::new(Quota::per_minute(1), DynamoDb::emulated("limits", table.url()).await);
+        let limiter = RateLimiter::new(Quota::per_minute(1), DynamoDb::with_endpoint_url("limits", table.url()).await);
         for _ in 0..3 {
             assert!(passes(&limiter, "alice").await, "there is no table");
         }
@@ -225,7 +225,7 @@ mod table {
         let limiter = limiter(&table, Quota::per_second(5)).await;
         assert!(passes(&limiter, "alice").await);
         table.change("fullAt", |_| "99999999999999999".to_owned());
-        let other = RateLimiter::new(Quota::per_second(5), DynamoDb::emulated("limits", table.url()).await);
+        let other = RateLimiter::new(Quota::per_second(5), DynamoDb::with_endpoint_url("limits", table.url()).await);
         let first = other.take("alice").await;
         let wait = first.err().map_or(Duration::ZERO, |refused| refused.retry_after);
         assert!(wait <= Duration::from_secs(1), "{wait:?}");

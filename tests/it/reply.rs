@@ -43,7 +43,7 @@ fn lim_3_an_event_has_an_address_until_its_connection_must_end() {
     assert_eq!(address.connection_id(), message.connection_id());
     assert_eq!(address.correlation_id().as_json(), format!("{:?}", context.request_id.as_str()));
     assert_eq!(address.expires_at(), context.connected_at + Duration::from_secs(7200));
-    assert_eq!(address.endpoint(), &Endpoint::of_request(context).unwrap());
+    assert_eq!(address.endpoint(), &Endpoint::from_context(context).unwrap());
     let (api_id, stage) = address.endpoint().api().unwrap();
     assert_eq!((api_id, stage), (&context.api_id, &context.stage));
     assert_eq!(address.connecting_since(), None, "who has sent a message is connected");

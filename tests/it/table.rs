@@ -29,7 +29,7 @@ async fn table_in_this_process_does_what_a_registry_must() {
 
 async fn conforms(url: &str, many: usize) {
     let clock = Clock::new();
-    let registry = DynamoDb::emulated("connections", url).await.with_clock({
+    let registry = DynamoDb::with_endpoint_url("connections", url).await.with_clock({
         let clock = clock.clone();
         move || clock.now()
     });
@@ -92,8 +92,8 @@ impl Table {
     async fn new(proxy: &Proxy, url: &str, name: &str) -> Self {
         let table = Self {
             proxy: proxy.clone(),
-            through: DynamoDb::emulated(name, proxy.url()).await,
-            direct: DynamoDb::emulated(name, url).await,
+            through: DynamoDb::with_endpoint_url(name, proxy.url()).await,
+            direct: DynamoDb::with_endpoint_url(name, url).await,
             client: client(url),
             name: name.to_owned(),
         };
@@ -178,11 +178,12 @@ async fn errors_are_told_apart_on_dynamodb_local() {
 }
 
 async fn errors(url: &str) {
-    let registry = DynamoDb::emulated("nowhere", url).await;
+    let registry = DynamoDb::with_endpoint_url("nowhere", url).await;
     let error = registry.insert(&connection("one", "alice")).await.unwrap_err();
     let text = r#"there is no table "nowhere" in this account and region, or it lacks the index `connections`"#;
     assert_eq!(error.to_string(), text);
-    let unreachable = DynamoDb::emulated("nowhere", "http://127.0.0.1:9").await.with_timeout(Duration::from_secs(1));
+    let unreachable =
+        DynamoDb::with_endpoint_url("nowhere", "http://127.0.0.1:9").await.with_timeout(Duration::from_secs(1));
     let error = unreachable.find(&key("one"), Consistency::Strong).await.unwrap_err();
     assert!(matches!(error, RegistryError::Unavailable { .. }), "{error:?}");
     let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
@@ -209,7 +210,7 @@ async fn errors(url: &str) {
 async fn the_table_itself_removes_what_has_expired() {
     // It looks once in a minute; DynamoDB Local more seldom.
     let ministack = ministack().await;
-    let table = DynamoDb::emulated("expiring", &ministack.url).await;
+    let table = DynamoDb::with_endpoint_url("expiring", &ministack.url).await;
     table.create_table().await.unwrap();
     let short = connection("short", "alice").with_expiry(SystemTime::now() + Duration::from_secs(2));
     for connection in [&short, &connection("long", "bob")] {
@@ -230,10 +231,10 @@ async fn the_table_itself_removes_what_has_expired() {
 #[tokio::test]
 async fn data_change_though_a_group_has_lost_the_connections_entry() {
     let url = Dynamo::start().await.url;
-    let before = DynamoDb::emulated("connections", &url).await;
+    let before = DynamoDb::with_endpoint_url("connections", &url).await;
     before.create_table().await.unwrap();
     // Others of the principal are in the item that the group's shard has now.
-    let after = DynamoDb::emulated("connections", &url).await.with_group_shards(|_| 64);
+    let after = DynamoDb::with_endpoint_url("connections", &url).await.with_group_shards(|_| 64);
     let lobby = group(0);
     for (registry, id) in [(&before, "early"), (&after, "late")] {
         let inserted = registry.insert_into(&connection(id, "alice"), std::slice::from_ref(&lobby)).await.unwrap();

@@ -15,12 +15,12 @@ use lambda_websocket::event::Region;
 use lambda_websocket::push::{Direct, Endpoint, PushError};
 
 use crate::authority::authority;
-use crate::stub::{Behaviour, Stub, connection_id};
+use crate::stub::{Behavior, Stub, connection_id};
 
 /// A server for `localhost` that speaks these, the authority to trust, and a transport that does not yet.
 async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
     let (root, config) = authority("localhost", protocols);
-    let stub = Stub::start(Behaviour::default(), Some(Arc::new(config).into())).await;
+    let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
     let endpoint: Endpoint = format!("https://localhost:{}/dev", stub.address.port()).parse().unwrap();
     let endpoint = endpoint.with_region(Region::new("eu-central-1").unwrap());
     let direct = Direct::new(&endpoint, Credentials::new("id", "secret", None, None, "test")).unwrap();
@@ -58,7 +58,7 @@ async fn a_certificate_that_is_not_trusted_is_an_error_at_once() {
 #[tokio::test]
 async fn a_certificate_for_another_name_is_an_error() {
     let (root, config) = authority("elsewhere.example", &[]);
-    let stub = Stub::start(Behaviour::default(), Some(Arc::new(config).into())).await;
+    let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
     let endpoint: Endpoint = format!("https://localhost:{}/dev", stub.address.port()).parse().unwrap();
     let endpoint = endpoint.with_region(Region::new("eu-central-1").unwrap());
     let direct = Direct::new(&endpoint, Credentials::new("id", "secret", None, None, "test")).unwrap();

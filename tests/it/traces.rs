@@ -63,7 +63,7 @@ async fn message_route_queue_worker_and_push_are_one_trace() {
         })
         .on_trace(join)
         .accept_traceparent();
-    let gateway = Gateway::builder("dev").router(router).two_way("sum").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router).route_response("sum").start().await.unwrap();
     let function = Worker::new(gateway.pusher(), worker::keys(), |task: Task<Vec<u64>>| async move {
         tracing::info_span!("sum").in_scope(|| Ok(task.job.iter().sum::<u64>()))
     })

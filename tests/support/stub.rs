@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 /// How it answers. The probabilities are from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Behaviour {
+pub struct Behavior {
     pub latency: Duration,
     /// Of connections.
     pub gone: f64,
@@ -40,7 +40,7 @@ pub const STALLED: u16 = 0;
 /// The statuses that each connection's pushes were answered with.
 pub type Log = Arc<Mutex<HashMap<String, Vec<u16>>>>;
 
-impl Behaviour {
+impl Behavior {
     /// The status of the answer to this attempt, counted from 0.
     pub fn answer(&self, id: &str, attempt: usize) -> u16 {
         let draw = |what: &str, attempt: usize| {
@@ -87,12 +87,12 @@ pub struct Stub {
 pub type Tls = Option<tokio_rustls::TlsAcceptor>;
 
 impl Stub {
-    pub async fn start(behaviour: Behaviour, tls: Tls) -> Self {
-        Self::start_with_streams(behaviour, tls, 128).await
+    pub async fn start(behavior: Behavior, tls: Tls) -> Self {
+        Self::start_with_streams(behavior, tls, 128).await
     }
 
     /// One that carries so many requests at a time on a connection of HTTP/2; API Gateway takes 128.
-    pub async fn start_with_streams(behaviour: Behaviour, tls: Tls, streams: u32) -> Self {
+    pub async fn start_with_streams(behavior: Behavior, tls: Tls, streams: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stub = Self { address: listener.local_addr().unwrap(), log: Log::default(), over_http_2: Arc::default() };
         let (shared, over_http_2) = (Arc::clone(&stub.log), Arc::clone(&stub.over_http_2));
@@ -103,12 +103,12 @@ impl Stub {
                 let (log, over_http_2, tls) = (Arc::clone(&shared), Arc::clone(&over_http_2), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, None, streams, behaviour, log).await,
+                        None => serve(stream, None, streams, behavior, log).await,
                         Some(tls) => {
                             // A client that does not trust the certificate leaves.
                             if let Ok(stream) = tls.accept(stream).await {
                                 let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                                serve(stream, is_h2.then_some(over_http_2), streams, behaviour, log).await;
+                                serve(stream, is_h2.then_some(over_http_2), streams, behavior, log).await;
                             }
                         }
                     }
@@ -123,7 +123,7 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     http_2: Option<Arc<AtomicUsize>>,
     streams: u32,
-    behaviour: Behaviour,
+    behavior: Behavior,
     log: Log,
 ) {
     let is_http_2 = http_2.is_some();
@@ -132,7 +132,7 @@ async fn serve(
             count.fetch_add(1, Ordering::SeqCst);
         }
         let log = Arc::clone(&log);
-        async move { Ok::<_, Infallible>(answer(request, behaviour, &log).await) }
+        async move { Ok::<_, Infallible>(answer(request, behavior, &log).await) }
     });
     let stream = TokioIo::new(stream);
     let _ = match is_http_2 {
@@ -144,18 +144,18 @@ async fn serve(
     };
 }
 
-async fn answer(request: Request<Incoming>, behaviour: Behaviour, log: &Log) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, behavior: Behavior, log: &Log) -> Response<Full<Bytes>> {
     let id = request.uri().path().rsplit('/').next().unwrap_or_default().replace("%3D", "=");
     let is_ping = id == "ping";
     let _ = request.into_body().collect().await;
-    if !behaviour.latency.is_zero() {
-        tokio::time::sleep(behaviour.latency).await;
+    if !behavior.latency.is_zero() {
+        tokio::time::sleep(behavior.latency).await;
     }
     let mut response = Response::new(Full::default());
     if is_ping {
         return response;
     }
-    let status = behaviour.log(log, &id);
+    let status = behavior.log(log, &id);
     if status == STALLED {
         std::future::pending::<()>().await;
     }

@@ -41,8 +41,8 @@ impl DynamoDb {
     }
 
     /// Creates a store over a table of an emulator at this URL, which takes any credentials.
-    pub async fn emulated(table: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { client: dynamodb::emulated(url, Retries::Sdk).await, table: table.into() }
+    pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { client: dynamodb::with_endpoint_url(url, Retries::Sdk).await, table: table.into() }
     }
 
     /// Creates the table, for tests and emulators, unless it exists.

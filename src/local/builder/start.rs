@@ -55,7 +55,7 @@ impl Builder {
     }
 
     fn api(&self, stage: &Stage) -> Result<Api, StartError> {
-        let mut named = self.two_way.iter().chain(self.route_timeouts.keys());
+        let mut named = self.route_responses.iter().chain(self.route_timeouts.keys());
         if let Some(key) = named.find(|key| !self.routes.contains_key(*key)) {
             return Err(StartError::NoFunction { key: key.clone() });
         }
@@ -63,7 +63,7 @@ impl Builder {
         for (key, function) in &self.routes {
             let integration = Integration {
                 function: *function,
-                two_way: self.two_way.contains(key),
+                has_route_response: self.route_responses.contains(key),
                 timeout: self.route_timeouts.get(key).copied().unwrap_or(self.integration_timeout),
             };
             routes.insert(RouteKey::new(key)?, integration);

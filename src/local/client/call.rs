@@ -61,7 +61,7 @@ impl Client {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let router = Router::new().on("add", |event: Message<Add>| async move { Ok(Json(event.body.left + event.body.right)) });
-    /// let gateway = Gateway::builder("dev").router(router).two_way("add").start().await?;
+    /// let gateway = Gateway::builder("dev").router(router).route_response("add").start().await?;
     /// let mut client = gateway.connect("").await?;
     /// let sum: i32 = client.call("add", &serde_json::json!({"left": 2, "right": 3})).await?;
     /// assert_eq!(sum, 5);
@@ -134,10 +134,10 @@ impl Client {
             return Ok(value);
         }
         // Frames that do not fit must not give the right one more time.
-        let until = Instant::now().checked_add(self.patience);
+        let until = Instant::now().checked_add(self.timeout);
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            match self.frame(AWAITED, left.unwrap_or(self.patience)).await? {
+            match self.frame(AWAITED, left.unwrap_or(self.timeout)).await? {
                 Frame::Text(text) => match fits(text.as_str()) {
                     Some(value) => return Ok(value),
                     None => self.kept.push_back(text.as_str().to_owned()),
@@ -158,7 +158,7 @@ impl Client {
             return Err(ClientError::Unexpected { found: format!("the text {text:?}"), awaited: AWAITED });
         }
         // The time is this one's, so the frame itself has more.
-        let longer = duration.saturating_add(self.patience);
+        let longer = duration.saturating_add(self.timeout);
         match timeout(duration, self.frame(AWAITED, longer)).await {
             Err(_) => Ok(()),
             Ok(Ok(frame)) => Err(unexpected(&frame, AWAITED)),

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::event::Invocation;
 
 /// Lambda's limit on the answer of a synchronous invocation.
-const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
 /// How long an answer may take that the gateway itself does not await any more.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
@@ -73,7 +73,7 @@ impl Endpoint {
             .map_err(|error| failed("cannot ask", &error))?;
         let answer = self.client.request(request).await.map_err(|error| failed("cannot reach", &error))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
         let body = body.map_err(|error| failed("cannot read the answer of", &error))?.to_bytes();
         if head.headers.contains_key("x-amz-function-error") {
             return Err(reported(&body));

@@ -11,7 +11,7 @@ use super::super::timeline::{Origin, What};
 use super::faults::Occasion;
 use super::{Due, Effect, Fault, FunctionId, Machine, frame_text};
 use crate::event::{ConnectionId, RequestId, RouteKey};
-use crate::push::LARGEST_PAYLOAD;
+use crate::push::MAX_PAYLOAD_BYTES;
 
 /// How often an invocation waits for other tasks, where invocations are interleaved.
 const MAX_YIELDS: u8 = 16;
@@ -36,7 +36,7 @@ pub(super) struct Call {
 pub(super) enum Purpose {
     Authorize,
     Connect,
-    Message { route_key: RouteKey, two_way: bool },
+    Message { route_key: RouteKey, has_route_response: bool },
     Disconnect,
 }
 
@@ -120,19 +120,19 @@ impl Machine {
                     self.refuse(&id, 502, None, "Internal server error", format!("$connect {reason}"))
                 }
             },
-            Purpose::Message { two_way, .. } => {
+            Purpose::Message { has_route_response, .. } => {
                 let parsed = parse(&answer);
                 let status = parsed.as_ref().ok().map(|parsed| parsed.status);
                 let failed = || Some((frame_text("Internal server error", &id, &call.request_id), Origin::Gateway));
                 let (frame, effect): (_, Cow<'static, str>) = match parsed {
                     // MSG-1
-                    Ok(_) if !two_way => {
+                    Ok(_) if !has_route_response => {
                         (None, "the client gets nothing, since the route has no route response".into())
                     }
                     // MSG-2
                     Ok(parsed) => match parsed.body.unwrap_or_default() {
-                        body if body.len() > LARGEST_PAYLOAD => {
-                            (failed(), format!("the body is larger than {LARGEST_PAYLOAD} bytes").into())
+                        body if body.len() > MAX_PAYLOAD_BYTES => {
+                            (failed(), format!("the body is larger than {MAX_PAYLOAD_BYTES} bytes").into())
                         }
                         body if body.is_empty() => {
                             let effect = "the client gets an empty frame, since there is no body";

@@ -46,7 +46,7 @@ impl Machine {
         self.received(id, body, Some(&route_key), reason);
         let Some(connection) = self.connections.get(id) else { return Vec::new() };
         let payload = self.parts(connection, &request_id, now).message(route_key.as_str(), &message_id, body);
-        let purpose = Purpose::Message { route_key, two_way: integration.two_way };
+        let purpose = Purpose::Message { route_key, has_route_response: integration.has_route_response };
         self.invoke(now, id, &request_id, purpose, integration.function, payload, integration.timeout)
     }
 

@@ -23,13 +23,15 @@ fn at(seconds: u64) -> SystemTime {
     START + Duration::from_secs(1_700_000_000 + seconds)
 }
 
-fn integration(function: FunctionId, two_way: bool) -> Integration {
-    Integration { function, two_way, timeout: Api::INTEGRATION_TIMEOUT }
+fn integration(function: FunctionId, has_route_response: bool) -> Integration {
+    Integration { function, has_route_response, timeout: Api::INTEGRATION_TIMEOUT }
 }
 
-/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (two-way).
+/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a route response).
 fn api() -> Api {
-    let route = |key: &str, function, two_way| (RouteKey::new(key).unwrap(), integration(function, two_way));
+    let route = |key: &str, function, has_route_response| {
+        (RouteKey::new(key).unwrap(), integration(function, has_route_response))
+    };
     Api {
         api_id: ApiId::new("a1b2c3d4e5").unwrap(),
         region: Region::new("eu-central-1").unwrap(),

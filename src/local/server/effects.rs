@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::super::rules::{Effect, Input, Output, Reply, gone, limit_exceeded};
 use super::super::timeline::{Timeline, What};
 use super::invocation::Call;
-use super::outbox::{Goodbye, Refused};
+use super::outbox::{Close, Refused};
 use super::{State, Verdict};
 
 /// Nothing here waits, so that the order of effects is the order on each socket.
@@ -77,7 +77,7 @@ pub(super) fn carry_out(
             }
             Effect::Close { connection, code, reason } => {
                 if let Some(socket) = state.sockets.remove(&connection) {
-                    socket.close(Goodbye { code, reason });
+                    socket.close(Close { code, reason });
                 }
             }
             Effect::Hold { connection, held } => {

@@ -33,7 +33,7 @@ use super::keep_alive::KeepAlive;
 use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, until};
 use crate::clock;
 use crate::event::Stage;
-use crate::push::LARGEST_PAYLOAD;
+use crate::push::MAX_PAYLOAD_BYTES;
 
 /// CON-9
 const MAX_URL: usize = 4096;
@@ -282,11 +282,11 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
         if size > MAX_SWALLOWED {
             break;
         }
-        if size <= LARGEST_PAYLOAD {
+        if size <= MAX_PAYLOAD_BYTES {
             payload.extend_from_slice(&data);
         }
     }
-    Ok((size <= LARGEST_PAYLOAD).then(|| payload.freeze()))
+    Ok((size <= MAX_PAYLOAD_BYTES).then(|| payload.freeze()))
 }
 
 fn forbidden() -> HttpResponse {

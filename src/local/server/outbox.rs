@@ -17,7 +17,7 @@ const BATCH: usize = 64 * 1024;
 
 /// A close code and its reason.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Goodbye {
+pub(super) struct Close {
     pub(super) code: u16,
     pub(super) reason: &'static str,
 }
@@ -29,7 +29,7 @@ pub(super) enum Refused {
     Closed,
 }
 
-/// The gateway's end. When it is dropped, the socket sends what waits and says goodbye.
+/// The gateway's end. When it is dropped, the socket sends what waits and then the close frame.
 pub(super) struct Sender(Arc<Shared>);
 
 /// The end of the socket's task.
@@ -38,7 +38,7 @@ pub(super) struct Outbox(Arc<Shared>);
 /// What the socket's task has to do next.
 pub(super) enum Next {
     Send(VecDeque<String>),
-    Close(Goodbye),
+    Close(Close),
     /// Nothing: [`Outbox::woken`] returns when there is something.
     Sleep,
 }
@@ -53,7 +53,7 @@ struct State {
     frames: VecDeque<String>,
     /// How long they are together.
     bytes: usize,
-    goodbye: Option<Goodbye>,
+    close: Option<Close>,
     is_closed: bool,
     is_asleep: bool,
     /// The frames wait until they are released.
@@ -99,15 +99,15 @@ impl Sender {
         self.0.wake(state);
     }
 
-    pub(super) fn close(self, goodbye: Goodbye) {
-        self.0.state().goodbye = Some(goodbye);
+    pub(super) fn close(self, close: Close) {
+        self.0.state().close = Some(close);
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.goodbye.get_or_insert(Goodbye { code: 1001, reason: "Going away" });
+        state.close.get_or_insert(Close { code: 1001, reason: "Going away" });
         self.0.wake(state);
     }
 }
@@ -116,7 +116,7 @@ impl Outbox {
     /// What to do next. After [`Next::Sleep`] the task counts as asleep until it calls [`wake_up`](Self::wake_up).
     pub(super) fn next(&self) -> Next {
         let mut state = self.0.state();
-        let is_held = state.is_held && state.goodbye.is_none();
+        let is_held = state.is_held && state.close.is_none();
         if !state.frames.is_empty() && !is_held {
             let mut batch = 0_usize;
             let mut fits = |frame: &String| {
@@ -131,8 +131,8 @@ impl Outbox {
             state.bytes = state.bytes.saturating_sub(frames.iter().map(String::len).sum());
             return Next::Send(frames);
         }
-        match state.goodbye {
-            Some(goodbye) => Next::Close(goodbye),
+        match state.close {
+            Some(close) => Next::Close(close),
             None => {
                 state.is_asleep = true;
                 Next::Sleep
@@ -147,7 +147,7 @@ impl Outbox {
 
     /// Whether the gateway has let the connection go: what waits is sent, and then a close frame.
     pub(super) fn is_closing(&self) -> bool {
-        self.0.state().goodbye.is_some()
+        self.0.state().close.is_some()
     }
 
     /// Waits until there is something to do.
@@ -201,10 +201,10 @@ mod tests {
         sender.hold(true);
         assert_eq!(sender.send("held".to_owned()), Ok(()));
         assert!(matches!(outbox.next(), Next::Sleep));
-        sender.close(Goodbye { code: 1000, reason: "" });
+        sender.close(Close { code: 1000, reason: "" });
         assert!(outbox.is_closing());
         assert_eq!(taken(&outbox), [4]);
-        assert!(matches!(outbox.next(), Next::Close(Goodbye { code: 1000, .. })));
+        assert!(matches!(outbox.next(), Next::Close(Close { code: 1000, .. })));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use super::super::rules::Input;
 use super::deflate::{Deflate, Inflater};
 use super::head::Tap;
-use super::outbox::{Goodbye, Next, Outbox};
+use super::outbox::{Close, Next, Outbox};
 use super::{Link, Shared};
 use crate::event::ConnectionId;
 
@@ -35,7 +35,7 @@ pub(super) const MAX_MESSAGE: usize = 128 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the gateway looks whether it does.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a closed socket may take to say goodbye.
+/// How long a closed socket may take for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Stream = WebSocketStream<Progress>;
@@ -60,7 +60,7 @@ pub(super) async fn run(
                 Err(_) => return ended(&shared, &connection, 1006, ""),
             },
             // The rules have let the connection go.
-            Next::Close(goodbye) => return say_goodbye(&mut stream, goodbye, readable).await,
+            Next::Close(close) => return finish(&mut stream, close, readable).await,
             Next::Sleep => true,
         };
         // What the client sends is looked at after every batch, so that pushes do not drown it.
@@ -245,7 +245,7 @@ fn ended(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &st
     shared.step(Input::Closed { connection, code, reason });
 }
 
-async fn say_goodbye(stream: &mut Stream, Goodbye { code, reason }: Goodbye, readable: bool) {
+async fn finish(stream: &mut Stream, Close { code, reason }: Close, readable: bool) {
     let frame = CloseFrame { code: code.into(), reason: reason.into() };
     let _ = timeout(CLOSE_TIMEOUT, stream.send(Frame::Close(Some(frame)))).await;
     if readable {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::BoxError;
-use crate::push::{LARGEST_PAYLOAD, Payload, PushError};
+use crate::push::{MAX_PAYLOAD_BYTES, Payload, PushError};
 
 /// So many bytes of text have room in every frame.
 const MIN_ROOM: usize = 64;
@@ -48,7 +48,7 @@ impl Frames {
         // Of an unescaped character less than an empty text, which is left out.
         let envelope = frames.frame("x", true, None)?.bytes().len().saturating_sub(1);
         let smallest = envelope.saturating_add(MIN_ROOM);
-        if smallest > LARGEST_PAYLOAD {
+        if smallest > MAX_PAYLOAD_BYTES {
             return Err(PushError::TooLarge { size: smallest });
         }
         frames.room = max_bytes.max(smallest).saturating_sub(envelope);

@@ -19,7 +19,7 @@ use super::{Shared, Task, Trust};
 use crate::clock;
 use crate::event::chain;
 use crate::metrics::{self, JobTimer};
-use crate::push::{LARGEST_PAYLOAD, Payload, PushError, Pusher};
+use crate::push::{MAX_PAYLOAD_BYTES, Payload, PushError, Pusher};
 use crate::reply::sealed::Binding;
 use crate::reply::{IdempotencyKey, InvalidAddress, Job, ReplyAddress};
 use crate::route::failure::INTERNAL;
@@ -195,7 +195,7 @@ where
             | PushError::Interrupted => return Outcome::Retry(chain(&reason)),
         }
         let error = match &reason {
-            PushError::TooLarge { size } => Some(Error::reply_too_large(*size, LARGEST_PAYLOAD)),
+            PushError::TooLarge { size } => Some(Error::reply_too_large(*size, MAX_PAYLOAD_BYTES)),
             PushError::NotJson { .. } => Some(Error::message("the result failed to serialize as JSON")),
             // Nothing can be pushed to this connection.
             _ => None,
@@ -252,7 +252,7 @@ where
         let addressee = Addressee::Id(to.address.correlation_id());
         match to.send(self.format.error(addressee, body)).await {
             Err(PushError::TooLarge { size }) => {
-                let message = Error::reply_too_large(size, LARGEST_PAYLOAD).to_string();
+                let message = Error::reply_too_large(size, MAX_PAYLOAD_BYTES).to_string();
                 to.send(
                     self.format.error(addressee, ErrorBody { code: error.code(), message: &message, details: None }),
                 )

@@ -66,7 +66,7 @@ async fn keys_are_rotated_while_clients_are_connected() {
     let gateway = Gateway::builder("dev")
         .authorizer(move |request| tokens.clone().authorize(request), ["route.request.querystring.Auth"])
         .router(router)
-        .two_way("$default");
+        .route_response("$default");
     let gateway = gateway.start().await.unwrap();
 
     // Without any key nobody is let in, and it is not the client's mistake.

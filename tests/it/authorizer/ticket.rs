@@ -170,7 +170,7 @@ mod table {
     #[tokio::test]
     async fn a_ticket_opens_one_connection_everywhere() {
         let table = IdempotencyTable::start().await;
-        let store = DynamoDb::emulated("tickets", table.url()).await;
+        let store = DynamoDb::with_endpoint_url("tickets", table.url()).await;
         let (one, other) = (of_stage(keys(), "dev", store.clone()), of_stage(keys(), "dev", store.clone()));
         let ticket = one.issue("alice", &()).unwrap();
         let missing = redeem(&one, "a=", ticket.as_str()).await.unwrap_err();

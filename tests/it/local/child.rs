@@ -30,7 +30,7 @@ pub fn script(name: &str, script: &str) -> Process {
 
 pub async fn behind(process: Process) -> Gateway {
     let function = Function::process(process);
-    Gateway::builder("dev").function(["$default"], function).two_way("$default").start().await.unwrap()
+    Gateway::builder("dev").function(["$default"], function).route_response("$default").start().await.unwrap()
 }
 
 /// A message that tells the function what to do, and the reply.

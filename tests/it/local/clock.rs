@@ -23,8 +23,8 @@ fn router() -> Router {
 
 #[tokio::test(start_paused = true)]
 async fn msg_4_and_lim_3_limits_pass_in_no_time_under_a_paused_clock() {
-    let gateway = Gateway::builder("dev").router(router()).two_way("when").start().await.unwrap();
-    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(100_000));
+    let gateway = Gateway::builder("dev").router(router()).route_response("when").start().await.unwrap();
+    let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(100_000));
     let start = Instant::now();
     client.send_json(&json!({"action": "slow"})).await.unwrap();
     assert_eq!(client.next_json().await.unwrap()["message"], "Endpoint request timed out");
@@ -51,7 +51,7 @@ async fn msg_4_each_route_has_its_own_limit() {
     let limits = [("quick", 2), ("slow", 10)].map(|(key, seconds)| (key, Duration::from_secs(seconds)));
     let builder = Gateway::builder("dev").router(router).integration_timeout(limits[1].1);
     let gateway = builder.route_timeout("quick", limits[0].1).start().await.unwrap();
-    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(100));
+    let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(100));
     for (key, limit) in limits {
         let start = Instant::now();
         client.send_json(&json!({"action": key})).await.unwrap();
@@ -64,7 +64,7 @@ async fn msg_4_each_route_has_its_own_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn lim_3_two_hours_pass_in_no_time_under_a_paused_clock() {
-    let gateway = Gateway::builder("dev").router(router()).two_way("when").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router()).route_response("when").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let start = Instant::now();
     loop {

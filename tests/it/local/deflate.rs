@@ -19,7 +19,7 @@ const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_
 async fn echo() -> Gateway {
     let router = Router::new()
         .on("$default", |event: Message| async move { Ok(Response::ok().body(event.body.to_text().into_owned())) });
-    Gateway::builder("dev").router(router).two_way("$default").start().await.unwrap()
+    Gateway::builder("dev").router(router).route_response("$default").start().await.unwrap()
 }
 
 /// Does the handshake with these offers, and returns the gateway's answer.

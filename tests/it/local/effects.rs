@@ -95,7 +95,7 @@ async fn order(seed: Option<u64>) -> Vec<u64> {
         let message: serde_json::Value = event.body.json()?;
         Ok(Json(message["n"].clone()))
     });
-    let builder = Gateway::builder("dev").router(router).two_way("$default");
+    let builder = Gateway::builder("dev").router(router).route_response("$default");
     let builder = match seed {
         Some(seed) => builder.seed(seed).interleave(),
         None => builder,

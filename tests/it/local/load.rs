@@ -31,7 +31,7 @@ async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
     let gateway = Gateway::builder("dev")
         .function(["slow"], slow.with_concurrency(100))
         .router(echo)
-        .two_way("echo")
+        .route_response("echo")
         .start()
         .await
         .unwrap();

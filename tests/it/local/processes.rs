@@ -34,7 +34,7 @@ async fn function_that_hangs_is_killed_at_its_timeout_and_started_anew() {
 async fn function_that_hangs_does_not_outlive_the_gateway() {
     let function = Function::process(process("hangs").timeout(Duration::from_secs(600)));
     let limit = Duration::from_millis(300);
-    let gateway = Gateway::builder("dev").function(["$default"], function).two_way("$default");
+    let gateway = Gateway::builder("dev").function(["$default"], function).route_response("$default");
     let gateway = gateway.integration_timeout(limit).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let mut pid = ask(&mut client, "").await["pid"].clone();
@@ -51,7 +51,7 @@ async fn function_that_hangs_does_not_outlive_the_gateway() {
 async fn invocation_that_nobody_waits_for_is_not_run_later() {
     let function = Function::process(process("slow"));
     let limit = Duration::from_millis(700);
-    let gateway = Gateway::builder("dev").function(["$default"], function).two_way("$default");
+    let gateway = Gateway::builder("dev").function(["$default"], function).route_response("$default");
     let gateway = gateway.integration_timeout(limit).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     while !ask(&mut client, "").await["pid"].is_u64() {}
@@ -86,7 +86,7 @@ async fn process_that_cannot_start_is_started_on_demand_only() {
 /// Ten messages at once, after one that has started an instance.
 #[cfg(unix)]
 async fn all_are_answered(gateway: &Gateway) {
-    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_secs(30));
+    let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(30));
     assert!(ask(&mut client, "").await["pid"].is_u64());
     for _ in 0..10 {
         client.send_json(&json!({"do": "nap"})).await.unwrap();
@@ -152,7 +152,7 @@ fn function_works_in_a_second_runtime() {
     for number in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let gateway = Gateway::builder("dev").function(["$default"], FUNCTION.clone()).two_way("$default");
+            let gateway = Gateway::builder("dev").function(["$default"], FUNCTION.clone()).route_response("$default");
             let gateway = gateway.start().await.unwrap();
             let mut client = gateway.connect("").await.unwrap();
             let reply = ask(&mut client, "").await;

@@ -108,7 +108,7 @@ async fn echo() -> (Gateway, mpsc::UnboundedReceiver<(u16, String)>) {
             let _ = told.send((event.status_code().unwrap_or_default(), event.reason().to_owned()));
             async { Ok(()) }
         });
-    (Gateway::builder("dev").router(router).two_way("$default").start().await.unwrap(), disconnects)
+    (Gateway::builder("dev").router(router).route_response("$default").start().await.unwrap(), disconnects)
 }
 
 #[tokio::test]

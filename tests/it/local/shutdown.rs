@@ -24,7 +24,7 @@ async fn functions_that_hold_a_pusher_end_with_the_gateway() {
         async { Ok(()) }
     });
     let gateway = builder.router(router).function(["$default"], Function::process(process("beside")));
-    let gateway = gateway.two_way("$default").start().await.unwrap();
+    let gateway = gateway.route_response("$default").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let pid = ask(&mut client, "").await["pid"].clone();
     gateway.shutdown().await;

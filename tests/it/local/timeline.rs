@@ -21,7 +21,7 @@ fn router() -> Router {
 #[tokio::test]
 async fn client_that_waits_in_vain_is_told_why() {
     let gateway = Gateway::builder("dev").router(router()).start().await.unwrap();
-    let mut client = gateway.connect("").await.unwrap().with_patience(Duration::from_millis(300));
+    let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_millis(300));
     client.send_json(&json!({"action": "one-way"})).await.unwrap();
     let error = client.next_text().await.unwrap_err().to_string();
     assert!(
@@ -66,7 +66,7 @@ async fn timeline_numbers_everything_that_happens_to_a_connection() {
     let observed = Arc::clone(&seen);
     let gateway = Gateway::builder("dev")
         .router(router())
-        .two_way("answered")
+        .route_response("answered")
         .observer(move |entry: &Entry| observed.lock().unwrap().push(entry.clone()))
         .start()
         .await
@@ -131,7 +131,7 @@ async fn observer_may_use_the_gateway() {
 
 #[tokio::test]
 async fn function_is_replaced_while_connections_stay_open() {
-    let gateway = Gateway::builder("dev").router(router()).two_way("answered").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router()).route_response("answered").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let ask = async |client: &mut lambda_websocket::local::Client| {
         client.send_json(&json!({"action": "answered"})).await.unwrap();
@@ -151,7 +151,7 @@ async fn authorizer_is_replaced_while_connections_stay_open() {
     };
     let whoami =
         Router::new().on("whoami", |event: Message| async move { Ok(Json(event.principal_id().map(str::to_owned))) });
-    let builder = Gateway::builder("dev").router(whoami).two_way("whoami");
+    let builder = Gateway::builder("dev").router(whoami).route_response("whoami");
     let gateway = builder.authorizer_function(authorized("ali"), Vec::<String>::new()).start().await.unwrap();
     let ask = async |client: &mut lambda_websocket::local::Client| {
         client.send_json(&json!({"action": "whoami"})).await.unwrap();

@@ -32,7 +32,7 @@ async fn both_ways_of_replying_reach_the_client_once() {
                 let router = routes().push_replies(builder.pusher());
                 builder.router(router)
             }
-            false => builder.router(routes()).two_way("do"),
+            false => builder.router(routes()).route_response("do"),
         };
         let gateway = builder.start().await.unwrap();
         let mut client = gateway.connect("").await.unwrap();
@@ -49,7 +49,7 @@ async fn both_ways_of_replying_reach_the_client_once() {
 #[tokio::test]
 async fn call_awaits_its_own_reply_and_keeps_the_other_frames() {
     let router = routes();
-    let gateway = Gateway::builder("dev").router(router).two_way("do").start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router).route_response("do").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     client.send_json(&json!({"action": "do", "do": "json", "value": "first"})).await.unwrap();
     client.send_json(&json!({"action": "do", "do": "text", "id": "own"})).await.unwrap();
@@ -71,7 +71,7 @@ async fn call_awaits_its_own_reply_and_keeps_the_other_frames() {
     let own = client.next_matching(|frame| frame["id"] == "own").await.unwrap();
     assert_eq!(own["result"], "words \"and\" \n");
     assert_eq!(client.next::<String>().await.unwrap(), "first");
-    let mut client = client.with_patience(Duration::from_millis(50));
+    let mut client = client.with_timeout(Duration::from_millis(50));
     client.expect_silence(Duration::from_millis(100)).await.unwrap();
     assert!(matches!(client.next_matching(|_| true).await, Err(ClientError::TimedOut { .. })));
 }

@@ -12,7 +12,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use lambda_websocket::Pusher;
 use lambda_websocket::event::{ConnectionId, CorrelationId};
 use lambda_websocket::push::{
-    ConnectionInfo, LARGEST_PAYLOAD, Payload, Push, PushError, Recorder, StreamEnd, StreamError,
+    ConnectionInfo, MAX_PAYLOAD_BYTES, Payload, Push, PushError, Recorder, StreamEnd, StreamError,
 };
 use lambda_websocket::route::StatusCode;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ impl Line {
     }
 
     fn arrive(&self, payload: &[u8]) {
-        assert!(payload.len() <= LARGEST_PAYLOAD);
+        assert!(payload.len() <= MAX_PAYLOAD_BYTES);
         let text = String::from_utf8(payload.to_vec()).unwrap();
         self.frames.lock().unwrap().push((Instant::now(), text));
     }
@@ -101,7 +101,7 @@ impl Push for Line {
             Fate::Gone => StatusCode::GONE,
         };
         sleep(self.latency).await;
-        if let Some(error) = PushError::of_answer(id, payload.bytes().len(), status, None, b"") {
+        if let Some(error) = PushError::from_response(id, payload.bytes().len(), status, None, b"") {
             return Err(error);
         }
         self.arrive(payload.bytes());
@@ -242,7 +242,7 @@ async fn tokens_of_any_size_and_content_arrive_whole() {
         assert_eq!(line.read().text, parts.concat());
         assert_eq!((report.tokens, report.bytes), (21, parts.concat().len() as u64));
         let largest = line.frames().iter().map(String::len).max().unwrap();
-        let bound = max_frame_bytes.clamp(256, LARGEST_PAYLOAD);
+        let bound = max_frame_bytes.clamp(256, MAX_PAYLOAD_BYTES);
         assert!(largest <= bound && largest > bound - 40, "{largest} of {bound}");
     }
     // Nothing but nothing.
@@ -259,7 +259,7 @@ async fn tokens_of_any_size_and_content_arrive_whole() {
 async fn id_that_cannot_be_sent_ends_the_stream_before_anything_is_sent() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
-    let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&"x".repeat(LARGEST_PAYLOAD)).await;
+    let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&"x".repeat(MAX_PAYLOAD_BYTES)).await;
     assert!(matches!(report.end, StreamEnd::Failed(PushError::TooLarge { .. })), "{report}");
     let no_json = std::collections::BTreeMap::from([((), ())]);
     let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&no_json).await;
@@ -286,7 +286,7 @@ async fn answers_that_the_gateway_loses_repeat_no_text() {
     use lambda_websocket::{Json, Message, Router};
 
     let router = Router::new().on("whoami", |event: Message| async move { Ok(Json(event.connection_id().clone())) });
-    let gateway = Gateway::builder("dev").router(router).two_way("whoami").seed(3).start().await.unwrap();
+    let gateway = Gateway::builder("dev").router(router).route_response("whoami").seed(3).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     client.send_json(&json!({"action": "whoami"})).await.unwrap();
     let id: ConnectionId = serde_json::from_value(client.next_json().await.unwrap()).unwrap();

@@ -21,7 +21,7 @@ fn dollars((_, writes, reads): (usize, f64, f64)) -> f64 {
 
 async fn table() -> (Dynamo, DynamoDb) {
     let dynamo = Dynamo::start().await;
-    let table = DynamoDb::emulated("costs", &dynamo.url).await;
+    let table = DynamoDb::with_endpoint_url("costs", &dynamo.url).await;
     table.create_table().await.unwrap();
     (dynamo, table)
 }

@@ -104,10 +104,10 @@ const ORDERS: u32 = 5;
 async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
     let dynamo = Dynamo::start().await;
     let (gate, other_gate) = (dynamo.gated().await, dynamo.gated().await);
-    let direct = DynamoDb::emulated("orders", &dynamo.url).await;
+    let direct = DynamoDb::with_endpoint_url("orders", &dynamo.url).await;
     direct.create_table().await.unwrap();
-    let one = DynamoDb::emulated("orders", &gate.url).await;
-    let other = DynamoDb::emulated("orders", &other_gate.url).await;
+    let one = DynamoDb::with_endpoint_url("orders", &gate.url).await;
+    let other = DynamoDb::with_endpoint_url("orders", &other_gate.url).await;
     let mut scenes = 0;
     for (name, change, other_change, present) in PAIRS {
         for knows_principal in [true, false] {

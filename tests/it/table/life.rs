@@ -112,7 +112,7 @@ async fn agree(url: &str, seeds: u64) {
         let clock = clock.clone();
         move || clock.now()
     };
-    let table = DynamoDb::emulated("lives", url).await.with_clock(now());
+    let table = DynamoDb::with_endpoint_url("lives", url).await.with_clock(now());
     table.create_table().await.unwrap();
     for seed in 0..seeds {
         let memory = Memory::with_clock(now());

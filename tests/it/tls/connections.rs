@@ -9,8 +9,8 @@ use crate::line::Line;
 async fn cold_broadcast_over_http_2_opens_one_connection() {
     for name in ["direct", "sdk"] {
         let (root, config) = authority("localhost", &["h2", "http/1.1"]);
-        let behaviour = Behaviour { latency: Duration::from_millis(5), ..Behaviour::default() };
-        let stub = Stub::start(behaviour, Some(Arc::new(config).into())).await;
+        let behavior = Behavior { latency: Duration::from_millis(5), ..Behavior::default() };
+        let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;
         let line = Line::start(stub.address).await;
         let endpoint: Endpoint = format!("https://localhost:{}/dev", line.address.port()).parse().unwrap();
         let region = Region::new("eu-central-1").unwrap();
@@ -33,8 +33,8 @@ async fn cold_broadcast_over_http_2_opens_one_connection() {
 #[tokio::test]
 async fn endpoint_without_http_2_gets_a_connection_for_each_push_under_way() {
     let (root, config) = authority("localhost", &["http/1.1"]);
-    let behaviour = Behaviour { latency: Duration::from_millis(50), ..Behaviour::default() };
-    let stub = Stub::start(behaviour, Some(Arc::new(config).into())).await;
+    let behavior = Behavior { latency: Duration::from_millis(50), ..Behavior::default() };
+    let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;
     let line = Line::start(stub.address).await;
     let endpoint: Endpoint = format!("https://localhost:{}/dev", line.address.port()).parse().unwrap();
     let credentials = Credentials::new("id", "secret", None, None, "test");
@@ -49,7 +49,7 @@ async fn endpoint_without_http_2_gets_a_connection_for_each_push_under_way() {
 async fn warm_up_connects() {
     for (name, is_sdk) in [("direct", false), ("sdk", true)] {
         let (root, config) = authority("localhost", &["h2"]);
-        let stub = Stub::start(Behaviour::default(), Some(Arc::new(config).into())).await;
+        let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
         let line = Line::start(stub.address).await;
         let endpoint: Endpoint = format!("https://localhost:{}/dev", line.address.port()).parse().unwrap();
         let region = Region::new("eu-central-1").unwrap();

@@ -14,7 +14,7 @@ async fn transports(protocols: &[&str]) -> Vec<(&'static str, Stub, Line, Pusher
     let mut all = Vec::new();
     for name in ["direct", "sdk"] {
         let (root, config) = authority("localhost", protocols);
-        let stub = Stub::start(Behaviour::default(), Some(Arc::new(config).into())).await;
+        let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
         let line = Line::start(stub.address).await;
         let pusher = pusher(name, line.address.port(), root);
         all.push((name, stub, line, pusher.with_attempt_timeout(ATTEMPT)));
@@ -130,7 +130,7 @@ async fn first_push_of_a_process_that_was_stopped_succeeds() {
     {
         for name in ["direct", "sdk"] {
             let (root, config) = authority("localhost", protocols);
-            let stub = Stub::start(Behaviour::default(), Some(Arc::new(config).into())).await;
+            let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
             let line = Line::start(stub.address).await;
             let file = std::env::temp_dir().join(format!("stopped-{}-{}.der", std::process::id(), line.address.port()));
             std::fs::write(&file, root).unwrap();

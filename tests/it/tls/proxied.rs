@@ -111,8 +111,8 @@ async fn text_that_is_no_proxy_is_refused_without_quoting_it() {
 #[tokio::test]
 async fn sdk_goes_through_the_http_client_that_it_is_given_and_asks_for_another_after_a_silence() {
     let (root, config) = authority("localhost", &["h2"]);
-    let behaviour = Behaviour { stalled: 1.0, ..Behaviour::default() };
-    let stub = Stub::start(behaviour, Some(Arc::new(config).into())).await;
+    let behavior = Behavior { stalled: 1.0, ..Behavior::default() };
+    let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;
     let proxy = Proxy::start("200 OK").await;
     let pem = base64::engine::general_purpose::STANDARD.encode(root);
     let pem = format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n");

@@ -6,8 +6,8 @@ use crate::line::Line;
 #[tokio::test]
 async fn pushes_beyond_the_streams_of_a_connection_queue_on_it() {
     let (root, config) = authority("localhost", &["h2"]);
-    let behaviour = Behaviour { latency: Duration::from_millis(20), ..Behaviour::default() };
-    let stub = Stub::start_with_streams(behaviour, Some(Arc::new(config).into()), 10).await;
+    let behavior = Behavior { latency: Duration::from_millis(20), ..Behavior::default() };
+    let stub = Stub::start_with_streams(behavior, Some(Arc::new(config).into()), 10).await;
     let line = Line::start(stub.address).await;
     let endpoint: Endpoint = format!("https://localhost:{}/dev", line.address.port()).parse().unwrap();
     let credentials = Credentials::new("id", "secret", None, None, "test");

@@ -11,8 +11,8 @@ use wiremock::matchers::{body_string, header_regex, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::at;
-use crate::fanout::is_true;
-use crate::stub::{Behaviour, Stub, connection_id};
+use crate::broadcast::is_true;
+use crate::stub::{Behavior, Stub, connection_id};
 
 const ID: &str = "L0SM9-OF_HcCIhw=";
 const PATH: &str = "/dev/@connections/L0SM9-OF_HcCIhw%3D";
@@ -165,7 +165,7 @@ fn nothing_of_the_credentials_is_shown() {
 #[tokio::test]
 async fn a_broadcast_says_what_the_server_saw() {
     for seed in 0..6 {
-        let behaviour = Behaviour {
+        let behavior = Behavior {
             latency: Duration::from_millis(seed % 3),
             gone: 0.1,
             throttled: 0.1,
@@ -175,7 +175,7 @@ async fn a_broadcast_says_what_the_server_saw() {
             seed,
             forgets: false,
         };
-        let stub = Stub::start(behaviour, None).await;
+        let stub = Stub::start(behavior, None).await;
         let pusher = at(&format!("http://{}/dev", stub.address)).with_attempt_timeout(Duration::from_millis(300));
         let report = pusher.with_concurrency(32).broadcast((0..400).map(connection_id), "hello").unwrap().await;
         assert!(report.is_complete && report.not_tried.is_empty(), "{report}");

@@ -131,7 +131,7 @@ async fn push_that_fails_ends_the_stream_with_its_error() {
 
 #[tokio::test(start_paused = true)]
 async fn error_of_the_source_ends_the_stream_with_an_error_frame() {
-    let huge = "x".repeat(LARGEST_PAYLOAD);
+    let huge = "x".repeat(MAX_PAYLOAD_BYTES);
     let cases: [(Box<dyn std::error::Error + Send + Sync>, Value); 3] = [
         (
             StreamError::new("overloaded", "the model is overloaded").into(),

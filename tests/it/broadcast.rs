@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures_util::stream;
 use lambda_websocket::Pusher;
 use lambda_websocket::event::ConnectionId;
-use lambda_websocket::push::{ConnectionInfo, LARGEST_PAYLOAD, Payload, Push, PushError, Recorder, Report};
+use lambda_websocket::push::{ConnectionInfo, MAX_PAYLOAD_BYTES, Payload, Push, PushError, Recorder, Report};
 use lambda_websocket::route::StatusCode;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use crate::stub::{Behaviour, Log, STALLED, connection_id};
+use crate::stub::{Behavior, Log, STALLED, connection_id};
 
 fn ids(count: usize) -> Vec<ConnectionId> {
     (0..count).map(connection_id).collect()
@@ -23,7 +23,7 @@ fn ids(count: usize) -> Vec<ConnectionId> {
 /// The stub without sockets, for a clock that the test owns.
 #[derive(Debug, Clone, Default)]
 struct InMemory {
-    behaviour: Behaviour,
+    behavior: Behavior,
     log: Log,
     /// How many attempts are under way, and the most there were.
     under_way: Arc<Mutex<(usize, usize)>>,
@@ -46,15 +46,15 @@ impl Push for InMemory {
             under_way.1 = under_way.1.max(under_way.0);
             Under(Arc::clone(&self.under_way))
         };
-        if !self.behaviour.latency.is_zero() {
-            sleep(self.behaviour.latency).await;
+        if !self.behavior.latency.is_zero() {
+            sleep(self.behavior.latency).await;
         }
-        let status = self.behaviour.log(&self.log, id.as_str());
+        let status = self.behavior.log(&self.log, id.as_str());
         if status == STALLED {
             std::future::pending::<()>().await;
         }
         let status = StatusCode::from_u16(status).unwrap();
-        PushError::of_answer(id, payload.bytes().len(), status, None, b"").map_or(Ok(()), Err)
+        PushError::from_response(id, payload.bytes().len(), status, None, b"").map_or(Ok(()), Err)
     }
     async fn info(&self, _: &ConnectionId) -> Result<ConnectionInfo, PushError> {
         std::future::pending().await
@@ -64,8 +64,8 @@ impl Push for InMemory {
     }
 }
 
-fn in_memory(behaviour: Behaviour) -> (Pusher, InMemory) {
-    let transport = InMemory { behaviour, ..InMemory::default() };
+fn in_memory(behavior: Behavior) -> (Pusher, InMemory) {
+    let transport = InMemory { behavior, ..InMemory::default() };
     (Pusher::new(transport.clone()), transport)
 }
 
@@ -138,9 +138,9 @@ async fn nobody_is_a_broadcast_too() {
 async fn mgt_6_what_cannot_be_sent_is_an_error_before_anything_is() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
-    let error = pusher.broadcast(ids(3), &"x".repeat(LARGEST_PAYLOAD)).unwrap_err();
+    let error = pusher.broadcast(ids(3), &"x".repeat(MAX_PAYLOAD_BYTES)).unwrap_err();
     assert!(matches!(error, PushError::TooLarge { size: 131_074 }));
-    let sizes = [1, LARGEST_PAYLOAD, 2].into_iter().map(|size| "x".repeat(size));
+    let sizes = [1, MAX_PAYLOAD_BYTES, 2].into_iter().map(|size| "x".repeat(size));
     let report = pusher.broadcast_with(stream::iter(ids(3).into_iter().zip(sizes))).await;
     assert_eq!(report.delivered, 2);
     let too_large: Vec<_> = report.failed_with(|error| matches!(error, PushError::TooLarge { .. })).collect();
@@ -150,7 +150,7 @@ async fn mgt_6_what_cannot_be_sent_is_an_error_before_anything_is() {
 #[tokio::test(start_paused = true)]
 async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
     let latency = Duration::from_millis(20);
-    let (pusher, transport) = in_memory(Behaviour { latency, ..Behaviour::default() });
+    let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let start = Instant::now();
     let report = pusher.with_concurrency(50).broadcast(ids(5000), "x").unwrap().await;
     assert_eq!(report.delivered, 5000);
@@ -159,7 +159,7 @@ async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
     assert!(start.elapsed() <= ideal.mul_f64(1.2), "{:?} of {ideal:?}", start.elapsed());
 
     // Half of all attempts are refused: there are fewer under way, and still all get there.
-    let (pusher, transport) = in_memory(Behaviour { latency, throttled: 0.5, ..Behaviour::default() });
+    let (pusher, transport) = in_memory(Behavior { latency, throttled: 0.5, ..Behavior::default() });
     let pusher = pusher.with_concurrency(50).with_timeout(Duration::from_secs(600));
     let report = pusher.broadcast(ids(3000), "x").unwrap().await;
     assert_eq!(report.delivered, 3000, "{report}");
@@ -169,7 +169,7 @@ async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
 #[tokio::test(start_paused = true)]
 async fn at_the_deadline_it_stops_and_says_who_was_not_tried() {
     let latency = Duration::from_millis(100);
-    let (pusher, transport) = in_memory(Behaviour { latency, ..Behaviour::default() });
+    let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let start = Instant::now();
     let pusher = pusher.with_concurrency(10).with_timeout(Duration::from_millis(1050));
     let report = pusher.broadcast(ids(1000), "x").unwrap().await;
@@ -181,7 +181,7 @@ async fn at_the_deadline_it_stops_and_says_who_was_not_tried() {
 
 #[tokio::test(start_paused = true)]
 async fn mgt_7_an_endpoint_that_only_throttles_does_not_keep_it_beyond_the_deadline() {
-    let (pusher, transport) = in_memory(Behaviour { throttled: 1.0, ..Behaviour::default() });
+    let (pusher, transport) = in_memory(Behavior { throttled: 1.0, ..Behavior::default() });
     let start = Instant::now();
     let report = pusher.with_timeout(Duration::from_secs(2)).broadcast(ids(2000), "x").unwrap().await;
     assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
@@ -193,7 +193,7 @@ async fn mgt_7_an_endpoint_that_only_throttles_does_not_keep_it_beyond_the_deadl
 #[tokio::test(start_paused = true)]
 async fn a_source_that_waits_for_more_does_not_keep_it_beyond_the_deadline() {
     use futures_util::StreamExt as _;
-    let (pusher, _) = in_memory(Behaviour::default());
+    let (pusher, _) = in_memory(Behavior::default());
     let source = stream::iter(ids(5)).chain(stream::pending());
     let start = Instant::now();
     let report = pusher.with_timeout(Duration::from_secs(3)).broadcast_stream(source, "x").unwrap().await;
@@ -204,7 +204,7 @@ async fn a_source_that_waits_for_more_does_not_keep_it_beyond_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn interrupted_it_tells_what_has_been_done() {
     let latency = Duration::from_millis(100);
-    let (pusher, transport) = in_memory(Behaviour { latency, ..Behaviour::default() });
+    let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let mut broadcast = pusher.with_concurrency(10).broadcast(ids(1000), "x").unwrap();
     let report = tokio::select! {
         report = &mut broadcast => report,
@@ -292,12 +292,12 @@ async fn a_long_broadcast_lets_others_have_their_turn() {
     assert!(turns > 20, "{turns}");
 }
 
-fn behaviours() -> impl Strategy<Value = Behaviour> {
+fn behaviors() -> impl Strategy<Value = Behavior> {
     (any::<u64>(), 0_u64..40, [0.0..0.3_f64, 0.0..0.5, 0.0..0.3, 0.0..0.1, 0.0..0.1]).prop_map(
         |(seed, latency, rates)| {
             let [gone, throttled, failed, forbidden, stalled] = rates;
             let latency = Duration::from_millis(latency);
-            Behaviour { latency, gone, throttled, failed, forbidden, stalled, seed, forgets: false }
+            Behavior { latency, gone, throttled, failed, forbidden, stalled, seed, forgets: false }
         },
     )
 }
@@ -307,13 +307,13 @@ proptest! {
 
     #[test]
     fn whatever_goes_wrong_the_report_is_true(
-        behaviour in behaviours(),
+        behavior in behaviors(),
         (count, concurrency, seconds) in (0_usize..300, 1_usize..80, 1_u64..20),
         (random, interrupted) in (0.0..1.0_f64, proptest::option::of(1_u64..3000)),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async move {
-            let (pusher, transport) = in_memory(behaviour);
+            let (pusher, transport) = in_memory(behavior);
             let pusher = pusher
                 .with_concurrency(concurrency)
                 .with_timeout(Duration::from_secs(seconds))

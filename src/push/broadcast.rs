@@ -1,7 +1,7 @@
 //! One payload to many connections.
 
 mod backoff;
-mod broadcast;
+mod future;
 mod pace;
 mod report;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde::Serialize;
 
-pub use self::broadcast::Broadcast;
+pub use self::future::Broadcast;
 pub use self::report::{Failure, Report};
 use super::{Payload, PushError, Pusher};
 use crate::event::ConnectionId;
