@@ -80,6 +80,32 @@ async fn direct_tunnels_through_a_proxy_and_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn direct_takes_the_proxy_of_the_environment() {
+    if std::env::var_os("IS_CHILD").is_some() {
+        let (_stub, root, direct) = server(&[]).await;
+        let direct = direct.with_proxy_from_env().with_root_certificate(root).unwrap();
+        return Pusher::new(direct).send_text(&connection_id(1), "hello").await.unwrap();
+    }
+    let proxy = Proxy::start("200 Connection established").await;
+    // A process of its own: the environment of this one belongs to all tests.
+    for (no_proxy, expected) in [("", 1), ("localhost", 1), ("example.com", 2)] {
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tls::proxied::direct_takes_the_proxy_of_the_environment"])
+            .env_remove("https_proxy")
+            .env_remove("no_proxy")
+            .env("IS_CHILD", "1")
+            .env("HTTPS_PROXY", format!("http://{}", proxy.address))
+            .env("NO_PROXY", no_proxy)
+            .output()
+            .await
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
+        assert_eq!(proxy.heads().len(), expected, "with NO_PROXY={no_proxy}");
+    }
+}
+
+#[tokio::test]
 async fn proxy_that_refuses_or_is_away_is_an_endpoint_that_cannot_be_reached() {
     let (stub, root, direct) = server(&[]).await;
     let refusing = Proxy::start("407 Proxy Authentication Required").await;
