@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{Body, Event, InvalidEvent};
 
-/// Converts a request, which has lost the case of header names and all members unknown to that
-/// crate.
+/// Converts a request of that crate.
+///
+/// The request has lost the case of header names, and all members that the crate does not know.
 impl TryFrom<&ApiGatewayWebsocketProxyRequest> for Event {
     type Error = InvalidEvent;
 

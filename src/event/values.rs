@@ -39,8 +39,9 @@ impl de::Error for InvalidContext {
     }
 }
 
-/// Deserializes `T` from the authorizer's values, without the members that API Gateway and this
-/// crate add.
+/// Deserializes `T` from the authorizer's values.
+///
+/// The members that API Gateway and this crate add are left out.
 pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Result<T, InvalidContext> {
     let none = Map::new();
     let members = match authorizer {
@@ -133,7 +134,9 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         }
     }
 
-    /// Accepts a number or a boolean for a string, in case a gateway does not stringify it.
+    /// Accepts a number or a boolean for a string.
+    ///
+    /// A gateway that does not stringify values must not fail a type with strings.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
         match self.0 {
             Value::Bool(_) | Value::Number(_) => visitor.visit_string(self.0.to_string()),
