@@ -1,9 +1,11 @@
-//! What API Gateway tells a function: a connection opened, a message came, a connection closed.
+//! The events that API Gateway sends to a function: connect, message, and disconnect.
 //!
-//! [`Event`] is the whole event as it arrives. A route takes the one of [`Connect`], [`Message`] and [`Disconnect`] that
-//! its key can receive. Headers, query string and the authorizer's values stay undecoded until somebody asks for them.
+//! [`Event`] is any of them. A route takes the event type that its key can receive: [`Connect`],
+//! [`Message`], or [`Disconnect`]. Headers, the query string, and the authorizer's values are
+//! decoded on first use.
 //!
-//! See [the events of a WebSocket API](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-overview.html).
+//! See [the events of a WebSocket
+//! API](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-overview.html).
 
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
@@ -49,7 +51,7 @@ use self::wire::{ContextWire, Envelope, NameValues};
 
 /// An event of a WebSocket API, as a Lambda function receives it.
 ///
-/// There are exactly these three types of event, so the enum is complete.
+/// API Gateway sends exactly these three types of event, so the enum is exhaustive.
 ///
 /// # Examples
 ///
@@ -71,7 +73,7 @@ use self::wire::{ContextWire, Envelope, NameValues};
 /// ```
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A client wants to connect.
+    /// A client opens a connection.
     Connect(Connect),
     /// A client sent a message.
     Message(Message),
@@ -82,16 +84,20 @@ pub enum Event {
 impl Event {
     /// Reads an event from its JSON.
     ///
-    /// Unknown members are ignored, and `null` is the same as an absent member.
+    /// Unknown members are ignored. `null` counts as an absent member.
     ///
     /// # Errors
     ///
-    /// [`InvalidEvent`] says what was expected and what came instead.
+    /// - [`InvalidEvent::NotJson`] if the input is not JSON.
+    /// - [`InvalidEvent::Shape`] if it is not an object, or a member has the wrong type.
+    /// - [`InvalidEvent::Unexpected`] if it is an event of another kind.
+    /// - [`InvalidEvent::Missing`] if a required member is absent or `null`.
+    /// - [`InvalidEvent::Member`] if the value of a member is not valid.
     pub fn from_slice(json: &[u8]) -> Result<Self, InvalidEvent> {
         Self::from_envelope(Envelope::from_slice(json)?)
     }
 
-    /// What the event says about its connection and its request.
+    /// Returns the request context: the connection, the route, the API, and the request.
     pub fn request_context(&self) -> &RequestContext {
         match self {
             Self::Connect(event) => &event.context,
@@ -100,7 +106,7 @@ impl Event {
         }
     }
 
-    /// The context, to keep when the event is gone.
+    /// Returns the context by shared ownership, so that it outlives the event.
     pub(crate) fn shared_context(&self) -> Arc<RequestContext> {
         match self {
             Self::Connect(event) => Arc::clone(&event.context),
@@ -109,14 +115,14 @@ impl Event {
         }
     }
 
-    /// The event, carried by this invocation: routes see its deadline and its id.
+    /// Attaches the Lambda invocation, so that routes see its deadline and its id.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
         self.context_mut().set_invocation(invocation);
         self
     }
 
-    /// The event as a part of this trace, whatever that of its invocation is.
+    /// Sets the trace of the event, in place of the trace of its invocation.
     #[must_use]
     pub fn with_trace(mut self, trace: TraceContext) -> Self {
         self.context_mut().set_trace(trace);
@@ -138,7 +144,7 @@ impl Event {
             expected: "the event of a WebSocket route",
             found: envelope.describe(wire),
         };
-        // An event of another kind is told by its name, not by the first member that it lacks.
+        // An event of another kind is reported by its name, not by the first member that it lacks.
         if envelope.method_arn.is_some() {
             return Err(unexpected(None));
         }
@@ -177,14 +183,14 @@ impl Event {
     }
 }
 
-/// The type of an event, with what only that type has in its context.
+/// The type of an event, with the context members that only this type has.
 enum Kind {
     Connect,
     Message(MessageId),
     Disconnect(Option<u16>, String),
 }
 
-/// Reads an event where `lambda_runtime` or another crate asks for a type that serde can read.
+/// Deserializes an event, for example for `lambda_runtime`.
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_envelope(Envelope::deserialize(deserializer)?).map_err(de::Error::custom)
@@ -193,37 +199,38 @@ impl<'de> Deserialize<'de> for Event {
 
 macro_rules! context_methods {
     () => {
-        /// What the event says about its connection and its request.
+        /// Returns the request context: the connection, the route, the API, and the request.
         pub fn request_context(&self) -> &RequestContext {
             &self.context
         }
 
-        /// The connection that the event concerns.
+        /// Returns the id of the connection.
         pub fn connection_id(&self) -> &ConnectionId {
             &self.context.connection_id
         }
 
-        /// The principal that the authorizer named, where the API has an authorizer.
+        /// Returns the principal id that the authorizer set, if the API has an authorizer.
         pub fn principal_id(&self) -> Option<&str> {
             self.context.principal_id()
         }
 
-        /// The values that the authorizer handed on, as a type of yours: see [`RequestContext::context`].
+        /// Deserializes the authorizer's context into `T`. See [`RequestContext::context`].
         ///
         /// # Errors
         ///
-        /// [`InvalidContext`] when the values do not fit `T`.
+        /// [`InvalidContext`] if the values do not fit `T`.
         pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
             self.context.context()
         }
     };
 }
 
-/// A client wants to connect; the answer decides whether it may.
+/// A client opens a connection. The response accepts or rejects it.
 #[derive(Debug, Clone)]
 pub struct Connect {
     context: Arc<RequestContext>,
-    // Shared, so that the router can still look at the offer of subprotocols when the route has answered.
+    // Shared, so that the router can still read the offered subprotocols after the route has
+    // returned.
     parts: Arc<ConnectParts>,
 }
 
@@ -234,7 +241,7 @@ pub(crate) struct ConnectParts {
 }
 
 impl ConnectParts {
-    /// The subprotocols that the client offers, its favourite first.
+    /// Returns the subprotocols offered by the client, in order of preference.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.headers.subprotocols()
     }
@@ -243,27 +250,27 @@ impl ConnectParts {
 impl Connect {
     context_methods!();
 
-    /// The headers of the request that opens the connection.
+    /// Returns the headers of the handshake request.
     pub fn headers(&self) -> &Headers {
         &self.parts.headers
     }
 
-    /// The first value of a request header, whatever the case of its name.
+    /// Returns the first value of a request header. Names are case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.parts.headers.get(name)
     }
 
-    /// The query string of the request that opens the connection.
+    /// Returns the query string of the handshake request.
     pub fn query_string(&self) -> &Query {
         &self.parts.query
     }
 
-    /// The last value of a query parameter.
+    /// Returns the last value of a query parameter.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.parts.query.get(name)
     }
 
-    /// The subprotocols that the client offers, its favourite first.
+    /// Returns the subprotocols offered by the client, in order of preference.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.parts.subprotocols()
     }
@@ -275,28 +282,29 @@ impl Connect {
 
 /// A client sent a message.
 ///
-/// A route that takes `Message<T>` gets the body decoded from JSON; `Message` alone has it as it came.
+/// A route that takes `Message<T>` gets the body decoded from JSON. A route that takes `Message`
+/// gets the body undecoded.
 #[derive(Clone)]
 pub struct Message<B = Body> {
     context: Arc<RequestContext>,
     message_id: MessageId,
-    // Boxed, since few messages have one, and a message is moved often.
+    // Boxed, since few messages have one, and messages are moved often.
     correlation_id: Option<Box<CorrelationId>>,
-    /// What the client sent.
+    /// The body of the message.
     pub body: B,
 }
 
 impl<B> Message<B> {
     context_methods!();
 
-    /// The gateway's id of this message.
+    /// Returns the id that API Gateway gave this message.
     pub fn message_id(&self) -> &MessageId {
         &self.message_id
     }
 
-    /// Returns the id that the client gave its request, by which it knows the reply.
+    /// Returns the correlation id, which the client chose to match replies to requests.
     ///
-    /// A [`Router`](crate::Router) reads it from the message, so a message that did not come through one has none.
+    /// A [`Router`](crate::Router) reads it from the message. Outside a router it is `None`.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         self.correlation_id.as_deref()
     }
@@ -307,7 +315,7 @@ impl<B> Message<B> {
 }
 
 impl Message {
-    /// The same as [`decode`](Self::decode), while the message stays.
+    /// Decodes the body like [`decode`](Self::decode), without consuming the message.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Message<T>, InvalidBody> {
         Ok(Message {
             context: Arc::clone(&self.context),
@@ -321,7 +329,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// The message as it was, and why its body does not fit `T`.
+    /// Returns the unchanged message and an [`InvalidBody`] if the body is not JSON or does not fit
+    /// `T`.
     pub fn decode<T: DeserializeOwned>(self) -> Result<Message<T>, (Self, InvalidBody)> {
         match self.body.json() {
             Ok(body) => {
@@ -333,7 +342,7 @@ impl Message {
     }
 }
 
-/// Leaves out the body.
+/// Omits the body.
 impl<B> fmt::Debug for Message<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -343,10 +352,11 @@ impl<B> fmt::Debug for Message<B> {
     }
 }
 
-/// A connection was closed: nothing can be sent to it any more.
+/// A connection was closed. Nothing can be sent to it anymore.
 ///
-/// API Gateway delivers this event at best: [it does not promise to](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-keys-connect-disconnect.html).
-/// Whoever stores connections gives them an expiry as well.
+/// This is a [best-effort
+/// event](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-keys-connect-disconnect.html):
+/// API Gateway does not guarantee its delivery. If you store connections, also set a TTL.
 #[derive(Debug, Clone)]
 pub struct Disconnect {
     context: Arc<RequestContext>,
@@ -357,14 +367,15 @@ pub struct Disconnect {
 impl Disconnect {
     context_methods!();
 
-    /// The WebSocket close code: 1005 for a close without one, 1001 after ten idle minutes.
+    /// Returns the WebSocket close code.
     ///
-    /// API Gateway always sends it; recordings from before 2021 lack it.
+    /// It is 1005 for a close without a code, and 1001 after ten idle minutes. API Gateway always
+    /// sends it; events recorded before 2021 lack it.
     pub fn status_code(&self) -> Option<u16> {
         self.status_code
     }
 
-    /// The reason that came with the close code; empty when there was none.
+    /// Returns the close reason, or an empty string if there was none.
     pub fn reason(&self) -> &str {
         &self.reason
     }

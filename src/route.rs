@@ -1,17 +1,17 @@
-//! Which code answers which event.
+//! Routes and the router, which passes each event to its route.
 //!
-//! A [`Route`] is a type with a key and a handler. A [`Router`] holds the routes of one Lambda function and is itself a
-//! [`tower`](https://docs.rs/tower) service that `lambda_runtime` runs. One function may hold every route of an API or
-//! only one of them.
+//! A [`Route`] is a type with a route key and a handler. A [`Router`] holds the routes of one
+//! Lambda function and is a [`tower`](https://docs.rs/tower) service that `lambda_runtime` runs. A
+//! function may hold all routes of an API or only some of them.
 //!
-//! | the event | the client of a message gets | status | the log gets |
+//! | event | reply to the client of a message | status | log |
 //! |---|---|---|---|
-//! | fits its route, which answers | the reply | that of the reply | – |
-//! | fits its route, which returns an [`Error`] | `internal`, or what the error [tells the client](Error::client) | that of the code | the error and its sources; a warning if it is the client's mistake |
-//! | has a body that does not fit, or a value such as an [`InvalidId`](crate::event::InvalidId) | `invalid_message` and the reason | 400 | a warning that quotes nothing |
-//! | selects no route and there is no `$default` | `unknown_action` | 404 | the key |
-//! | panics its route | `internal` | 500 | the panic |
-//! | is `$connect` or `$disconnect` without a route | – | 200 | – |
+//! | the route returns a reply | the reply | that of the reply | – |
+//! | the route returns an [`Error`] | `internal`, or the code and text of an [`Error::client`] | that of the code | the error and its sources; a warning for a client's mistake |
+//! | the body does not fit the route, or a value is not valid, such as an [`InvalidId`](crate::event::InvalidId) | `invalid_message` and the reason | 400 | a warning that quotes nothing |
+//! | a message selects no route, and there is no `$default` | `unknown_action` | 404 | the key |
+//! | the route panics | `internal` | 500 | the panic |
+//! | `$connect` or `$disconnect` without a route | – | 200 | – |
 //!
 #![doc = include_str!("../docs/reply-protocol.md")]
 
@@ -54,14 +54,16 @@ pub use self::protocol::{Member, ReplyFormat};
 pub use self::response::{Json, Reply, Response};
 use crate::event::{Event, RouteKey};
 
-/// What a route returns: its reply, or an [`Error`] that `?` makes of any error.
+/// The result of a route: its reply, or an [`Error`].
+///
+/// The `?` operator converts any error into an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One route of a WebSocket API: a key, and what happens when an event selects it.
+/// A route of a WebSocket API: a route key and the handler of its events.
 ///
-/// `Event` decides which keys are possible: [`Connect`](crate::Connect) for `$connect`,
-/// [`Disconnect`](crate::Disconnect) for `$disconnect`, [`Message<T>`](crate::Message) for `$default` and for every
-/// custom key. What does not fit does not compile.
+/// `Event` must fit the key: [`Connect`](crate::Connect) for `$connect`,
+/// [`Disconnect`](crate::Disconnect) for `$disconnect`, and [`Message<T>`](crate::Message) for
+/// `$default` and custom keys. A mismatch is a compile error.
 ///
 /// # Examples
 ///
@@ -92,48 +94,52 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
     note = "implement `Route` for it, or pass a closure to `Router::on(key, |event: Message<Body>| async move {{ … }})`"
 )]
 pub trait Route: Send + Sync + 'static {
-    /// The route key: `$connect`, `$disconnect`, `$default`, or the text that selects the route.
+    /// The route key: `$connect`, `$disconnect`, `$default`, or a custom key.
     const KEY: &'static str;
 
-    /// What the route takes: [`Connect`](crate::Connect), [`Disconnect`](crate::Disconnect) or
-    /// [`Message<T>`](crate::Message).
+    /// The event that the route handles: [`Connect`](crate::Connect),
+    /// [`Disconnect`](crate::Disconnect) or [`Message<T>`](crate::Message).
     type Event: RouteEvent;
 
-    /// What the route answers: `()`, [`Json<T>`](Json), [`Response`], or a type of yours.
+    /// The reply: `()`, [`Json<T>`](Json), [`Response`], or your own type.
     type Reply: Reply;
 
-    /// Answers one event.
+    /// Handles one event and returns the reply.
     fn handle(&self, event: Self::Event) -> impl Future<Output = Result<Self::Reply>> + Send;
 }
 
-/// The routes of one Lambda function, and the state that their handlers share.
+/// The routes of one Lambda function, and the state shared by their handlers.
 ///
-/// Clones are cheap and share the routes and the state.
+/// Clones are cheap. They share the routes and the state.
 pub struct Router<S = ()> {
     inner: Arc<Inner>,
     state: Arc<S>,
 }
 
 impl Router {
-    /// Creates a router without routes: it accepts every connection and rejects every message.
+    /// Creates a router without routes.
+    ///
+    /// It accepts every connection and rejects every message.
     pub fn new() -> Self {
         Self::with_state(())
     }
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// Creates a router whose handlers can take this state as an argument: see [`State`].
+    /// Creates a router with state that its handlers can take as an argument.
+    ///
+    /// See [`State`].
     pub fn with_state(state: S) -> Self {
         Self { inner: Arc::default(), state: Arc::new(state) }
     }
 
     /// Adds a route.
     ///
-    /// A key that is not legal, or an event that does not fit the key, is a compile error.
+    /// An invalid key, or an event type that does not fit the key, is a compile error.
     ///
     /// # Panics
     ///
-    /// When the router already has a route with this key.
+    /// If the router already has a route with this key.
     #[must_use]
     #[track_caller]
     pub fn route<R: Route>(self, route: R) -> Self {
@@ -143,11 +149,13 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Adds an async function or closure as a route.
     ///
-    /// It has up to eight arguments, each of which is made of the event and the state: see [`FromEvent`].
+    /// It takes up to eight arguments, which are extracted from the event and the state. See
+    /// [`FromEvent`].
     ///
     /// # Panics
     ///
-    /// When the key is not legal, already has a route, or selects events that do not have one of the arguments.
+    /// If the key is not valid, if it already has a route, or if its events do not provide one of
+    /// the arguments.
     ///
     /// # Examples
     ///
@@ -189,14 +197,14 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.insert(key, Arc::new(handler))
     }
 
-    /// Adds the routes of another router, which keep their state and their layers.
+    /// Adds the routes of another router, with their state and their layers.
     ///
-    /// So a layer can be put around some routes alone.
+    /// Use it to apply a layer to some of the routes.
     ///
     /// # Panics
     ///
-    /// When both routers have a route with the same key, and when the other one has settings, such as hooks: those of this router
-    /// hold for all routes.
+    /// If both routers have a route with the same key, or if the other router has settings, such as
+    /// hooks. The settings of this router apply to all routes.
     ///
     /// # Examples
     ///
@@ -217,11 +225,14 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.nest("", other)
     }
 
-    /// Adds the routes of another router, whose keys get this prefix: `nest("room.", …)` makes `room.join` of `join`.
+    /// Adds the routes of another router, with a prefix on their keys.
+    ///
+    /// For example, `nest("room.", …)` turns `join` into `room.join`.
     ///
     /// # Panics
     ///
-    /// When the other router has `$connect`, `$disconnect` or `$default`, or settings, or a key is too long or taken already.
+    /// If the other router has settings or one of the keys `$connect`, `$disconnect` and
+    /// `$default`, or if a prefixed key is too long or already has a route.
     #[must_use]
     #[track_caller]
     pub fn nest<T>(mut self, prefix: &str, other: Router<T>) -> Self {
@@ -237,25 +248,27 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Makes an error of a route fail the Lambda invocation, instead of answering 500.
+    /// Fails the Lambda invocation on an internal error. Default: respond with status 500.
     ///
-    /// For those who alarm on Lambda's error metric. An error that [answers the client](Error::client) still answers.
+    /// Use it to alarm on Lambda's error metric. An error [for the client](Error::client) does not
+    /// fail the invocation. A panic does, and so does a reply that could not be pushed.
     #[must_use]
     pub fn fail_invocation_on_error(mut self) -> Self {
         Arc::make_mut(&mut self.inner).fail_invocation_on_error = true;
         self
     }
 
-    /// The keys that have a route, in order of their text.
+    /// Returns the keys that have a route, in alphabetical order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.inner.routes.keys().map(RouteKey::as_str)
     }
 
-    /// Answers one event.
+    /// Handles one event and returns the function's response.
     ///
     /// # Errors
     ///
-    /// [`FailedInvocation`], if errors of routes [fail the invocation](Self::fail_invocation_on_error).
+    /// [`FailedInvocation`] if a route fails and
+    /// [`fail_invocation_on_error`](Self::fail_invocation_on_error) is set.
     pub fn handle(&self, event: Event) -> impl Future<Output = Result<Response, FailedInvocation>> + Send + 'static {
         let event = self.inner.traces.trace(event);
         let span = self.inner.traces.span(event.request_context());

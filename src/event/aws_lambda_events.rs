@@ -1,4 +1,4 @@
-//! From and to the WebSocket request of the `aws_lambda_events` crate.
+//! Conversions between [`Event`] and the WebSocket request of the `aws_lambda_events` crate.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use base64::Engine as _;
@@ -8,12 +8,15 @@ use serde_json::value::RawValue;
 
 use super::{Body, Event, InvalidEvent};
 
-/// The request's headers have lost the case of their names, and members that the crate does not know are gone.
+/// Converts a request of that crate.
+///
+/// The request has lost the case of header names, and all members that the crate does not know.
 impl TryFrom<&ApiGatewayWebsocketProxyRequest> for Event {
     type Error = InvalidEvent;
 
     fn try_from(request: &ApiGatewayWebsocketProxyRequest) -> Result<Self, InvalidEvent> {
-        // What the crate writes has nulls and lists that the gateway does not send, all of which can be read.
+        // That crate writes nulls and lists that API Gateway does not send. All of them can be
+        // parsed.
         let json = serde_json::to_vec(request).map_err(|_| InvalidEvent::Shape { line: 0, column: 0 })?;
         Self::from_slice(&json)
     }
@@ -27,7 +30,9 @@ impl TryFrom<ApiGatewayWebsocketProxyRequest> for Event {
     }
 }
 
-/// For code that takes that crate's request. It refuses an event in which a single header is not one.
+/// Converts an event for code that takes that crate's request.
+///
+/// The conversion fails if any header of the event is invalid.
 impl TryFrom<&Event> for ApiGatewayWebsocketProxyRequest {
     type Error = serde_json::Error;
 

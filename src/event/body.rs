@@ -9,16 +9,18 @@ use serde::de::DeserializeOwned;
 
 use super::InvalidEvent;
 
-/// What a client sent, undecoded: at most 128 KB.
+/// The undecoded body of a message: at most 128 KB.
 ///
-/// API Gateway sends text frames as text. It marks bytes with `isBase64Encoded`, and then they are decoded here.
+/// API Gateway passes text frames as they are. It sets `isBase64Encoded` for binary bodies, which
+/// are decoded from base64 here.
 ///
-/// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
+/// See the
+/// [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Body {
     /// A text frame, verbatim.
     Text(String),
-    /// Bytes, with their base64 undone.
+    /// A binary body, decoded from base64.
     Bytes(Vec<u8>),
 }
 
@@ -33,7 +35,7 @@ impl Body {
         })
     }
 
-    /// The body as bytes.
+    /// Returns the body as bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -41,7 +43,7 @@ impl Body {
         }
     }
 
-    /// The body as text, with what is not UTF-8 replaced by U+FFFD.
+    /// Returns the body as text, with invalid UTF-8 replaced by U+FFFD.
     pub fn to_text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
@@ -49,11 +51,12 @@ impl Body {
         }
     }
 
-    /// Decodes the body as JSON.
+    /// Deserializes the body from JSON.
     ///
     /// # Errors
     ///
-    /// [`InvalidBody`] when it is not JSON or does not fit `T`. Its text names the member.
+    /// [`InvalidBody`] if the body is not JSON or does not fit `T`. Its
+    /// [`client_text`](InvalidBody::client_text) names the member.
     ///
     /// # Examples
     ///
@@ -75,7 +78,7 @@ impl Body {
     }
 }
 
-/// Shows the kind and the length: a body is the client's own affair.
+/// Shows the kind and the length. The content may be confidential.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, length) = match self {
@@ -88,8 +91,8 @@ impl fmt::Debug for Body {
 
 /// The body of a message does not fit the type that its route takes.
 ///
-/// Its `Display` says where, and quotes nothing of the body, so it may be logged. [`client_text`](Self::client_text) says
-/// what, and is for the client who sent the body.
+/// Its `Display` gives the position and quotes nothing of the body, so it can be logged.
+/// [`client_text`](Self::client_text) explains the problem to the client that sent the body.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the message body is not {expected}: line {line}, column {column}")]
 pub struct InvalidBody {
@@ -100,12 +103,14 @@ pub struct InvalidBody {
 }
 
 impl InvalidBody {
-    /// What is wrong, with the member's path and the value found: only for the client that sent it.
+    /// Returns the problem, with the member's path and the value found.
+    ///
+    /// Only send it to the client that sent the body.
     pub fn client_text(&self) -> &str {
         &self.client_text
     }
 
-    /// Reads the body a second time, now keeping track of the path: only a body that is refused pays for that.
+    /// Parses the body again, this time tracking the path. Only rejected bodies pay for this.
     fn locate<T: DeserializeOwned>(error: serde_json::Error, body: &[u8]) -> Self {
         let expected = if error.is_data() { "what the route takes" } else { "JSON" };
         let json = &mut serde_json::Deserializer::from_slice(body);
@@ -118,7 +123,7 @@ impl InvalidBody {
             Some(path) => format!("{path}: {error}"),
             None => error.to_string(),
         };
-        // The text quotes the value found, which may be as long as the body.
+        // The error quotes the value found, which may be as long as the body.
         const LONGEST: usize = 512;
         if let Some((end, _)) = client_text.char_indices().nth(LONGEST) {
             client_text.truncate(end);

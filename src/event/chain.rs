@@ -1,17 +1,19 @@
-//! An error as one line of a log.
+//! Formats an error and its sources as one line for the log.
 
 use std::error::Error;
 
 use super::InvalidId;
 
-/// The text of an error and of its sources, as one line.
+/// Returns the texts of an error and its sources as one line.
 ///
-/// An [`InvalidId`] among them quotes nothing here, though its own text does: what was found may be what a client sent.
+/// For an [`InvalidId`] among them, the quoted value is left out, since it may be a client's.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     texts(error).join(": ")
 }
 
-/// The texts of an error and of its sources. A source that says the same as its error is left out.
+/// Returns the texts of an error and its sources.
+///
+/// Consecutive duplicates are removed, since some sources repeat the text of their error.
 pub(crate) fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
     let errors = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     let mut texts: Vec<String> = errors().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! What every event says about its connection and its request.
+//! The request context that every event carries.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,35 +18,36 @@ use super::trace::TraceContext;
 use super::values::{self, InvalidContext};
 use super::wire::{AUTHORIZATION_EXPIRES_AT, ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
 
-/// The `requestContext` of an event, and its stage variables: which connection, which route, which API.
+/// The `requestContext` of an event, and the stage variables.
 ///
-/// What API Gateway always sends is a field; what depends on the API or on the client is a method. Methods decode what they
-/// return when it is first asked for.
+/// Members that API Gateway always sends are fields. Members that depend on the API or on the
+/// client are methods, which decode the value on first use.
 ///
-/// See [the variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html)
-/// behind them.
+/// See [the `$context`
+/// variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RequestContext {
-    /// The connection that the event concerns.
+    /// The id of the connection.
     pub connection_id: ConnectionId,
-    /// The route that the gateway selected.
+    /// The key of the route that API Gateway selected.
     pub route_key: RouteKey,
-    /// The API.
+    /// The id of the API.
     pub api_id: ApiId,
     /// The stage of the API.
     pub stage: Stage,
-    /// The host that the client used: the custom domain where there is one.
+    /// The host that the client connected to: the custom domain, if there is one.
     pub domain_name: String,
-    /// The client's address.
+    /// The client's IP address.
     pub source_ip: IpAddr,
-    /// The gateway's id of this request, as in its access logs. The Lambda invocation has another.
+    /// API Gateway's id of this request, as in its access logs. It differs from the id of the
+    /// Lambda invocation.
     pub request_id: RequestId,
-    /// When the connection was opened, to the millisecond.
+    /// When the connection was opened, with millisecond precision.
     pub connected_at: SystemTime,
-    /// When the gateway received this request, to the millisecond.
+    /// When API Gateway received this request, with millisecond precision.
     pub request_time: SystemTime,
-    // Undecoded, for what is rarely asked for. It is there as soon as the event is read.
+    // Undecoded, for members that are rarely read. It is set as soon as the event is parsed.
     raw: Option<Box<RawValue>>,
     rare: OnceLock<Arc<RareContextWire>>,
     // Boxed, since most stages have none.
@@ -81,20 +82,21 @@ impl RequestContext {
         })
     }
 
-    /// The principal that the authorizer named, where the API has an authorizer.
+    /// Returns the principal id that the authorizer set, if the API has an authorizer.
     pub fn principal_id(&self) -> Option<&str> {
         self.authorizer()?.get(PRINCIPAL_ID)?.as_str()
     }
 
-    /// The values that the authorizer handed on, as a type of yours.
+    /// Deserializes the authorizer's context into `T`.
     ///
-    /// API Gateway makes text of every value. Numbers and booleans become numbers and booleans again when `T` asks for
-    /// them, and an absent value and `null` are the same to an `Option`. A field inside a `#[serde(flatten)]`
-    /// struct stays text: serde does not say what such a field asks for. Without an authorizer there are no values.
+    /// API Gateway stringifies every value. Strings are parsed back into numbers and booleans where
+    /// `T` has such a field. For an `Option`, `null` counts as an absent value. A field inside a
+    /// `#[serde(flatten)]` struct stays a string, because serde does not tell the type of such a
+    /// field. Without an authorizer the context is empty.
     ///
     /// # Errors
     ///
-    /// [`InvalidContext`] when the values do not fit `T`.
+    /// [`InvalidContext`] if the values do not fit `T`.
     ///
     /// # Examples
     ///
@@ -112,27 +114,29 @@ impl RequestContext {
         values::deserialize(self.authorizer())
     }
 
-    /// Returns until when the client is authorized, where the [authorizer](crate::authorizer::Authorization::with_expiry) said so.
+    /// Returns when the client's authorization expires, if the
+    /// [authorizer](crate::authorizer::Authorization::with_expiry) set a time.
     ///
-    /// API Gateway keeps a connection open beyond that time, for two hours at most;
-    /// [`Router::close_expired`](crate::Router::close_expired) and the sweeps of a [`Hub`](crate::hub::Hub) close it. A value that is
-    /// not a time counts as one that has passed: 1970.
+    /// API Gateway keeps the connection open after that time, until the connection is two hours
+    /// old. [`Router::close_expired`](crate::Router::close_expired) and the sweeps of a
+    /// [`Hub`](crate::hub::Hub) close it. A value that is not a valid time counts as the Unix
+    /// epoch, and so as expired.
     pub fn authorization_expires_at(&self) -> Option<SystemTime> {
         let seconds = match self.authorizer()?.get(AUTHORIZATION_EXPIRES_AT)? {
             Value::Number(number) => number.as_u64(),
-            // API Gateway makes text of every value.
+            // API Gateway stringifies every value.
             Value::String(text) => text.parse().ok(),
             _ => None,
         };
         Some(seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))).unwrap_or(UNIX_EPOCH))
     }
 
-    /// What the client sent as `User-Agent` when it connected.
+    /// Returns the `User-Agent` that the client sent when it connected.
     pub fn user_agent(&self) -> Option<&str> {
         self.rare().identity.as_ref()?.get("userAgent")?.as_str()
     }
 
-    /// Returns the AWS identity that opened the connection, where `$connect` uses IAM authorization.
+    /// Returns the AWS identity that opened the connection, if `$connect` uses IAM authorization.
     ///
     /// # Examples
     ///
@@ -146,22 +150,23 @@ impl RequestContext {
         IamIdentity::new(self.rare().identity.as_ref()?)
     }
 
-    /// Returns a variable of the stage.
+    /// Returns the value of a stage variable.
     ///
-    /// See [stage variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html).
+    /// See [stage
+    /// variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html).
     pub fn stage_variable(&self, name: &str) -> Option<&str> {
         self.stage_variables().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// Returns the variables of the stage with their values.
+    /// Returns the names and values of all stage variables.
     pub fn stage_variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let variables = self.stage_variables.as_deref().map(NameValues::decoded).unwrap_or_default();
         variables.iter().filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())))
     }
 
-    /// Returns the `requestContext` as API Gateway sent it, for members that this type does not have.
+    /// Returns the `requestContext` as JSON, for members that this type does not have.
     ///
-    /// It is the text of a JSON object, and contains the authorizer's values: not for a log.
+    /// It contains the authorizer's values, so do not log it.
     ///
     /// # Examples
     ///
@@ -180,14 +185,14 @@ impl RequestContext {
         self.raw.as_deref().map_or("{}", RawValue::get)
     }
 
-    /// The Lambda invocation that carries this event, where there is one.
+    /// Returns the Lambda invocation that carries this event, if there is one.
     pub fn invocation(&self) -> Option<&Invocation> {
         self.invocation.as_ref()
     }
 
-    /// Returns the trace that the event is a part of: that of its Lambda invocation, or the one that its client named.
+    /// Returns the trace of the event: that of its Lambda invocation, or the client's.
     ///
-    /// A client is only believed where the router [accepts its trace](crate::Router::accept_traceparent).
+    /// A client's trace is used only if the router [accepts it](crate::Router::accept_traceparent).
     pub fn trace(&self) -> Option<TraceContext> {
         self.trace
     }
@@ -196,7 +201,7 @@ impl RequestContext {
         self.trace = Some(trace);
     }
 
-    /// When the Lambda invocation that carries this event will be stopped, where that is known.
+    /// Returns the deadline of the Lambda invocation that carries this event, if there is one.
     pub fn deadline(&self) -> Option<SystemTime> {
         self.invocation.as_ref().map(|invocation| invocation.deadline)
     }
@@ -230,7 +235,7 @@ impl RequestContext {
     }
 }
 
-/// Leaves out the authorizer's values, the stage variables, and identities.
+/// Omits the authorizer's values, the stage variables, and identities.
 impl fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestContext")

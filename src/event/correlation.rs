@@ -1,4 +1,4 @@
-//! The id by which a client knows which of its requests a reply belongs to.
+//! The correlation id, by which a client matches replies to requests.
 
 use std::fmt;
 
@@ -9,15 +9,16 @@ use smol_str::SmolStr;
 
 use super::{InvalidId, RequestId};
 
-/// Names the request that a reply belongs to: a JSON string or a JSON number.
+/// Identifies the request that a reply belongs to: a JSON string or a JSON number.
 ///
-/// A client chooses it as the member `id` of its message, and gets it back as it has written it: `7` stays a number, `"7"` a
-/// string, and `1e3` is not rewritten. Without one, replies from a queue carry the gateway's [request id](RequestId).
+/// A client chooses it as the member `id` of its message, and gets it back exactly as written: `7`
+/// stays a number, `"7"` a string, and `1e3` is not reformatted. Without one, replies from a queue
+/// carry API Gateway's [request id](RequestId).
 ///
-/// - As JSON it has at most [`MAX_BYTES`](Self::MAX_BYTES), the quotes of a string included.
-/// - Two ids are equal if they are written in the same way.
+/// - Its JSON has at most [`MAX_BYTES`](Self::MAX_BYTES), including the quotes of a string.
+/// - Two ids are equal if their JSON is identical.
 ///
-/// An id that a client has chosen is a part of its message, so this crate does not log it.
+/// The id is part of the client's message, so this crate does not log it.
 ///
 /// # Examples
 ///
@@ -30,24 +31,24 @@ use super::{InvalidId, RequestId};
 /// assert!(CorrelationId::from_json("true").is_err());
 /// # Ok::<(), lambda_websocket::event::InvalidId>(())
 /// ```
-// The JSON, without white space around it.
+// The JSON, without surrounding whitespace.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CorrelationId(SmolStr);
 
 const KIND: &str = "correlation id";
 const EXPECTED: &str = "a JSON string or number of at most 64 bytes";
-/// The escaped form of a request id with 128 characters.
+/// The size of a request id with 128 escaped characters, including its quotes.
 const MAX_OWN_BYTES: usize = 258;
 
 impl CorrelationId {
-    /// The maximum size of an id that a client chooses, in bytes of its JSON.
+    /// The maximum size of a client's id, in bytes of JSON.
     pub const MAX_BYTES: usize = 64;
 
-    /// Creates an id that is this text as a JSON string.
+    /// Creates an id from a string, which becomes a JSON string.
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] when its JSON has more than 64 bytes.
+    /// [`InvalidId`] if its JSON has more than 64 bytes.
     pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
         let text = text.as_ref();
         let json = string(text);
@@ -57,11 +58,11 @@ impl CorrelationId {
         Ok(Self(json))
     }
 
-    /// Creates an id of its JSON, which is kept as it is written.
+    /// Creates an id from its JSON, which is kept as written.
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] when it is neither a string nor a number, or has more than 64 bytes.
+    /// [`InvalidId`] if the JSON is neither a string nor a number, or has more than 64 bytes.
     pub fn from_json(json: &str) -> Result<Self, InvalidId> {
         if json.len() > Self::MAX_BYTES || !is_string_or_number(json) {
             return Err(InvalidId::new(KIND, EXPECTED, json));
@@ -69,12 +70,14 @@ impl CorrelationId {
         Ok(Self(json.into()))
     }
 
-    /// The id as JSON, as it was written.
+    /// Returns the id as JSON, as it was written.
     pub fn as_json(&self) -> &str {
         &self.0
     }
 
-    /// What an address carried, which may be a request id with more than 64 bytes.
+    /// Creates an id from its JSON in a reply address.
+    ///
+    /// It may be a request id, which can have more than 64 bytes.
     #[cfg(feature = "reply")]
     pub(crate) fn from_address(json: &str) -> Option<Self> {
         (json.len() <= MAX_OWN_BYTES && is_string_or_number(json)).then(|| Self(json.into()))
@@ -82,20 +85,20 @@ impl CorrelationId {
 }
 
 fn string(text: &str) -> SmolStr {
-    // A text is always JSON.
+    // Serializing a string cannot fail.
     serde_json::to_string(text).unwrap_or_default().into()
 }
 
 fn is_string_or_number(json: &str) -> bool {
     let first = json.as_bytes().first();
     let last = json.as_bytes().last();
-    // What follows the value would be white space.
+    // `RawValue` accepts trailing whitespace, so the last byte is checked here.
     first.is_some_and(|first| *first == b'"' || *first == b'-' || first.is_ascii_digit())
         && last.is_some_and(|last| !last.is_ascii_whitespace())
         && serde_json::from_str::<&RawValue>(json).is_ok()
 }
 
-/// The gateway's id of a request as a JSON string.
+/// Creates a JSON string from API Gateway's request id.
 impl From<&RequestId> for CorrelationId {
     fn from(request_id: &RequestId) -> Self {
         debug_assert!(request_id.as_str().len().saturating_mul(2).saturating_add(2) <= MAX_OWN_BYTES);
@@ -125,20 +128,22 @@ impl fmt::Debug for CorrelationId {
 impl std::str::FromStr for CorrelationId {
     type Err = InvalidId;
 
-    /// As [`CorrelationId::new`]: the text becomes a string.
+    /// Creates an id from a string, like [`CorrelationId::new`].
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         Self::new(text)
     }
 }
 
-/// Writes the string or the number, through `serde_json` as it was written.
+/// Serializes the string or the number. With `serde_json` it stays as written.
 impl Serialize for CorrelationId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<&RawValue>(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
-/// Reads a string or a number. A number that is not an integer of 64 bits may be written differently afterwards.
+/// Deserializes a string or a number.
+///
+/// A number that is not a 64-bit integer may be reformatted.
 impl<'de> Deserialize<'de> for CorrelationId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct StringOrNumber;

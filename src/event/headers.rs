@@ -1,27 +1,27 @@
-//! The headers and the query string of the request that opened a connection.
+//! The headers and the query string of the handshake request.
 
 use std::fmt;
 
 use super::wire::NameValues;
 
-/// The request headers, with names compared without regard to case.
+/// The request headers. Names are case-insensitive.
 ///
-/// They are decoded when first asked for. Names keep the case that the client sent.
+/// They are decoded on first use. Names keep the case in which the client sent them.
 #[derive(Clone, Default)]
 pub struct Headers(pub(crate) NameValues);
 
 impl Headers {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Every value of a header, in the order in which they came.
+    /// Returns all values of a header, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The subprotocols offered by the client, in order of preference.
+    /// Returns the subprotocols offered by the client, in order of preference.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.get_all("Sec-WebSocket-Protocol")
             .flat_map(|value| value.split(','))
@@ -29,45 +29,45 @@ impl Headers {
             .filter(|name| !name.is_empty())
     }
 
-    /// Every header with every value.
+    /// Returns all names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         pairs(&self.0)
     }
 }
 
-/// Shows the names only: values carry credentials.
+/// Shows the names only, since values carry credentials.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         names(&self.0, f)
     }
 }
 
-/// The query string, decoded, with names compared exactly.
+/// The decoded query string. Names are case-sensitive.
 ///
-/// API Gateway has undone the percent-encoding. A parameter may have several values.
+/// API Gateway decodes the percent-encoding. A parameter may have several values.
 #[derive(Clone, Default)]
 pub struct Query(pub(crate) NameValues);
 
 impl Query {
-    /// The last value of a parameter, which is the one that API Gateway puts in `queryStringParameters`.
+    /// Returns the last value of a parameter, as API Gateway does in `queryStringParameters`.
     ///
-    /// Use [`get_all`](Self::get_all) where a second value must not be overlooked, as with a token.
+    /// Use [`get_all`](Self::get_all) if a second value must not be missed, such as for a token.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().filter(|(found, _)| *found == name).last().map(|(_, value)| value)
     }
 
-    /// Every value of a parameter, in the order in which they came.
+    /// Returns all values of a parameter, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// Every parameter with every value.
+    /// Returns all names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         pairs(&self.0)
     }
 }
 
-/// Shows the names only: values carry tokens.
+/// Shows the names only, since values carry tokens.
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         names(&self.0, f)

@@ -1,13 +1,14 @@
-//! The identifiers of a WebSocket API: text that has been checked once and is cheap to clone.
+//! The identifiers of a WebSocket API: validated strings that are cheap to clone.
 //!
-//! API Gateway's own ids are short enough to be kept without an allocation.
+//! API Gateway's own ids are short enough to be stored inline, without an allocation.
 
 use std::fmt;
 
-/// The text is not a legal identifier of its kind.
+/// The string is not a valid identifier of its kind.
 ///
-/// Its `Display` quotes the text, for those who configure a program. A route that returns it as its error rejects the
-/// message: then the client gets this text, and the log one that quotes nothing.
+/// Its `Display` quotes the string, which helps when configuring a program. If a route returns this
+/// error, the message is rejected: the client gets the `Display` text, while the log omits the
+/// string.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {found:?} is not valid: expected {expected}")]
 pub struct InvalidId {
@@ -18,7 +19,7 @@ pub struct InvalidId {
 
 impl InvalidId {
     pub(crate) fn new(kind: &'static str, expected: &'static str, found: &str) -> Self {
-        // An offending text of any length must not flood a log.
+        // A long string must not flood the log.
         const SHOWN: usize = 80;
         let mut shown: String = found.chars().take(SHOWN).collect();
         if shown.len() < found.len() {
@@ -27,18 +28,18 @@ impl InvalidId {
         Self { kind, expected, found: shown }
     }
 
-    /// The kind of identifier that refused to exist, such as `connection id`.
+    /// Returns the kind of identifier that was expected, such as `connection id`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// The error without the text that was found.
+    /// Returns the error text without the string.
     pub(crate) fn unquoted(&self) -> String {
         format!("{} is not valid: expected {}", self.kind, self.expected)
     }
 }
 
-/// Leaves out the text that was found, which may be a client's.
+/// Omits the string, which may be a client's.
 impl fmt::Debug for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InvalidId({})", self.unquoted())
@@ -52,11 +53,12 @@ macro_rules! identifier {
         pub struct $name(::smol_str::SmolStr);
 
         impl $name {
-            /// Checks the text and keeps it.
+            /// Validates the string and creates the identifier.
             ///
             /// # Errors
             ///
-            /// [`InvalidId`](crate::event::InvalidId) when the text is not a legal identifier of this kind.
+            /// [`InvalidId`](crate::event::InvalidId) if the string is not a valid identifier of
+            /// this kind.
             pub fn new(text: impl AsRef<str>) -> Result<Self, $crate::event::InvalidId> {
                 let text = text.as_ref();
                 let is_valid: fn(&str) -> bool = $is_valid;
@@ -67,7 +69,7 @@ macro_rules! identifier {
                 }
             }
 
-            /// The identifier as text.
+            /// Returns the identifier as a string slice.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -154,10 +156,11 @@ fn is_opaque(text: &str) -> bool {
 }
 
 identifier! {
-    /// Names one open connection: 1 to 128 visible ASCII characters, otherwise opaque.
+    /// Identifies an open connection: 1 to 128 visible ASCII characters, otherwise opaque.
     ///
-    /// API Gateway makes 16 characters such as `L0SM9cOFvHcCIhw=`. They contain `=`, `-` and `_`, so an id is
-    /// percent-encoded wherever it becomes part of a URL. There `.` and `..` would mean another path, so they are none.
+    /// API Gateway generates ids of 16 characters, such as `L0SM9cOFvHcCIhw=`. They contain `=`,
+    /// `-` and `_`, so an id is percent-encoded when it becomes part of a URL. `.` and `..` are
+    /// rejected, because they would change the path there.
     ConnectionId,
     "connection id",
     "1 to 128 visible ASCII characters, not `.` or `..`",
@@ -165,42 +168,52 @@ identifier! {
 }
 
 identifier! {
-    /// Names one message of a client: 1 to 128 visible ASCII characters, otherwise opaque.
+    /// Identifies a message of a client: 1 to 128 visible ASCII characters, otherwise opaque.
     MessageId, "message id", "1 to 128 visible ASCII characters", is_opaque
 }
 
 identifier! {
-    /// Names one request to the gateway, as its access logs do: 1 to 128 visible ASCII characters.
+    /// Identifies a request to API Gateway: 1 to 128 visible ASCII characters.
+    ///
+    /// The access logs of the API show the same id.
     RequestId, "request id", "1 to 128 visible ASCII characters", is_opaque
 }
 
 identifier! {
-    /// Names an API: 1 to 63 letters, digits or `-`, since it is the first label of the API's host.
+    /// Identifies an API: 1 to 63 letters, digits or `-`.
+    ///
+    /// It is the first label of the API's host.
     ApiId, "API id", "1 to 63 letters, digits or `-`",
     |text| within(text, 63, |byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 identifier! {
-    /// Names a stage of an API: 1 to 128 of `A-Z a-z 0-9 _ -`.
+    /// The name of a stage of an API: 1 to 128 of `A-Z a-z 0-9 _ -`.
     ///
-    /// See [stages](https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html) among the quotas.
+    /// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)
+    /// for stages.
     Stage, "stage", "1 to 128 letters, digits, `_` or `-`",
     |text| within(text, 128, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 identifier! {
-    /// Names an AWS region, such as `eu-central-1`: 1 to 63 lower-case letters, digits or `-`.
+    /// The name of an AWS Region, such as `eu-central-1`.
+    ///
+    /// It has 1 to 63 lowercase letters, digits or `-`.
     Region, "region", "1 to 63 lower-case letters, digits or `-`, such as `eu-central-1`",
     |text| within(text, 63, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 identifier! {
-    /// Selects a route: `$connect`, `$disconnect`, `$default`, or a text of yours that does not start with `$`.
+    /// Selects a route: `$connect`, `$disconnect`, `$default`, or a custom key without a leading
+    /// `$`.
     ///
-    /// A custom key is what the API's route selection expression makes of a message, usually the value of its `action`
-    /// member. It has 1 to 128 bytes, none of them a control character, and is compared exactly.
+    /// API Gateway gets a custom key by evaluating the API's route selection expression for a
+    /// message. It is usually the value of the `action` member. It has 1 to 128 bytes, none of them
+    /// a control character, and is compared exactly.
     ///
-    /// See [routes](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
+    /// See
+    /// [routes](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
     RouteKey, "route key",
     "`$connect`, `$disconnect`, `$default`, or 1 to 128 bytes that do not start with `$`",
     is_route_key
@@ -218,11 +231,11 @@ impl RouteKey {
     pub const CONNECT: &'static str = "$connect";
     /// The key of the route that a closed connection selects.
     pub const DISCONNECT: &'static str = "$disconnect";
-    /// The key of the route for messages that select no other.
+    /// The key of the route for messages that match no other route.
     pub const DEFAULT: &'static str = "$default";
 }
 
-/// So that a route can be looked up by its key's text.
+/// Allows lookup of a route by `&str`.
 impl std::borrow::Borrow<str> for RouteKey {
     fn borrow(&self) -> &str {
         &self.0

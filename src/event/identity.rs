@@ -1,20 +1,20 @@
-//! Who has signed the request that opened a connection.
+//! The AWS identity that signed the handshake request.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// The AWS identity of a client, where the API's `$connect` route uses IAM authorization.
+/// The AWS identity of a client, if the API's `$connect` route uses IAM authorization.
 ///
-/// Each method returns `None` for a member that API Gateway leaves out or sends as `null`: the members of Amazon Cognito are there
-/// for callers with an identity of an identity pool.
+/// Each method returns `None` if API Gateway omits the member or sends `null`. The members of
+/// Amazon Cognito are present for callers with an identity of an identity pool.
 ///
-/// See [the variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html)
-/// below `$context.identity`.
+/// See [the `$context.identity`
+/// variables](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html).
 #[derive(Clone, Copy)]
 pub struct IamIdentity<'a>(&'a Map<String, Value>);
 
-/// Each method, its member, and what it is.
+/// Defines a method for each member, from its doc comment, method name, and member name.
 macro_rules! members {
     ($($(#[$doc:meta])+ $method:ident: $member:literal,)*) => {
         impl<'a> IamIdentity<'a> {
@@ -35,26 +35,26 @@ members! {
     user_arn: "userArn",
     /// Returns the principal id of the caller, such as `AROA…:session`.
     caller: "caller",
-    /// Returns the principal id of the user; it is usually that of the [caller](Self::caller).
+    /// Returns the principal id of the user, usually the same as [`caller`](Self::caller).
     user: "user",
-    /// Returns the caller's AWS account.
+    /// Returns the caller's AWS account id.
     account_id: "accountId",
     /// Returns the id of the access key that signed the request.
     access_key: "accessKey",
-    /// Returns the caller's organization in AWS Organizations.
+    /// Returns the id of the caller's organization in AWS Organizations.
     principal_org_id: "principalOrgId",
-    /// Returns the caller's identity in an identity pool of Amazon Cognito.
+    /// Returns the caller's identity id in an Amazon Cognito identity pool.
     cognito_identity_id: "cognitoIdentityId",
-    /// Returns the identity pool.
+    /// Returns the id of the caller's identity pool.
     cognito_identity_pool_id: "cognitoIdentityPoolId",
     /// Returns `authenticated` or `unauthenticated`.
     cognito_authentication_type: "cognitoAuthenticationType",
-    /// Returns the providers by which the caller has signed in, separated by commas.
+    /// Returns the providers that the caller signed in with, separated by commas.
     cognito_authentication_provider: "cognitoAuthenticationProvider",
 }
 
 impl<'a> IamIdentity<'a> {
-    /// The identity in a context, if anybody has signed.
+    /// Returns the identity in a context, if the request was signed.
     pub(super) fn new(identity: &'a Value) -> Option<Self> {
         let identity = Self(identity.as_object()?);
         Self::MEMBERS.iter().any(|member| identity.member(member).is_some()).then_some(identity)
@@ -65,7 +65,7 @@ impl<'a> IamIdentity<'a> {
     }
 }
 
-/// Shows which members there are.
+/// Shows which members are present.
 impl fmt::Debug for IamIdentity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(Self::MEMBERS.iter().filter(|member| self.member(member).is_some())).finish()

@@ -1,12 +1,12 @@
-//! Why JSON is not an event.
+//! The reasons for which JSON is not a valid event.
 
-/// The JSON is not an event that this function can take.
+/// The JSON is not an event that this function can handle.
 ///
-/// No text of it quotes a header, a query parameter or a body.
+/// The error text never quotes a header, a query parameter, or a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEvent {
-    /// It is not JSON at all.
+    /// The input is not JSON.
     #[error("the event is not JSON: line {line}, column {column}")]
     NotJson {
         /// The line, counted from 1.
@@ -14,7 +14,7 @@ pub enum InvalidEvent {
         /// The column in bytes, counted from 1.
         column: usize,
     },
-    /// It is JSON, but not an object with members of the types that API Gateway sends.
+    /// The JSON is not an object, or a member has the wrong type.
     #[error("the event does not have the shape that API Gateway sends: line {line}, column {column}")]
     Shape {
         /// The line, counted from 1.
@@ -22,26 +22,26 @@ pub enum InvalidEvent {
         /// The column in bytes, counted from 1.
         column: usize,
     },
-    /// It is the event of something else.
+    /// The JSON is an event of another kind, such as that of a REST API.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What the function takes.
+        /// The kind of event that the function handles.
         expected: &'static str,
-        /// What came.
+        /// The kind of event found.
         found: &'static str,
     },
-    /// A member is absent or `null` that is always there.
+    /// A required member is absent or `null`.
     #[error("the event lacks `{member}`")]
     Missing {
         /// The member's path.
         member: &'static str,
     },
-    /// A member has another form than it always has.
+    /// The value of a member is not valid.
     #[error("the event's `{member}` is not valid: {reason}")]
     Member {
         /// The member's path.
         member: String,
-        /// What was expected.
+        /// What was expected instead.
         reason: String,
     },
 }

@@ -4,25 +4,25 @@ use std::time::SystemTime;
 
 use super::trace::TraceContext;
 
-/// What Lambda says about one invocation of a function.
+/// One invocation of a Lambda function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Invocation {
-    /// The id of the invocation, as in the function's log.
+    /// The request id of the invocation, as in the function's log.
     pub request_id: String,
-    /// When Lambda will stop the function.
+    /// When Lambda stops the invocation.
     pub deadline: SystemTime,
-    /// The trace that the invocation is a part of, where Lambda says.
+    /// The trace of the invocation, if Lambda sends one.
     pub trace: Option<TraceContext>,
 }
 
 impl Invocation {
-    /// An invocation with its id and its deadline.
+    /// Creates an invocation with its request id and its deadline.
     pub fn new(request_id: impl Into<String>, deadline: SystemTime) -> Self {
         Self { request_id: request_id.into(), deadline, trace: None }
     }
 
-    /// Makes the invocation a part of this trace.
+    /// Sets the trace of the invocation.
     #[must_use]
     pub fn with_trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
@@ -41,7 +41,7 @@ pub(crate) fn within_deadline<F: Future>(deadline: SystemTime, future: F) -> imp
     DEADLINE.scope(deadline, future)
 }
 
-/// The deadline of the invocation on whose behalf this task runs.
+/// Returns the deadline of the invocation that this task runs for.
 #[cfg(any(feature = "push", feature = "dynamodb"))]
 pub(crate) fn current_deadline() -> Option<SystemTime> {
     #[cfg(feature = "runtime")]

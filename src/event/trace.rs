@@ -1,4 +1,4 @@
-//! Which trace an invocation is a part of.
+//! The trace context of an invocation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The trace that an invocation is a part of, in the forms of AWS X-Ray and of W3C Trace Context.
+/// A trace context, in the formats of AWS X-Ray and of W3C Trace Context.
 ///
-/// Lambda gives one to every invocation. It is text in JSON, in the form of X-Ray, such as
-/// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`. `Display` writes the same.
+/// Lambda sets one for every invocation. It serializes as a string in X-Ray's format, such as
+/// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`. `Display` writes
+/// the same format.
 ///
-/// See [tracing headers](https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader) of X-Ray, and
-/// [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
+/// See X-Ray's [tracing
+/// header](https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader)
+/// and W3C's [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
 ///
 /// # Examples
 ///
@@ -31,40 +33,42 @@ pub struct TraceContext {
     is_sampled: bool,
 }
 
-/// What a program does with a span and the trace that it is a part of.
+/// A hook that connects a span to the trace that it is a part of.
 pub(crate) type OnTrace = Arc<dyn Fn(&tracing::Span, TraceContext) + Send + Sync>;
 
-/// The text is not a trace of X-Ray or W3C Trace Context.
+/// The string is not a trace context of X-Ray or W3C.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a trace: expected `Root=1-…;Parent=…;Sampled=…` or a `traceparent`")]
 #[non_exhaustive]
 pub struct InvalidTrace;
 
 impl TraceContext {
-    /// Returns the id of the trace: 32 hexadecimal digits, as W3C Trace Context and OpenTelemetry write it.
+    /// Returns the trace id as 32 hexadecimal digits.
+    ///
+    /// W3C Trace Context and OpenTelemetry use this format.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace_id)
     }
 
-    /// Returns whether the trace is recorded.
+    /// Returns whether the trace is sampled.
     pub fn is_sampled(&self) -> bool {
         self.is_sampled
     }
 
-    /// Returns the header `traceparent`, if the trace knows its parent span.
+    /// Returns the value of the `traceparent` header, if the parent span is known.
     pub fn traceparent(&self) -> Option<String> {
         let parent = self.parent?;
         Some(format!("00-{:032x}-{parent:016x}-{:02x}", self.trace_id, u8::from(self.is_sampled)))
     }
 }
 
-/// Reads either form. Other members of X-Ray's header, such as `Lineage`, are passed over.
+/// Parses either format. Other members of X-Ray's header, such as `Lineage`, are ignored.
 impl FromStr for TraceContext {
     type Err = InvalidTrace;
 
     fn from_str(text: &str) -> Result<Self, InvalidTrace> {
         let read = if text.contains('=') { from_xray(text) } else { from_traceparent(text) };
-        // Zero is no id in either form.
+        // Zero is not a valid id in either format.
         read.filter(|trace| trace.trace_id != 0 && trace.parent != Some(0)).ok_or(InvalidTrace)
     }
 }
@@ -89,14 +93,14 @@ fn from_xray(text: &str) -> Option<TraceContext> {
 fn from_traceparent(text: &str) -> Option<TraceContext> {
     let mut parts = text.split('-');
     let (version, trace_id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    // A later version may have more parts, this one has not.
+    // Later versions may have more parts, version 00 may not.
     let is_readable = hex::<2>(version)? != 0xff && (version != "00" || parts.next().is_none());
     let (trace_id, parent, flags) = (hex::<32>(trace_id)?, hex::<16>(parent)?, hex::<2>(flags)?);
     let trace = TraceContext { trace_id, parent: Some(u64::try_from(parent).ok()?), is_sampled: flags & 1 == 1 };
     is_readable.then_some(trace)
 }
 
-/// Exactly so many hexadecimal digits in lower case.
+/// Parses exactly `DIGITS` lowercase hexadecimal digits.
 fn hex<const DIGITS: usize>(text: &str) -> Option<u128> {
     let is_hex = text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()

@@ -1,7 +1,8 @@
-//! An authorizer's context values, back from text.
+//! Deserializes an authorizer's context values from strings.
 //!
-//! API Gateway turns every value of an authorizer's context into text before a route sees it: `7` arrives as `"7"` and
-//! `true` as `"true"`. The deserializer here lets the target type decide what the text was.
+//! API Gateway stringifies every value of an authorizer's context before a route sees it: `7`
+//! arrives as `"7"` and `true` as `"true"`. The deserializer parses each string as the type that
+//! the target has.
 
 use serde::de::value::MapDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
@@ -10,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::wire::{AUTHORIZATION_EXPIRES_AT, INTEGRATION_LATENCY, PRINCIPAL_ID};
 
-/// The authorizer's context does not fit the type that was asked for.
+/// The authorizer's context does not fit the requested type.
 ///
-/// The text names the key and the expected type, and never quotes a value.
+/// The error text names the key and the expected type, and never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the authorizer's context does not fit: {problem}")]
 pub struct InvalidContext {
@@ -24,7 +25,7 @@ impl de::Error for InvalidContext {
         Self { problem: problem.to_string() }
     }
 
-    /// Unlike serde's own text this one leaves out the value, which may be a secret.
+    /// Omits the value, unlike serde's default text, since it may be a secret.
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         Self::custom(format_args!("expected {expected}"))
     }
@@ -38,7 +39,9 @@ impl de::Error for InvalidContext {
     }
 }
 
-/// Builds `T` from the authorizer's values, less those that are not of the application.
+/// Deserializes `T` from the authorizer's values.
+///
+/// The members that API Gateway and this crate add are left out.
 pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Result<T, InvalidContext> {
     let none = Map::new();
     let members = match authorizer {
@@ -57,7 +60,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Re
         )
     };
     T::deserialize(entries()).map_err(|error| {
-        // Once more, to learn which key it was.
+        // Deserialize again, to find the key.
         match serde_path_to_error::deserialize::<_, T>(entries()) {
             Err(located) if located.path().to_string() != "." => {
                 let path = located.path().to_string();
@@ -68,7 +71,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Re
     })
 }
 
-/// One value, read as whatever the target type asks for.
+/// A single value, parsed as the type that the target requests.
 struct Scalar<'a>(&'a Value);
 
 impl<'de> IntoDeserializer<'de, InvalidContext> for Scalar<'de> {
@@ -131,7 +134,9 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         }
     }
 
-    /// A gateway that did not make text of a number or a boolean must not fail a type that takes text.
+    /// Accepts a number or a boolean for a string.
+    ///
+    /// A gateway that does not stringify values must not fail a type with strings.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
         match self.0 {
             Value::Bool(_) | Value::Number(_) => visitor.visit_string(self.0.to_string()),

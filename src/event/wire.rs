@@ -1,6 +1,7 @@
-//! The JSON that API Gateway sends, as it is spelt.
+//! The JSON that API Gateway sends.
 //!
-//! The only file that knows the names of its members. Whatever a function may never ask for stays undecoded text.
+//! Only this file knows the names of the members. Members that a function may never read stay
+//! undecoded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::InvalidEvent;
 
-/// The member of an authorizer's context that says until when the authorization holds, in seconds since 1970.
+/// The context member that holds the expiry of the authorization, in seconds since 1970.
 pub(crate) const AUTHORIZATION_EXPIRES_AT: &str = "authorizationExpiresAt";
 
-/// The members at the top of every event, of a route's and of an authorizer's.
+/// The top-level members of route events and of authorizer events.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an event as a JSON object")]
 pub(crate) struct Envelope {
@@ -30,7 +31,7 @@ pub(crate) struct Envelope {
     pub(crate) request_context: Option<Box<RawValue>>,
     pub(crate) body: Option<String>,
     pub(crate) is_base64_encoded: Option<bool>,
-    // The rest only tells what came instead of a WebSocket event.
+    // The other members only identify events that are not WebSocket events.
     http_method: Option<IgnoredAny>,
     version: Option<IgnoredAny>,
     route_arn: Option<IgnoredAny>,
@@ -46,7 +47,7 @@ impl Envelope {
         })
     }
 
-    /// What this is, in words for somebody who expected something else.
+    /// Describes the kind of event, for an error that expected another kind.
     pub(crate) fn describe(&self, context: Option<&ContextWire<'_>>) -> &'static str {
         if self.kind.as_deref() == Some("TOKEN") {
             "the event of a TOKEN authorizer"
@@ -104,7 +105,7 @@ pub(crate) struct IdentityWire<'a> {
 impl<'a> ContextWire<'a> {
     pub(crate) fn parse(raw: &'a RawValue) -> Result<Self, InvalidEvent> {
         serde_json::from_str(raw.get()).map_err(|_| {
-            // Only now is it worth the cost to learn which member it was.
+            // Track the path only after a failure, since it is slow.
             let json = &mut serde_json::Deserializer::from_str(raw.get());
             match serde_path_to_error::deserialize::<_, ContextWire<'_>>(json) {
                 Err(error) => InvalidEvent::Member {
@@ -120,7 +121,7 @@ impl<'a> ContextWire<'a> {
     }
 }
 
-/// The members of `requestContext` that are decoded when somebody asks.
+/// The members of `requestContext` that are decoded on first use.
 #[derive(Default, Deserialize)]
 pub(crate) struct RareContextWire {
     #[serde(default)]
@@ -129,11 +130,11 @@ pub(crate) struct RareContextWire {
     pub(crate) identity: Option<serde_json::Value>,
 }
 
-/// The keys that the gateway puts beside an authorizer's own context values.
+/// The keys that API Gateway adds to the authorizer's own context values.
 pub(crate) const PRINCIPAL_ID: &str = "principalId";
 pub(crate) const INTEGRATION_LATENCY: &str = "integrationLatency";
 
-/// Text that is borrowed where the JSON has no escapes.
+/// A string, borrowed if the JSON has no escapes.
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
 impl std::ops::Deref for Text<'_> {
@@ -168,9 +169,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Names with one or more values each, decoded when first asked for.
+/// Names with one or more values each, decoded on first use.
 ///
-/// The multi-value form wins over the single-value one where an event carries both.
+/// If an event has both forms, the multi-value form takes precedence.
 #[derive(Clone, Default)]
 pub(crate) struct NameValues {
     single: Option<Box<RawValue>>,
@@ -179,12 +180,12 @@ pub(crate) struct NameValues {
 }
 
 impl NameValues {
-    /// Keeps both forms as they came.
+    /// Stores both forms undecoded.
     pub(crate) fn new(single: Option<Box<RawValue>>, multi: Option<Box<RawValue>>) -> Self {
         Self { single, multi, decoded: OnceLock::new() }
     }
 
-    /// The single-value form and the multi-value form, as they came.
+    /// Returns the undecoded single-value form and multi-value form.
     #[cfg(feature = "aws_lambda_events")]
     pub(crate) fn forms(&self) -> (Option<&RawValue>, Option<&RawValue>) {
         (self.single.as_deref(), self.multi.as_deref())
@@ -202,7 +203,9 @@ impl NameValues {
     }
 }
 
-/// A value that is neither a string nor a list of strings is passed over: one odd header must not cost the event.
+/// Skips values that are neither a string nor a list of strings.
+///
+/// A single malformed header must not fail the event.
 fn decode_name_values(raw: &RawValue) -> Vec<(String, Vec<String>)> {
     let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(raw.get()).unwrap_or_default();
     members

@@ -1,4 +1,4 @@
-//! From and to the proxy response of the `aws_lambda_events` crate.
+//! Conversions between [`Response`] and the proxy response of the `aws_lambda_events` crate.
 
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::event::apigw::ApiGatewayProxyResponse;
@@ -16,7 +16,9 @@ impl From<Response> for ApiGatewayProxyResponse {
     }
 }
 
-/// A status that HTTP does not know, such as the crate's default of 0, and a body of bytes are errors.
+/// Fails for an invalid HTTP status or a binary body.
+///
+/// The default status of that crate, 0, is not valid.
 impl TryFrom<ApiGatewayProxyResponse> for Response {
     type Error = Error;
 

@@ -1,4 +1,4 @@
-//! Why a request was refused, in a form that programs read.
+//! Error codes that client programs can match on.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,20 +8,21 @@ use smol_str::SmolStr;
 
 use crate::event::InvalidId;
 
-/// A stable text for programs that says why a request has no result, such as `invalid_message`.
+/// A stable, machine-readable error code, such as `invalid_message`.
 ///
-/// Each code has an HTTP status. On `$connect` that is the status of the handshake; on other routes a client does not see it,
-/// and it says whose mistake the error is: from 400 to 499 the client's. Two codes are equal if their texts are.
+/// Each code has an HTTP status. On `$connect` it is the status of the handshake. On other routes
+/// the client does not see it; a status from 400 to 499 marks a client's mistake. Two codes are
+/// equal if their strings are.
 ///
-/// | code | status | from |
+/// | code | status | returned by |
 /// |---|---|---|
 /// | [`invalid_message`](Self::INVALID_MESSAGE) | 400 | the router: the message does not fit its route |
-/// | [`unknown_action`](Self::UNKNOWN_ACTION) | 404 | the router: there is no such route |
-/// | [`authorization_expired`](Self::AUTHORIZATION_EXPIRED) | 401 | the router, if it [closes such connections](crate::Router::close_expired) |
+/// | [`unknown_action`](Self::UNKNOWN_ACTION) | 404 | the router: no route matches the message |
+/// | [`authorization_expired`](Self::AUTHORIZATION_EXPIRED) | 401 | the router, if it [closes expired connections](crate::Router::close_expired) |
 /// | [`too_large`](Self::TOO_LARGE) | 413 | the router and the worker: a reply has more than 128 KB |
-/// | [`internal`](Self::INTERNAL) | 500 | the router and the worker: any error that is not for the client |
+/// | [`internal`](Self::INTERNAL) | 500 | the router and the worker: an error that is not for the client |
 /// | `unauthorized`, `forbidden`, `not_found`, `conflict`, `too_many_requests`, `timeout`, `unavailable` | 401, 403, 404, 409, 429, 504, 503 | your routes |
-/// | your own | 400, or [yours](Self::with_status) | your routes |
+/// | your own | 400, or as [set](Self::with_status) | your routes |
 ///
 /// # Examples
 ///
@@ -46,48 +47,48 @@ const EXPECTED: &str = "1 to 64 of `a-z 0-9 _ . -`";
 impl ErrorCode {
     /// 400: the message does not fit its route.
     pub const INVALID_MESSAGE: Self = Self::known("invalid_message", StatusCode::BAD_REQUEST);
-    /// 401: nobody knows who asks.
+    /// 401: the client is not authenticated.
     pub const UNAUTHORIZED: Self = Self::known("unauthorized", StatusCode::UNAUTHORIZED);
-    /// 401: the client was authorized until a time that has passed. It may connect again, with a new token.
+    /// 401: the client's authorization has expired. It may connect again, with a new token.
     pub const AUTHORIZATION_EXPIRED: Self = Self::known("authorization_expired", StatusCode::UNAUTHORIZED);
-    /// 403: the client may not do this.
+    /// 403: the client lacks permission.
     pub const FORBIDDEN: Self = Self::known("forbidden", StatusCode::FORBIDDEN);
-    /// 404: there is no route for the message.
+    /// 404: no route matches the message.
     pub const UNKNOWN_ACTION: Self = Self::known("unknown_action", StatusCode::NOT_FOUND);
-    /// 404: what the message names does not exist.
+    /// 404: the requested resource does not exist.
     pub const NOT_FOUND: Self = Self::known("not_found", StatusCode::NOT_FOUND);
-    /// 409: the state of things does not allow it.
+    /// 409: the request conflicts with the current state.
     pub const CONFLICT: Self = Self::known("conflict", StatusCode::CONFLICT);
     /// 413: the message, or the reply to it, is too large.
     pub const TOO_LARGE: Self = Self::known("too_large", StatusCode::PAYLOAD_TOO_LARGE);
-    /// 429: the client asks too often.
+    /// 429: the client sends too many requests.
     pub const TOO_MANY_REQUESTS: Self = Self::known("too_many_requests", StatusCode::TOO_MANY_REQUESTS);
     /// 500: the service failed.
     pub const INTERNAL: Self = Self::known("internal", StatusCode::INTERNAL_SERVER_ERROR);
-    /// 503: the service cannot do this now.
+    /// 503: the service is temporarily unavailable.
     pub const UNAVAILABLE: Self = Self::known("unavailable", StatusCode::SERVICE_UNAVAILABLE);
-    /// 504: there was no time for it.
+    /// 504: the request took too long.
     pub const TIMEOUT: Self = Self::known("timeout", StatusCode::GATEWAY_TIMEOUT);
 
-    /// Creates a code with the status 400: 1 to 64 of `a-z 0-9 _ . -`.
+    /// Creates a code with status 400. It has 1 to 64 of `a-z 0-9 _ . -`.
     ///
-    /// For a text that is known only at run time there is `TryFrom<&str>`.
+    /// For a string that is only known at run time, use `TryFrom<&str>`.
     ///
     /// # Panics
     ///
-    /// When the text is not legal. In a `const` that is a compile error.
+    /// If the string is not a valid code. In a `const` this is a compile error.
     #[track_caller]
     pub const fn new(text: &'static str) -> Self {
         assert!(is_legal(text.as_bytes()), "an error code has 1 to 64 of `a-z 0-9 _ . -`");
         Self::known(text, StatusCode::BAD_REQUEST)
     }
 
-    /// Changes the status.
+    /// Sets the status.
     ///
-    /// A status that says success would let a client in on `$connect`, so it becomes 500.
+    /// A success status would accept a connection on `$connect`, so it becomes 500.
     #[must_use]
     pub const fn with_status(self, status: StatusCode) -> Self {
-        // `Self` has a destructor, so it cannot be taken apart in a `const fn`.
+        // `Self` has a destructor, so a `const fn` cannot destructure it.
         let mut code = self;
         code.status = match status.as_u16() {
             200..=299 => StatusCode::INTERNAL_SERVER_ERROR,
@@ -96,12 +97,12 @@ impl ErrorCode {
         code
     }
 
-    /// The text.
+    /// Returns the code as a string slice.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -124,7 +125,9 @@ const fn is_legal(mut text: &[u8]) -> bool {
     true
 }
 
-/// The code of a status: `invalid_message` for 400, and otherwise what the status is called, as `unprocessable_entity`.
+/// Returns the code of a status: `invalid_message` for 400.
+///
+/// A status without a code of its own uses its name, such as `unprocessable_entity`.
 impl From<StatusCode> for ErrorCode {
     fn from(status: StatusCode) -> Self {
         let known = match status.as_u16() {

@@ -1,4 +1,4 @@
-//! What becomes of an event: which route takes it, and what its function answers.
+//! Dispatches an event to its route and builds the function's response.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,10 +23,10 @@ use crate::metrics::{self, EventTimer};
 #[cfg(feature = "push")]
 use crate::push::{PushError, Pusher, Pushers};
 
-/// As many bytes as a message to a client may have (LIM-1).
+/// The maximum size of a message to a client, in bytes (LIM-1).
 pub(crate) const MAX_MESSAGE: usize = 131_072;
 
-/// The routes of a router, and its settings.
+/// The routes and settings of a router.
 #[derive(Clone, Default)]
 pub(super) struct Inner {
     pub(super) routes: BTreeMap<RouteKey, Arc<dyn Handler>>,
@@ -35,37 +35,39 @@ pub(super) struct Inner {
     pub(super) on_error: Option<Hook>,
     pub(super) traces: Traces,
     pub(super) fail_invocation_on_error: bool,
-    /// What replies are pushed through, unless they are the function's answer.
+    /// Pushes replies. `None` returns them in the function's response.
     #[cfg(feature = "push")]
     pub(super) pushers: Option<Pushers>,
-    /// What closes the connections of clients whose authorization has expired.
+    /// Closes the connections of clients whose authorization has expired.
     #[cfg(feature = "push")]
     pub(super) expiry: Option<Pushers>,
 }
 
 type Hook = Arc<dyn Fn(Failure) -> BoxFuture<()> + Send + Sync>;
 
-/// The event that is being answered.
+/// The event that is being handled.
+///
+/// Only a message can be expired: `is_expired` implies `is_message`.
 struct Exchange {
     context: Arc<RequestContext>,
     request: Request,
     is_message: bool,
-    /// Whether the client is to be refused and its connection closed.
+    /// Whether to reject the message and close the connection.
     is_expired: bool,
-    /// The error that the client is told.
+    /// The error code sent to the client. `None` counts as success.
     code: Option<ErrorCode>,
     timer: EventTimer,
 }
 
 impl Exchange {
-    /// Counts the event.
+    /// Records the outcome in the metrics.
     fn end(&mut self) {
         self.timer.end(self.code.as_ref().map_or("ok", ErrorCode::as_str));
     }
 }
 
 impl Inner {
-    /// Whether anything but routes was set up.
+    /// Returns whether any setting differs from its default.
     pub(super) fn has_settings(&self) -> bool {
         #[cfg(feature = "push")]
         let pushes = self.pushers.is_some() || self.expiry.is_some();
@@ -85,7 +87,7 @@ impl Inner {
         match &mut event {
             Event::Message(message) => {
                 exchange.is_message = true;
-                // A custom route's key is what the message asked for.
+                // For a custom route, the route key is the action, so the member need not be read.
                 (exchange.request, invalid) = Request::read(&self.format, &message.body, is_default);
                 if let Some(id) = &exchange.request.id {
                     message.set_correlation_id(id.clone());
@@ -125,7 +127,7 @@ impl Inner {
         }
     }
 
-    /// The handler of the route that takes an event, and whether it is not one that the event named.
+    /// Selects the handler, and returns whether the action must be read from the message.
     fn select(&self, event: &Event) -> (bool, Option<Arc<dyn Handler>>) {
         let key = &event.request_context().route_key;
         match (self.routes.get(key), event) {
@@ -135,7 +137,7 @@ impl Inner {
         }
     }
 
-    /// The answer in the form in which the client of a message gets it.
+    /// Formats the response to a message as the reply protocol requires.
     fn framed(&self, response: Response, exchange: &Exchange) -> Result<Response> {
         if !exchange.is_message {
             return Ok(response);
@@ -170,7 +172,9 @@ impl Inner {
         }
     }
 
-    /// Tells the client, the log and the hook. Boxed, so that the rare case does not make the future of every event larger.
+    /// Reports an error to the client, the log, and the hook.
+    ///
+    /// Boxed, so that this rare case does not enlarge the future of every event.
     fn fail(self: Arc<Self>, error: Error, mut exchange: Exchange) -> BoxFuture<Result<Response, FailedInvocation>> {
         let error = caught(|| self.errors.apply(error)).unwrap_or_else(|panic| Error::panicked(&panic));
         let failure = Failure::new(&error, Arc::clone(&exchange.context), exchange.request.id.clone());
@@ -205,7 +209,7 @@ impl Inner {
         }
     }
 
-    /// Whether the event is a message of a client that is not authorized any more.
+    /// Returns whether the event is a message of a client whose authorization has expired.
     #[cfg(feature = "push")]
     fn is_expired(&self, event: &Event) -> bool {
         let expires_at = || event.request_context().authorization_expires_at();
@@ -218,7 +222,7 @@ impl Inner {
         false
     }
 
-    /// Whether the reply is pushed, instead of being the function's answer.
+    /// Returns whether the reply is pushed, instead of returned in the function's response.
     #[cfg(feature = "push")]
     fn pushes(&self, exchange: &Exchange) -> bool {
         exchange.is_message && (exchange.is_expired || self.pushers.is_some())
@@ -229,7 +233,7 @@ impl Inner {
         false
     }
 
-    /// Pushes the body of an answer to the client, and answers without it.
+    /// Pushes the body of a response to the client, and returns the response without it.
     #[cfg(feature = "push")]
     fn deliver(
         self: Arc<Self>,
@@ -256,7 +260,7 @@ impl Inner {
                     exchange.end();
                     return Ok(response);
                 }
-                // There is nobody left to tell.
+                // The client has disconnected, so there is nothing to report.
                 Err(PushError::Gone { .. }) => {
                     tracing::debug!("the client disconnected before its reply was pushed");
                     exchange.end();
@@ -293,7 +297,7 @@ async fn close(pusher: &Pusher, connection_id: &ConnectionId) {
     }
 }
 
-/// A future whose panic is its output.
+/// A future that returns a panic as its output.
 struct Caught<T>(BoxFuture<T>);
 
 impl<T> Future for Caught<T> {
@@ -308,7 +312,9 @@ impl<T> Future for Caught<T> {
     }
 }
 
-/// What a function returns, or the text of its panic. What has panicked is not used again.
+/// Calls a function and returns its result, or the text of its panic.
+///
+/// State that a panic may have left inconsistent is not used again.
 fn caught<T>(function: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(function)).map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -316,7 +322,10 @@ fn caught<T>(function: impl FnOnce() -> T) -> std::result::Result<T, String> {
     })
 }
 
-/// API Gateway passes the header on to the client, which fails when it names something that was not on offer.
+/// Checks that the response selects a subprotocol that the client offered.
+///
+/// API Gateway passes the header to the client, which closes the connection on any other
+/// subprotocol.
 fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result<Response> {
     let Some(selected) = response.headers().get(SEC_WEBSOCKET_PROTOCOL) else { return Ok(response) };
     let Some(offer) = offer else {
@@ -325,7 +334,7 @@ fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result
     if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
         return Ok(response);
     }
-    // What a client offers may be a token, and this is for the log.
+    // An offered subprotocol may be a token, and this text goes to the log.
     let count = offer.subprotocols().count();
     let selected = String::from_utf8_lossy(selected.as_bytes());
     let selected = if selected.starts_with("bearer.") { "bearer.…" } else { &*selected };

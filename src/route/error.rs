@@ -1,4 +1,4 @@
-//! What a route returns when it cannot answer.
+//! The error of a route.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,21 +15,23 @@ use crate::hub::JoinError;
 #[cfg(feature = "registry")]
 use crate::registry::InvalidData;
 
-/// A route, or a job, has no result.
+/// The error of a route or of a job.
 ///
-/// Any error becomes one with `?`. What becomes of it depends on whose mistake it is:
+/// The `?` operator converts any error into one. The origin of the error decides what the client
+/// and the log get:
 ///
-/// | made of | the client gets | the log gets |
+/// | origin | the client gets | the log gets |
 /// |---|---|---|
 /// | [`Error::client`] with a code whose status is from 400 to 499 | its code, text and details | a warning with the code and the source |
 /// | [`Error::client`] with another code | its code, text and details | an error with its sources |
-/// | [`InvalidBody`], [`InvalidId`], or data of a connection that are too large | `invalid_message` and the reason | a warning that quotes nothing |
-/// | an error for which a mapping of [`Router::map_error`](super::Router::map_error) has one of these | the same | the same |
-/// | any other error, [`Error::message`] | `internal`, with the request id and nothing else | an error with its sources |
+/// | [`InvalidBody`], [`InvalidId`], or connection data that are too large | `invalid_message` and the reason | a warning that quotes nothing |
+/// | an error that [`Router::map_error`](super::Router::map_error) maps to one of these | the same | the same |
+/// | any other error, [`Error::message`] | `internal` with the request id | an error with its sources |
 ///
-/// The outermost error decides: an [`Error`] that is [boxed](Self::into_boxed) and comes back through `?` is what it was, while one
-/// that is only the source of another error, by `context` or `#[source]`, is not for the client. Mappings, however, look for
-/// their type among the sources, too. An [`InvalidId`] among the sources quotes nothing in the log.
+/// The outermost error decides. An [`Error`] that was [boxed](Self::into_boxed) and is converted
+/// back by `?` is unchanged. One that is only the source of another error, by `context` or
+/// `#[source]`, is not for the client. Mappings also look for their type among the sources. In the
+/// log, an [`InvalidId`] among the sources quotes nothing.
 ///
 /// # Examples
 ///
@@ -51,9 +53,10 @@ pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 struct Inner {
     kind: FailureKind,
-    /// For the log. Of an error for the client whose text is not for the log, this is one that quotes nothing.
+    /// The text for the log. If the client's text may quote the client, this one quotes nothing.
     text: String,
-    /// The code and the text for the client, if there are some; without a text, that for the log is for the client.
+    /// The code and the text for the client. If the inner text is `None`, the client gets the text
+    /// for the log.
     answer: Option<(ErrorCode, Option<String>)>,
     details: Option<Value>,
     source: Option<BoxError>,
@@ -64,21 +67,22 @@ impl Error {
         Self(Box::new(Inner { kind, text, answer: None, details: None, source: None }))
     }
 
-    /// Creates an error whose text is for the log alone.
+    /// Creates an error whose text is for the log only.
     pub fn message(text: impl fmt::Display) -> Self {
         Self::new(FailureKind::Internal, text.to_string())
     }
 
     /// Creates an error whose code and text are for the client.
     ///
-    /// The code is an [`ErrorCode`], or the [`StatusCode`] of one. On `$connect` its status becomes that of the handshake.
+    /// Pass an [`ErrorCode`], or a [`StatusCode`] to use its code. On `$connect` the status of the
+    /// code becomes that of the handshake.
     pub fn client(code: impl Into<ErrorCode>, text: impl fmt::Display) -> Self {
         let mut error = Self::new(FailureKind::Refused, text.to_string());
         error.0.answer = Some((code.into(), None));
         error
     }
 
-    /// The client's mistake: what the log says, and what the client reads.
+    /// Creates an error for a client's mistake, with separate texts for log and client.
     fn mistake(kind: FailureKind, code: ErrorCode, text: String, client_text: String) -> Self {
         let mut error = Self::new(kind, text);
         error.0.answer = Some((code, Some(client_text)));
@@ -99,7 +103,9 @@ impl Error {
         Self::new(FailureKind::Panicked, format!("the route panicked: {text}"))
     }
 
-    /// A reply that is too large for a message: our mistake, of which the client learns what it is.
+    /// Creates the error for a reply that exceeds the maximum message size.
+    ///
+    /// It is the service's fault, so the status is 500, but the client gets the text.
     pub(crate) fn reply_too_large(size: usize, limit: usize) -> Self {
         let mut error = Self::new(
             FailureKind::ReplyTooLarge,
@@ -109,10 +115,10 @@ impl Error {
         error
     }
 
-    /// Adds what the client's program needs to know about the error, as JSON.
+    /// Adds details for the client's program, as JSON.
     ///
-    /// Only the details of an error that is for the client reach it. A value that fails to serialize as JSON makes the error an
-    /// internal one that says so.
+    /// They reach the client only if the error is for the client. A value that fails to serialize
+    /// as JSON turns this into an internal error that says so.
     #[must_use]
     pub fn with_details<T: Serialize + ?Sized>(mut self, details: &T) -> Self {
         match serde_json::to_value(details) {
@@ -124,53 +130,53 @@ impl Error {
         }
     }
 
-    /// Adds what caused the error, for the log.
+    /// Adds the cause of the error, for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// The error that `?` turned into this one, or that was given to [`with_source`](Self::with_source).
+    /// Returns the underlying error, which `?` converted or [`with_source`](Self::with_source) set.
     ///
-    /// A client's mistake has none.
+    /// It is `None` for an [`InvalidBody`] or an [`InvalidId`], since it would quote the client.
     pub fn source(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.source.as_deref()
     }
 
-    /// The code that the client gets: [`internal`](ErrorCode::INTERNAL) if the error is not for the client.
+    /// Returns the code for the client: [`internal`](ErrorCode::INTERNAL) for an internal error.
     pub fn code(&self) -> &ErrorCode {
         const INTERNAL: &ErrorCode = &ErrorCode::INTERNAL;
         self.0.answer.as_ref().map_or(INTERNAL, |(code, _)| code)
     }
 
-    /// The text for the client, where there is one. It may quote what the client has sent.
+    /// Returns the text for the client, if there is one. It may quote the client's message.
     pub fn client_text(&self) -> Option<&str> {
         let (_, text) = self.0.answer.as_ref()?;
         Some(text.as_deref().unwrap_or(&self.0.text))
     }
 
-    /// The details for the client, where there are some.
+    /// Returns the details for the client, if there are any.
     pub fn details(&self) -> Option<&Value> {
         self.0.details.as_ref().filter(|_| self.is_for_client())
     }
 
-    /// The error and its sources in one line, for a log.
+    /// Returns the error and its sources in one line, for the log.
     pub fn chain(&self) -> impl fmt::Display {
         let mut texts = self.0.source.as_deref().map(|source| texts(source)).unwrap_or_default();
-        // An error that `?` has turned into this one has the same text.
+        // An error converted by `?` has the same text as its source.
         if texts.first() != Some(&self.0.text) {
             texts.insert(0, self.0.text.clone());
         }
         texts.join(": ")
     }
 
-    /// Returns the error as one that implements [`std::error::Error`].
+    /// Converts the error into a boxed [`std::error::Error`].
     pub fn into_boxed(self) -> BoxError {
         Box::new(FailedInvocation::new(self))
     }
 
-    /// Whether the client gets its code and its text.
+    /// Returns whether the client gets the code and the text.
     pub(crate) fn is_for_client(&self) -> bool {
         self.0.answer.is_some()
     }
@@ -179,10 +185,10 @@ impl Error {
         self.0.kind
     }
 
-    /// What the log says of the error, which quotes nothing of the client.
+    /// Returns the text for the log, which quotes nothing of the client's message.
     pub(crate) fn log_text(&self) -> String {
         match self.0.kind {
-            // The text is the client's, and may quote it.
+            // The text is for the client, and may quote its message.
             FailureKind::Refused if self.code().status().is_client_error() => {
                 self.0.source.as_deref().map(|source| chain(source)).unwrap_or_default()
             }
@@ -190,7 +196,7 @@ impl Error {
         }
     }
 
-    /// Keeps what has become this error by a mapping.
+    /// Sets the source of a mapped error to that of the original.
     pub(super) fn caused_by(mut self, original: Self) -> Self {
         if self.0.source.is_none() {
             self.0.source = original.0.source;
@@ -199,10 +205,12 @@ impl Error {
     }
 }
 
-/// Any error, and whatever else becomes a boxed one: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&'static str`, `String`.
+/// Converts any error, and any type that converts into a boxed error.
 ///
-/// With the feature `anyhow` the error inside an `anyhow::Error` counts as the outermost one. Without it, what is inside is
-/// known by its text and its sources alone.
+/// Examples are `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&'static str`, and `String`.
+///
+/// With the feature `anyhow`, the error inside an `anyhow::Error` counts as the outermost one.
+/// Without it, only its text and its sources are known.
 impl<E: Into<BoxError> + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let source = match boxed(source).downcast::<FailedInvocation>() {
@@ -222,7 +230,7 @@ fn boxed<E: Into<BoxError>>(source: E) -> BoxError {
     source.into()
 }
 
-/// The error inside an `anyhow::Error` is boxed as what it is, so that it can be told by its type.
+/// Unwraps an `anyhow::Error`, so that the error inside can be downcast to its type.
 #[cfg(feature = "anyhow")]
 fn boxed<E: Into<BoxError> + 'static>(source: E) -> BoxError {
     let mut source = Some(source);
@@ -233,9 +241,9 @@ fn boxed<E: Into<BoxError> + 'static>(source: E) -> BoxError {
     source.map_or_else(|| "an error without a text".into(), Into::into)
 }
 
-/// What an error that a route returns says about the client's values, if it does.
+/// Returns the error for the client, if a value of the client caused it.
 ///
-/// Such an error has no source, whose text would quote the client.
+/// It has no source, since the text of a source would quote the client.
 fn mistake(error: &(dyn StdError + 'static)) -> Option<Error> {
     let mistake = |kind, text, client_text| Some(Error::mistake(kind, ErrorCode::INVALID_MESSAGE, text, client_text));
     if let Some(invalid) = error.downcast_ref::<InvalidBody>() {
@@ -262,7 +270,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// Shows texts alone: what sources show of themselves may be a client's.
+/// Shows the texts only: the `Debug` output of a source may contain a client's data.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
@@ -274,9 +282,9 @@ impl fmt::Debug for Error {
     }
 }
 
-/// An error of a route that fails its Lambda invocation.
+/// An error of a route that fails the Lambda invocation.
 ///
-/// Its text is that of the [`Error`], and its source is the error's source.
+/// It has the text and the source of the [`Error`].
 #[derive(Debug)]
 pub struct FailedInvocation(Error);
 
@@ -290,7 +298,7 @@ impl FailedInvocation {
         self.0
     }
 
-    /// Returns the error and its sources in one line, for a log.
+    /// Returns the error and its sources in one line, for the log.
     pub fn chain(&self) -> impl fmt::Display {
         self.0.chain()
     }

@@ -1,4 +1,4 @@
-//! What a handler takes as its arguments.
+//! The arguments of a handler.
 
 mod arguments;
 mod event;
@@ -21,25 +21,26 @@ use crate::event::Event;
 
 /// A type that a handler can take as an argument.
 ///
-/// A handler of [`Router::on`](super::Router::on) has up to eight of them. They are made from left to right, and the first error ends that:
-/// the handler is not called, and the error is treated as one of its own.
+/// A handler of [`Router::on`](super::Router::on) has up to eight of them. They are extracted from
+/// left to right. On the first error the handler is not called, and the error is treated as its
+/// own.
 ///
-/// | argument | is | in |
+/// | argument | value | available in |
 /// |---|---|---|
-/// | [`Connect`](crate::Connect), [`Message<T>`](crate::Message), [`Disconnect`](crate::Disconnect) | the event, a message with its body decoded | its own kind of event |
-/// | [`Json<T>`](super::Json) | the body of the message | messages |
-/// | `Valid<T>` (feature `garde`) | the body of the message, validated | messages |
+/// | [`Connect`](crate::Connect), [`Message<T>`](crate::Message), [`Disconnect`](crate::Disconnect) | the event, with the body of a message decoded | events of that type |
+/// | [`Json<T>`](super::Json) | the body of the message, decoded | messages |
+/// | `Valid<T>` (feature `garde`) | the body of the message, decoded and validated | messages |
 /// | `Sender` (feature `push`) | pushes to the client | every event |
-/// | `ReplyAddress` (feature `reply`) | where to reply later | `$connect` and messages |
-/// | `Caller` (feature `hub`) | the client, with what it does in a hub | every event |
-/// | [`State<S>`](State) | what the [router](super::Router::with_state) was made with | every event |
+/// | `ReplyAddress` (feature `reply`) | the address for a later reply | `$connect` and messages |
+/// | `Caller` (feature `hub`) | the client, with its operations on a hub | every event |
+/// | [`State<S>`](State) | the state of the [router](super::Router::with_state) | every event |
 /// | [`ConnectionId`](crate::event::ConnectionId), [`RequestContext`](crate::event::RequestContext) | a part of the event | every event |
-/// | [`AuthorizerContext<T>`](AuthorizerContext) | the values of the authorizer | every event |
-/// | `Option<T>` | the argument `T`, or `None` for a `T` that is not in this kind of event | every event |
+/// | [`AuthorizerContext<T>`](AuthorizerContext) | the authorizer's context | every event |
+/// | `Option<T>` | the argument `T`, or `None` if this type of event does not provide it | every event |
 ///
 /// # Examples
 ///
-/// An argument of your own is made of the event and the state:
+/// Your own type, extracted from the event and the state:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -72,18 +73,19 @@ use crate::event::Event;
     note = "the state of a router is given to `Router::with_state`; that of `Router::new` is `()`"
 )]
 pub trait FromEvent<S>: Sized + Send + 'static {
-    /// The events that have this. Default: all of them.
+    /// The types of event that provide this argument. Default: all of them.
     const EVENTS: EventKinds = EventKinds::ALL;
 
-    /// Makes the argument of an event and the router's state.
+    /// Extracts the argument from the event and the router's state.
     ///
     /// # Errors
     ///
-    /// An [`Error`](super::Error) when the handler is not to be called.
+    /// An [`Error`](super::Error) if the argument cannot be extracted. The handler is then not
+    /// called.
     fn from_event(event: &Event, state: &Arc<S>) -> impl Future<Output = Result<Self>> + Send;
 }
 
-/// A set of kinds of events.
+/// A set of event types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventKinds {
     connect: bool,
@@ -92,16 +94,16 @@ pub struct EventKinds {
 }
 
 impl EventKinds {
-    /// Every kind.
+    /// All event types.
     pub const ALL: Self = Self { connect: true, message: true, disconnect: true };
-    /// A client wants to connect.
+    /// Connect events only.
     pub const CONNECT: Self = Self { connect: true, message: false, disconnect: false };
-    /// A client has sent a message.
+    /// Messages only.
     pub const MESSAGE: Self = Self { connect: false, message: true, disconnect: false };
-    /// A client has disconnected.
+    /// Disconnect events only.
     pub const DISCONNECT: Self = Self { connect: false, message: false, disconnect: true };
 
-    /// Returns the kinds that either set has.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self {

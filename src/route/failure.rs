@@ -1,4 +1,4 @@
-//! A request that has no result, as the log and a hook see it.
+//! Failures, as reported to the log and the error hook.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,9 +11,9 @@ use super::protocol::{Addressee, ErrorBody};
 use super::{Error, ErrorCode};
 use crate::event::{CorrelationId, RequestContext};
 
-/// An event that its function could not answer as it was asked to, whoever's mistake that was.
+/// An event that the function rejected or failed to handle.
 ///
-/// `Display` is for the log: it quotes nothing of the message.
+/// `Display` is for the log and quotes nothing of the message.
 #[derive(Debug, Clone)]
 pub struct Failure {
     kind: FailureKind,
@@ -25,17 +25,17 @@ pub struct Failure {
     context: Arc<RequestContext>,
 }
 
-/// What went wrong with an event.
+/// The kind of a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The function has no route with the message's key, and no `$default`.
     UnknownAction,
-    /// The member `id` of the message is not an id.
+    /// The member `id` of the message is not a valid correlation id.
     InvalidId,
-    /// The body of the message does not fit what the route takes.
+    /// The body of the message does not fit the type that the route takes.
     InvalidBody,
-    /// A value of the client is not what the route needs, such as an [`InvalidId`](crate::event::InvalidId).
+    /// A value of the client is not valid, such as an [`InvalidId`](crate::event::InvalidId).
     InvalidValue,
     /// The route returned an [`Error::client`].
     Refused,
@@ -43,13 +43,13 @@ pub enum FailureKind {
     Internal,
     /// The route panicked.
     Panicked,
-    /// The reply has more than the 131072 bytes of a message.
+    /// The reply exceeds the maximum message size of 131072 bytes.
     ReplyTooLarge,
-    /// The reply was not pushed, as a router does that [pushes replies](super::Router::push_replies).
+    /// The reply could not be [pushed](super::Router::push_replies).
     ReplyNotPushed,
 }
 
-/// The text for the client, of which `Debug` shows nothing.
+/// The text for the client. `Debug` shows only its length.
 #[derive(Clone)]
 struct ClientText(String);
 
@@ -59,13 +59,13 @@ impl fmt::Debug for ClientText {
     }
 }
 
-/// As API Gateway says it when a function fails.
+/// The message that API Gateway sends when a function fails.
 pub(crate) const INTERNAL: &str = "Internal server error";
 
 impl Failure {
     pub(super) fn new(error: &Error, context: Arc<RequestContext>, correlation_id: Option<CorrelationId>) -> Self {
         let client_text = error.client_text().unwrap_or(INTERNAL).to_owned();
-        // By it the log can be found, of which the client learns nothing.
+        // The client learns nothing else about the error. The request id leads to the log.
         let in_log =
             || (*error.code() == ErrorCode::INTERNAL).then(|| serde_json::json!({"requestId": context.request_id}));
         let details = error.details().cloned().or_else(in_log);
@@ -85,37 +85,41 @@ impl Failure {
         Self { kind: FailureKind::ReplyNotPushed, ..Self::new(error, context, id) }
     }
 
-    /// What went wrong.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// The code that the client gets.
+    /// Returns the code that the client gets.
     pub fn code(&self) -> &ErrorCode {
         &self.code
     }
 
-    /// The status that the function answers. From 400 to 499 it is the client's mistake.
+    /// Returns the status of the response. From 400 to 499, the client made a mistake.
     pub fn status(&self) -> StatusCode {
         self.code.status()
     }
 
-    /// What the client reads. It may quote the client's own message, so it is not for a log.
+    /// Returns the text that the client gets.
+    ///
+    /// It may quote the client's message, so do not log it.
     pub fn client_text(&self) -> &str {
         &self.client_text.0
     }
 
-    /// What the client's program gets beside that. Of an internal error it is the request id.
+    /// Returns the details that the client gets.
+    ///
+    /// For an internal error, they hold the request id.
     pub fn details(&self) -> Option<&Value> {
         self.details.as_ref()
     }
 
-    /// The id that the client gave its request.
+    /// Returns the correlation id of the request, if the client sent one.
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         self.correlation_id.as_ref()
     }
 
-    /// The connection and the request.
+    /// Returns the request context, with the connection and the request.
     pub fn request_context(&self) -> &RequestContext {
         &self.context
     }
@@ -124,7 +128,7 @@ impl Failure {
         ErrorBody { code: &self.code, message: &self.client_text.0, details: self.details.as_ref() }
     }
 
-    /// The request that the error is about: by its id, or else by what it asked for.
+    /// Returns what identifies the request: its id, or else its action.
     pub(super) fn addressee<'a>(&'a self, action: Option<&'a str>) -> Addressee<'a> {
         match &self.correlation_id {
             Some(id) => Addressee::Id(id),
@@ -153,7 +157,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What errors of the application's own types become.
+/// The mappings from the application's error types to [`Error`].
 #[derive(Clone, Default)]
 pub(crate) struct ErrorMap(Vec<Arc<Mapping>>);
 
@@ -168,7 +172,9 @@ impl ErrorMap {
         self.0.push(Arc::new(move |error| error.downcast_ref::<E>().and_then(&map)));
     }
 
-    /// What an error becomes: of it and its sources the first for which a mapping has something decides.
+    /// Maps an error with the first mapping that matches it or a source.
+    ///
+    /// The outermost error is tried first.
     pub(crate) fn apply(&self, error: Error) -> Error {
         if error.is_for_client() || self.0.is_empty() {
             return error;

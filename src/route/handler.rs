@@ -1,4 +1,4 @@
-//! A route with its types erased, so that a router can hold it beside the others.
+//! Type-erased routes, so that a router can hold routes of different types.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl<R: Route> Handler for RouteHandler<R> {
     }
 }
 
-/// An async function with the state that its arguments are made of.
+/// An async function, with the state from which its arguments are extracted.
 pub(super) struct FunctionHandler<F, A, S> {
     function: Arc<F>,
     state: Arc<S>,
@@ -67,10 +67,12 @@ where
     }
 }
 
-/// What a route can take: [`Connect`], [`Disconnect`], [`Message<T>`](Message) with `T: DeserializeOwned`, or
-/// [`Message`] with the body as it came.
+/// An event that a route can take.
 ///
-/// The trait is sealed: these are the events that API Gateway sends.
+/// It is [`Connect`], [`Disconnect`], [`Message<T>`](Message) with `T: DeserializeOwned`, or
+/// [`Message`] with the body undecoded.
+///
+/// The trait is sealed: API Gateway sends no other events.
 #[diagnostic::on_unimplemented(
     message = "a route cannot take `{Self}`",
     label = "not an event of a route",
@@ -82,7 +84,7 @@ pub trait RouteEvent: Send + 'static + Take {
     const KIND: EventKind;
 }
 
-/// Which of the three an event is.
+/// The type of an event.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
@@ -100,7 +102,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of events that select a route with this key.
+    /// Returns the type of the events that select this route key.
     pub(super) fn of_key(key: &str) -> Self {
         match key {
             RouteKey::CONNECT => Self::Connect,
@@ -110,7 +112,7 @@ impl EventKind {
     }
 }
 
-/// Takes out of an event what a route takes.
+/// Converts an event into the type that a route takes.
 pub(super) trait Take: Sized {
     fn take(event: Event) -> Result<Self>;
 }
@@ -154,7 +156,7 @@ impl<B: MessageBody> Take for Message<B> {
     }
 }
 
-/// What the body of a message can be: the body as it came, or anything that serde can read.
+/// The body of a message: undecoded, or any type that serde can deserialize.
 pub(super) trait MessageBody: Sized + Send + 'static {
     fn take(message: Message) -> Result<Message<Self>, InvalidBody>;
 
@@ -181,7 +183,9 @@ impl<T: serde::de::DeserializeOwned + Send + 'static> MessageBody for T {
     }
 }
 
-/// The gateway sends an event to the route that its type selects, so this is a function that was wired up wrongly.
+/// Creates the error for an event whose type does not fit its route key.
+///
+/// API Gateway selects the route by the type, so the function was integrated with the wrong route.
 pub(super) fn unexpected(expected: &str, event: &Event) -> Error {
     let found = match event {
         Event::Connect(_) => "a CONNECT event",
@@ -192,7 +196,7 @@ pub(super) fn unexpected(expected: &str, event: &Event) -> Error {
     Error::message(format_args!("the route {:?} expected {expected}, found {found}", key.as_str()))
 }
 
-/// Whether a key is legal and its events are of this kind.
+/// Checks that the key is valid and that its events are of this type.
 pub(super) const fn key_fits(key: &str, kind: EventKind) -> Result<(), &'static str> {
     const CONNECT: &[u8] = RouteKey::CONNECT.as_bytes();
     const DISCONNECT: &[u8] = RouteKey::DISCONNECT.as_bytes();
@@ -208,7 +212,7 @@ pub(super) const fn key_fits(key: &str, kind: EventKind) -> Result<(), &'static 
     }
 }
 
-/// The same, as a compile error.
+/// Checks the same at compile time.
 pub(super) const fn assert_key_fits(key: &str, kind: EventKind) {
     if let Err(problem) = key_fits(key, kind) {
         panic!("{}", problem);

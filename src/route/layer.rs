@@ -1,4 +1,4 @@
-//! What is put around routes: tower layers, and functions that call the route themselves.
+//! Middleware around routes: tower layers, and async functions.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,9 +11,10 @@ use super::handler::{BoxFuture, Handler};
 use super::{Error, FailedInvocation, Response, Result, Router};
 use crate::event::Event;
 
-/// A route as a tower service, which [layers](Router::layer) are put around.
+/// A route as a tower service, which [layers](Router::layer) wrap.
 ///
-/// Its error is the route's [`Error`] as a standard error. A layer that passes it on passes on the code and the text for the client.
+/// Its error wraps the route's [`Error`]. If a layer passes it on, the client still gets the code
+/// and the text.
 #[derive(Clone)]
 pub struct RouteService(Arc<dyn Handler>);
 
@@ -38,7 +39,7 @@ impl fmt::Debug for RouteService {
     }
 }
 
-/// A service as a route.
+/// A tower service as a route.
 struct Layered<T>(T);
 
 impl<T> Handler for Layered<T>
@@ -56,15 +57,15 @@ where
     }
 }
 
-/// The rest of the way to a route: further middleware, and the route itself.
+/// The rest of the middleware chain, and the route at its end.
 pub struct Next(Arc<dyn Handler>);
 
 impl Next {
-    /// Calls the route.
+    /// Calls the next middleware, or the route.
     ///
     /// # Errors
     ///
-    /// The route's own.
+    /// The [`Error`] of the route, or of the middleware around it.
     pub async fn run(self, event: Event) -> Result<Response> {
         self.0.call(event).await
     }
@@ -92,10 +93,11 @@ where
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// Puts a tower layer around each route that was added before.
+    /// Wraps a tower layer around each route added so far.
     ///
-    /// A later layer is around an earlier one. Each route has a service of its own; what all routes are to share, such as a limit, is
-    /// shared by the layer. A layer may make its error a boxed one, as tower's own do: see [`Error`] for what becomes of it.
+    /// A later layer wraps an earlier one. Each route has its own service; the layer holds shared
+    /// state, such as a limit on all routes. A layer may return a boxed error, as tower's own
+    /// layers do. See [`Error`] for its handling.
     ///
     /// # Examples
     ///
@@ -120,7 +122,9 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.wrap(|route| Arc::new(Layered(layer.layer(RouteService(route)))))
     }
 
-    /// Puts a function around each route that was added before: it gets the event, and calls the route or does not.
+    /// Wraps an async function around each route added so far.
+    ///
+    /// It receives the event, and may call the route with [`Next::run`] or return early.
     ///
     /// # Examples
     ///

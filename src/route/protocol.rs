@@ -1,6 +1,6 @@
-//! The reply protocol: what a client's request looks like, and every frame that answers it.
+//! The reply protocol: the members of a client's request, and the frames of its replies.
 //!
-//! The only file that knows the names of their members.
+//! Only this file and its submodule know the names of the members.
 
 mod request;
 
@@ -15,12 +15,14 @@ pub(super) use self::request::{InvalidRequestId, Request};
 use super::ErrorCode;
 use crate::event::CorrelationId;
 
-/// How the members of requests and replies are named.
+/// The names of the members in requests and replies.
 ///
-/// A client's message may have a member `id`, a string or a number. Then exactly one reply with the same `id` ends the request:
-/// `{"id":…,"result":…}` or `{"id":…,"error":{"code":…,"message":…,"details":…}}`. See the [protocol](super#the-reply-protocol).
+/// A client's message may have a member `id`, a string or a number. Then exactly one final reply
+/// with the same `id` ends the request: `{"id":…,"result":…}` or
+/// `{"id":…,"error":{"code":…,"message":…,"details":…}}`. See the
+/// [protocol](super#the-reply-protocol).
 ///
-/// Routers and workers of one API are given the same format. It is set up once; clones are cheap.
+/// Set the same format on all routers and workers of an API. Clones are cheap.
 ///
 /// # Examples
 ///
@@ -35,7 +37,7 @@ use crate::event::CorrelationId;
 #[derive(Clone)]
 pub struct ReplyFormat {
     names: [SmolStr; Member::ALL.len()],
-    /// Finds the name of ids in quotes, which tells quickly that a message has none. `None` leaves ids alone.
+    /// Searches for the quoted name of the id, to skip messages without one. `None` ignores ids.
     ids: Option<Arc<Finder<'static>>>,
 }
 
@@ -45,21 +47,21 @@ pub struct ReplyFormat {
 pub enum Member {
     /// `id`: the id of a request, and of each reply to it.
     Id,
-    /// `action`: what a request asks for, and what an error without an id is about.
+    /// `action`: the action of a request, and of an error without an id.
     Action,
     /// `result`: the result of a request.
     Result,
-    /// `progress`: how far a worker is with a request.
+    /// `progress`: the progress of a worker on a request.
     Progress,
-    /// `accepted`: `true` when a request was put into a queue.
+    /// `accepted`: `true` if the request was put into a queue.
     Accepted,
-    /// `error`: why a request has no result.
+    /// `error`: the reason that a request has no result.
     Error,
     /// `code`: the [code](ErrorCode) in an error.
     Code,
-    /// `message`: the text in an error, for people.
+    /// `message`: the human-readable text of an error.
     Message,
-    /// `details`: what else an error says, for programs.
+    /// `details`: the machine-readable details of an error.
     Details,
 }
 
@@ -82,20 +84,20 @@ impl Member {
         (Self::Details, "details"),
     ];
 
-    /// Whether it is a member of the object `error`, and not of the frame.
+    /// Returns whether it is a member of the object `error`, not of the frame.
     fn is_inner(self) -> bool {
         matches!(self, Self::Code | Self::Message | Self::Details)
     }
 }
 
-/// Whom a frame is for: a request with an id, or with what it asked for.
+/// The request that a frame refers to: by its id, or by its action.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Addressee<'a> {
     Id(&'a CorrelationId),
     Action(&'a str),
 }
 
-/// What an error says to a client.
+/// The content of an error frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorBody<'a> {
     pub(crate) code: &'a ErrorCode,
@@ -104,11 +106,11 @@ pub(crate) struct ErrorBody<'a> {
 }
 
 impl ReplyFormat {
-    /// Names a member differently: 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`.
+    /// Renames a member. A name has 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`.
     ///
     /// # Panics
     ///
-    /// When the name is not legal, or another member of the same object has it.
+    /// If the name is not valid, or another member of the same object has it.
     #[must_use]
     #[track_caller]
     pub fn renamed(mut self, member: Member, name: &str) -> Self {
@@ -116,7 +118,7 @@ impl ReplyFormat {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
             panic!("{name:?} is not a member's name: expected 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`");
         }
-        // So restricted, a name is written without escapes.
+        // A name with only these characters needs no escapes.
         let quoted = SmolStr::from(format!("\"{name}\""));
         for ((other, _), taken) in Member::ALL.iter().zip(&self.names) {
             if *other != member && other.is_inner() == member.is_inner() && *taken == quoted {
@@ -134,16 +136,17 @@ impl ReplyFormat {
         self
     }
 
-    /// Leaves the ids of clients alone: a member `id` is then one as any other.
+    /// Ignores the ids of clients: a member `id` has no meaning.
     ///
-    /// What a route replies is sent as it is, and errors name the action. Frames of workers carry the gateway's request id.
+    /// A route's reply is sent as it is, and errors name the action. Frames of workers carry API
+    /// Gateway's request id.
     #[must_use]
     pub fn without_ids(mut self) -> Self {
         self.ids = None;
         self
     }
 
-    /// The name of a member in quotes.
+    /// Returns the name of a member in quotes.
     fn name(&self, member: Member) -> &str {
         let named = Member::ALL.iter().zip(&self.names).find(|((other, _), _)| *other == member);
         named.map_or("", |(_, name)| name)
@@ -201,7 +204,7 @@ impl ReplyFormat {
     }
 }
 
-/// A text as JSON.
+/// Serializes a string as JSON.
 pub(super) fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! How a router replies, and what it does about errors.
+//! Reply and error settings of a router.
 
 use std::sync::Arc;
 
@@ -7,19 +7,23 @@ use super::{Error, Failure, ReplyFormat, Router};
 use crate::push::{Pusher, Pushers};
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// Pushes replies and errors to the client that sent the message, instead of answering with them.
+    /// Pushes replies and errors to the client, instead of returning them in the function's
+    /// response.
     ///
-    /// The function's answer then has no body, so that a route needs no route response, and nobody gets a reply twice. The
-    /// function needs the right to push: `execute-api:ManageConnections`. `$connect` and `$disconnect` are answered as ever.
+    /// The function's response then has no body, so the route needs no route response, and the
+    /// client does not get a reply twice. The function needs permission for
+    /// `execute-api:ManageConnections`. Responses to `$connect` and `$disconnect` do not change.
     ///
-    /// Default: the reply is the function's answer, which reaches a client only where the route has a route response. That is
-    /// quicker than a push by a round trip to API Gateway, and costs no request.
+    /// Default: the reply is the function's response, which reaches the client only if the route
+    /// has a route response. That saves a round trip to API Gateway and the cost of a request.
     ///
-    /// A route whose replies are pushed should have no route response: with one, the client may get an empty frame beside its reply.
+    /// A route whose replies are pushed should have no route response: with one, the client may get
+    /// an empty frame in addition to its reply.
     ///
-    /// A reply whose client has disconnected is dropped. If it cannot be pushed for another reason, the log and the
-    /// [hook](Self::on_error) get an error. A pusher whose [endpoint](crate::push::Endpoint::api) is known to be another API's or
-    /// stage's is not used.
+    /// If the client has disconnected, its reply is dropped. If a push fails for another reason,
+    /// the error is logged and passed to the [hook](Self::on_error). The router does not push
+    /// through a pusher whose [endpoint](crate::push::Endpoint::api) is known to belong to another
+    /// API or stage.
     ///
     /// # Examples
     ///
@@ -39,14 +43,18 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Refuses messages of clients whose authorization has expired, tells them so, and closes their connections.
+    /// Rejects messages after the client's authorization has expired, and closes the connection.
     ///
-    /// A connection can outlive the token that opened it. Such a client gets the error `authorization_expired`, and then the close code
-    /// 1000, both through this pusher; its message reaches no route. `$disconnect` is handled as ever.
+    /// A connection can outlive the token that opened it. Such a client gets the error
+    /// `authorization_expired` and then the close code 1000, both through this pusher. Its message
+    /// does not reach a route. `$disconnect` events are handled as usual.
     ///
-    /// The time is that of [`Authorization::with_expiry`](crate::authorizer::Authorization::with_expiry). Without one a client is authorized as long as it is
-    /// connected. The clock is the function's, whose deviation on AWS is far below a second. A client that only listens sends nothing that
-    /// could be refused: the sweeps of a [`Hub`](crate::hub::Hub) close its connection.
+    /// The authorizer sets the time with
+    /// [`Authorization::with_expiry`](crate::authorizer::Authorization::with_expiry). Without it,
+    /// the authorization does not expire while the client is connected. The router compares
+    /// the time with the function's clock, which on AWS is accurate to well below a second. A client
+    /// that only listens sends no message that could be rejected: the sweeps of a
+    /// [`Hub`](crate::hub::Hub) close its connection.
     ///
     /// # Examples
     ///
@@ -64,17 +72,22 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Names the members of requests and replies differently. Default: those of the [protocol](super#the-reply-protocol).
+    /// Sets the names of the members of requests and replies.
+    ///
+    /// Default: the names of the [reply protocol](super#the-reply-protocol).
     #[must_use]
     pub fn reply_format(mut self, format: ReplyFormat) -> Self {
         Arc::make_mut(&mut self.inner).format = format;
         self
     }
 
-    /// Calls a hook with every [`Failure`], to count or to report it: mistakes of clients, errors, panics, lost replies.
+    /// Calls a hook with every [`Failure`], for example to count or report it.
     ///
-    /// The client has been told by then, where its replies are pushed. The function answers when the hook is done, since Lambda
-    /// stops it then. A later hook replaces an earlier one.
+    /// Failures are clients' mistakes, errors, panics, and replies that were not delivered.
+    ///
+    /// If replies are pushed, the client gets the error before the hook runs. The function responds
+    /// after the hook has completed, because Lambda stops the function after its response. A later
+    /// hook replaces an earlier one.
     #[must_use]
     pub fn on_error<F, Fut>(mut self, hook: F) -> Self
     where
@@ -85,13 +98,16 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Says what errors of your own type are to the client, for all routes in one place.
+    /// Converts errors of your own type into an [`Error`], for all routes.
     ///
-    /// The type is looked for in the error of the route and in its sources, from the outside in; for each of them, mappings are
-    /// asked in the order in which they were added, and the first [`Error`] that one returns replaces the route's. Errors that are
-    /// for the client already are not mapped. The original stays the source of the new error, for the log.
+    /// The router checks the route's error and then each of its sources, starting with the
+    /// outermost. For each of them it tries the mappings in the order in which they were added. The
+    /// first [`Error`] that a mapping returns replaces the route's error. Errors that are already
+    /// for the client are not mapped. The original error becomes the source of the new one, for the
+    /// log.
     ///
-    /// With the feature `anyhow` the error inside an `anyhow::Error` is found, too; without it only those below a `context`.
+    /// With the feature `anyhow`, the error inside an `anyhow::Error` is checked, too. Without it,
+    /// only the errors below a `context` are.
     ///
     /// # Examples
     ///

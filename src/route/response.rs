@@ -1,4 +1,4 @@
-//! What a route answers.
+//! The response of a route.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use super::{Error, Result};
 use crate::event::CorrelationId;
 
-/// What a route can answer with.
+/// A type that a route can return as its reply.
 #[diagnostic::on_unimplemented(
     message = "a route cannot answer with `{Self}`",
     label = "not a reply",
     note = "reply with `()`, with `Json(value)` for any `value: Serialize`, or with a `Response`"
 )]
 pub trait Reply: Send + 'static {
-    /// The answer as API Gateway takes it.
+    /// Converts the reply into a response for API Gateway.
     ///
     /// # Errors
     ///
-    /// An [`Error`] when the answer cannot be made; it counts as the route's own.
+    /// An [`Error`] if the response cannot be created. It is treated like an error of the route.
     fn into_response(self) -> Result<Response>;
 }
 
-/// 200 without a body.
+/// Responds with status 200 and no body.
 impl Reply for () {
     fn into_response(self) -> Result<Response> {
         Ok(Response::ok())
@@ -41,10 +41,11 @@ impl Reply for Response {
     }
 }
 
-/// A reply that is sent as JSON.
+/// A reply that is serialized as JSON.
 ///
-/// The client gets it where the route has a route response; API Gateway drops it elsewhere. See
-/// [two-way communication](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-response.html).
+/// The client gets it if the route has a route response; otherwise API Gateway drops it. See
+/// [two-way
+/// communication](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-response.html).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
@@ -54,11 +55,12 @@ impl<T: Serialize + Send + 'static> Reply for Json<T> {
     }
 }
 
-/// An answer with everything that API Gateway reads: status, headers and body.
+/// A response with a status, headers, and a body.
 ///
-/// On `$connect` the status decides: 2xx lets the client in, any other status becomes that of the handshake. Of the
-/// headers only `Sec-WebSocket-Protocol` reaches the client, see [`subprotocol`](Self::subprotocol). On the other routes
-/// the body reaches the client, whatever the status, where the route has a route response.
+/// On `$connect` the status decides: 2xx accepts the connection, any other status becomes that of
+/// the handshake. The only header that reaches the client is `Sec-WebSocket-Protocol`, see
+/// [`subprotocol`](Self::subprotocol). On other routes the client gets the body, regardless of the
+/// status, if the route has a route response.
 ///
 /// # Examples
 ///
@@ -78,31 +80,31 @@ pub struct Response {
     problem: Option<String>,
 }
 
-/// What an answer tells the client.
+/// The body of a response, before the reply protocol is applied.
 #[derive(Clone)]
 pub(super) enum Content {
     Empty,
     Text(String),
     Json(String),
-    /// The request with this id waits in a queue.
+    /// The request with this id is in a queue.
     #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "it is made of the address of a reply"))]
     Accepted(CorrelationId),
 }
 
 impl Response {
-    /// An answer with this status.
+    /// Creates a response with a status.
     pub fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), content: Content::Empty, problem: None }
     }
 
-    /// An answer with status 200.
+    /// Creates a response with status 200.
     pub fn ok() -> Self {
         Self::new(StatusCode::OK)
     }
 
     /// Sets a header.
     ///
-    /// A name or a value that HTTP does not allow makes the answer an [`Error`].
+    /// A name or a value that HTTP does not allow turns the response into an [`Error`].
     #[must_use]
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let name = name.as_ref();
@@ -116,25 +118,26 @@ impl Response {
         self
     }
 
-    /// Selects the subprotocol of the connection, in the answer to `$connect`.
+    /// Selects the subprotocol of the connection, in the response to `$connect`.
     ///
-    /// It must be one that the client [offered](crate::Connect::subprotocols); the router makes any other one an
-    /// [`Error`], since the client would close the connection. A browser that offers some fails when none is selected.
+    /// It must be one that the client [offered](crate::Connect::subprotocols). For any other one
+    /// the router returns an [`Error`], since the client would close the connection. If a browser
+    /// offers subprotocols and none is selected, its connection fails.
     #[must_use]
     pub fn subprotocol(self, name: impl AsRef<str>) -> Self {
         self.header(SEC_WEBSOCKET_PROTOCOL, name)
     }
 
-    /// Sets the body to a text: at most 128 KB reach a client.
+    /// Sets the body to a string. A client can receive at most 128 KB.
     #[must_use]
     pub fn body(mut self, text: impl Into<String>) -> Self {
         self.content = Content::Text(text.into());
         self
     }
 
-    /// Sets the body to a value as JSON.
+    /// Sets the body to a value, serialized as JSON.
     ///
-    /// A value that cannot be made JSON makes the answer an [`Error`].
+    /// A value that fails to serialize as JSON turns the response into an [`Error`].
     #[must_use]
     pub fn json<T: Serialize>(mut self, value: &T) -> Self {
         match serde_json::to_string(value) {
@@ -144,17 +147,17 @@ impl Response {
         self
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers.
+    /// Returns the headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The body, where there is one.
+    /// Returns the body, if there is one.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) | Content::Json(text) => Some(text),
@@ -162,20 +165,20 @@ impl Response {
         }
     }
 
-    /// Says that the request was put into a queue, and is not over.
+    /// Creates a response for a request that is in a queue and has no result yet.
     #[cfg(feature = "reply")]
     pub(crate) fn accepted(id: CorrelationId) -> Self {
         Self { content: Content::Accepted(id), ..Self::ok() }
     }
 
-    /// The answer without its body, and the body.
+    /// Splits the response into itself without a body, and the body.
     pub(super) fn take_content(mut self) -> (Self, Content) {
         let content = std::mem::replace(&mut self.content, Content::Empty);
         (self, content)
     }
 }
 
-/// Leaves out the values of the headers and the body.
+/// Omits the body and the values of the headers.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
@@ -186,7 +189,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Writes what a Lambda proxy integration returns; an absent member is left out.
+/// Serializes the response of a Lambda proxy integration, without absent members.
 impl Serialize for Response {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let has_headers = !self.headers.is_empty();

@@ -1,4 +1,4 @@
-//! A router as a Lambda function: a tower service, and the loop of `lambda_runtime`.
+//! Runs a router as a Lambda function: a tower service for `lambda_runtime`.
 
 use std::fmt;
 use std::task::{Context, Poll};
@@ -13,13 +13,16 @@ use crate::runtime::{check_environment, invocation};
 
 /// Runs a [`Router`], or a router wrapped in tower layers, as a Lambda function.
 ///
-/// On [Lambda Managed Instances](https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html) an execution environment
-/// runs as many invocations at a time as `AWS_LAMBDA_MAX_CONCURRENCY` says, each with its own clone of the service, its own deadline and
-/// its own span. Elsewhere it runs one at a time.
+/// On [Lambda Managed
+/// Instances](https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html), an
+/// execution environment runs up to `AWS_LAMBDA_MAX_CONCURRENCY` invocations concurrently. Each has
+/// its own clone of the service, its own deadline and its own span. Elsewhere it runs one
+/// invocation at a time.
 ///
 /// # Errors
 ///
-/// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+/// A `lambda_runtime::Error` if the environment variables that Lambda sets are missing, or if the
+/// Lambda runtime fails.
 ///
 /// # Examples
 ///
@@ -61,7 +64,9 @@ impl<S: Send + Sync + 'static> Service<LambdaEvent<Event>> for Router<S> {
     }
 }
 
-/// The error type is always `lambda_websocket::Error`; the message is the error with its sources.
+/// Creates a diagnostic of the error type `lambda_websocket::Error`.
+///
+/// Its message is the error with its sources.
 impl From<Error> for Diagnostic {
     fn from(error: Error) -> Self {
         Self { error_type: "lambda_websocket::Error".to_owned(), error_message: error.chain().to_string() }

@@ -1,4 +1,4 @@
-//! Which trace an event is a part of, and the span in which it is answered.
+//! The trace of an event, and the span in which it is handled.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tracing::Span;
 use super::Router;
 use crate::event::{Event, OnTrace, RequestContext, TraceContext};
 
-/// A router's settings about traces.
+/// The trace settings of a router.
 #[derive(Clone, Default)]
 pub(super) struct Traces {
     on_trace: Option<OnTrace>,
     accepts_traceparent: bool,
 }
 
-/// The member of a message that names the client's trace, as the header of the same name does in HTTP.
+/// The message member that names the client's trace, like the HTTP header `traceparent`.
 #[derive(Deserialize)]
 struct Member<'a> {
     #[serde(borrow)]
@@ -29,7 +29,7 @@ impl Traces {
         self.on_trace.is_some() || self.accepts_traceparent
     }
 
-    /// The event as a part of its client's trace, if there is one and the router accepts it.
+    /// Sets the trace of the event to the client's, if the router accepts it.
     pub(super) fn trace(&self, event: Event) -> Event {
         let Event::Message(message) = &event else { return event };
         let body = message.body.as_bytes();
@@ -44,7 +44,7 @@ impl Traces {
     }
 
     pub(super) fn span(&self, context: &RequestContext) -> Span {
-        // Of the highest level, so that lines of every level say which request they are about.
+        // At the highest level, so that log lines of every level name their request.
         let span = tracing::error_span!(
             "websocket",
             request_id = %context.request_id,
@@ -60,10 +60,11 @@ impl Traces {
 }
 
 impl<S> Router<S> {
-    /// Calls a function with the span of each event and the trace that the event is a part of.
+    /// Calls a function with the span and the trace of each event.
     ///
-    /// For tracers that have to be told, such as OpenTelemetry: it is not called for an event whose trace nobody knows. The
-    /// function is called before the span is entered, and must not panic.
+    /// Use it for tracers that need the parent span, such as OpenTelemetry. The function is not
+    /// called for an event without a known trace. It is called before the span is entered, and must
+    /// not panic.
     ///
     /// # Examples
     ///
@@ -91,13 +92,15 @@ impl<S> Router<S> {
         self
     }
 
-    /// Makes a message a part of the trace that its client names in the member `traceparent`.
+    /// Continues the trace that a client names in the message member `traceparent`.
     ///
-    /// Browsers cannot send a header with a message. The member has the form of the
+    /// Browsers cannot send a header with a message. The member has the format of the
     /// [header](https://www.w3.org/TR/trace-context/#traceparent-header), as in
-    /// `{"action":"say","traceparent":"00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"}`. One of another form is passed over.
+    /// `{"action":"say","traceparent":"00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"}`.
+    /// A value in another format is ignored.
     ///
-    /// A client can then join any trace, and have it recorded at your expense: accept it from clients that you trust.
+    /// A client can then join any trace, and have it recorded at your expense. Only accept traces
+    /// from clients that you trust.
     #[must_use]
     pub fn accept_traceparent(mut self) -> Self {
         Arc::make_mut(&mut self.inner).traces.accepts_traceparent = true;

@@ -1,4 +1,4 @@
-//! All arguments of a handler together, and the functions that take them.
+//! The argument lists of handlers, and the functions that take them.
 
 use std::any::type_name;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::route::Result;
 use crate::route::handler::EventKind;
 
-/// Up to eight arguments of a handler, as a tuple.
+/// The arguments of a handler: a tuple of up to eight.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the arguments of a handler of a `Router<{S}>`",
     note = "a handler takes up to eight arguments, each of which implements `FromEvent<{S}>`"
@@ -17,7 +17,7 @@ pub trait Arguments<S>: Sized + Send + 'static {
     #[doc(hidden)]
     fn from_event(event: &Event, state: &Arc<S>) -> impl Future<Output = Result<Self>> + Send;
 
-    /// The name of the first argument that this kind of event does not have.
+    /// Returns the name of the first argument that this type of event does not provide.
     #[doc(hidden)]
     fn misfit(kind: EventKind) -> Option<&'static str>;
 }
@@ -29,7 +29,7 @@ pub trait Arguments<S>: Sized + Send + 'static {
     note = "a handler is an `async fn`, or a closure `|argument: Type| async move {{ … }}` whose arguments have their types written out"
 )]
 pub trait Function<A>: Send + Sync + 'static {
-    /// What the function returns before it is awaited.
+    /// The future that the function returns.
     type Future: Future;
 
     #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! An event and its parts as arguments of a handler.
+//! Events and their parts as arguments of a handler.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Pushing to the client that an event is of.
+//! Pushes messages to the client of an event.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use crate::event::{ConnectionId, Event};
 use crate::push::{PushError, Pusher, Streaming};
 use crate::route::Result;
 
-/// Pushes to the client that an event is of, beside the reply of the route.
+/// Pushes messages to the client of the event, in addition to the route's reply.
 ///
-/// A handler takes it as an argument if the state of its router is a [`Pusher`], or has one by `AsRef<Pusher>`. In `$connect` the
-/// connection is not open yet, so every push fails with [`PushError::Gone`].
+/// A handler can take it as an argument if the state of its router is a [`Pusher`] or implements
+/// `AsRef<Pusher>`. In `$connect` the connection is not open yet, so every push fails with
+/// [`PushError::Gone`].
 ///
 /// # Examples
 ///
@@ -40,21 +41,22 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Returns the connection.
+    /// Returns the id of the connection.
     pub fn id(&self) -> &ConnectionId {
         &self.id
     }
 
-    /// Sends a value as JSON.
+    /// Sends a value as JSON to the client.
     ///
     /// # Errors
     ///
-    /// As [`Pusher::send`].
+    /// [`PushError::NotJson`] or [`PushError::TooLarge`] before anything is sent; otherwise the
+    /// error of the last attempt, such as [`PushError::Gone`]. See [`Pusher::send`].
     pub async fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), PushError> {
         self.pusher.send(&self.id, value).await
     }
 
-    /// Sends tokens as numbered frames: see [`Pusher::stream`].
+    /// Sends tokens as numbered frames. See [`Pusher::stream`].
     pub fn stream<'a, T: AsRef<str> + 'a>(&self, tokens: impl Stream<Item = T> + Send + 'a) -> Streaming<'a, T> {
         self.pusher.stream(&self.id, tokens)
     }

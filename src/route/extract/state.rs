@@ -1,4 +1,4 @@
-//! What a handler learns beside the event: the state of its router, and the values of the authorizer.
+//! The router's state and the authorizer's context as arguments of a handler.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::FromEvent;
 use crate::event::Event;
 use crate::route::Result;
 
-/// The state that a [router was made with](super::super::Router::with_state), shared by its handlers.
+/// The state of the [router](super::super::Router::with_state), shared by its handlers.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ impl<S: Send + Sync + 'static> FromEvent<S> for State<S> {
     }
 }
 
-/// The values that the authorizer has passed to the routes, as a type of your own.
+/// The authorizer's context, deserialized into your own type.
 ///
 /// See [`RequestContext::context`](crate::event::RequestContext::context).
 ///

@@ -1,4 +1,4 @@
-//! A body that was validated.
+//! The validated body of a message as an argument of a handler.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -13,7 +13,8 @@ use crate::route::{Error, ErrorCode, Json, Result};
 
 /// The body of a message, decoded from JSON and validated by [`garde`].
 ///
-/// A body that is not valid is answered with `invalid_message`. Its `details` name each member that is wrong, and why.
+/// If validation fails, the client gets the error `invalid_message`. Its `details` list the
+/// problems of each invalid member.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! What a message says about itself: its id, and what it asks for.
+//! Reads the id and the action of a message.
 
 use std::fmt;
 
@@ -8,18 +8,20 @@ use serde_json::value::RawValue;
 use super::{Member, ReplyFormat};
 use crate::event::{Body, CorrelationId};
 
-/// What the router knows of a message beside its route.
+/// The members of a message that the router reads, apart from the route key.
 #[derive(Debug, Default)]
 pub(in crate::route) struct Request {
     pub(in crate::route) id: Option<CorrelationId>,
-    /// Where it was asked for, and is a text.
+    /// The action, if it was requested and is a string.
     pub(in crate::route) action: Option<String>,
 }
 
-/// The member `id` of a message is not an id. It quotes nothing of the message.
+/// The member `id` of a message is not a valid correlation id.
+///
+/// The error text quotes nothing of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::route) struct InvalidRequestId {
-    /// The member's name in quotes.
+    /// The name of the member, in quotes.
     member: String,
     found: &'static str,
 }
@@ -36,13 +38,14 @@ impl fmt::Display for InvalidRequestId {
     }
 }
 
-/// An action that an error repeats has at most so many bytes, as a route key has.
+/// The maximum size of an action that an error repeats, in bytes. Route keys have the same limit.
 const MAX_ACTION: usize = 128;
 
 impl Request {
-    /// Reads the members that the protocol knows, from no more of the message than need be.
+    /// Reads the members that the protocol defines, and no more of the message than needed.
     ///
-    /// A message that is not a JSON object has none of them. Whether it may be that is up to its route.
+    /// A message that is not a JSON object has none of them. Its route decides whether to accept
+    /// it.
     pub(in crate::route) fn read(
         format: &ReplyFormat,
         body: &Body,
@@ -54,12 +57,12 @@ impl Request {
         if !wants_id && !wants_action {
             return (Self::default(), None);
         }
-        // Another place may be the second `id` of the same object.
+        // A further occurrence may be a second `id` of the same object.
         let rest = first.and_then(|at| bytes.get(at.saturating_add(1)..)).unwrap_or_default();
         let again = format.ids.as_ref().is_some_and(|name| wants_id && name.find(rest).is_some());
         let mut members = Members::default();
         let visitor = Find { format, members: &mut members, wants_id, again, wants_action };
-        // The error of a message that is not an object, or was not read to its end, says nothing.
+        // Ignore the error: it means that the message is not an object, or was not read to its end.
         let _ = match body {
             Body::Text(text) => serde_json::Deserializer::from_str(text).deserialize_map(visitor),
             Body::Bytes(bytes) => serde_json::Deserializer::from_slice(bytes).deserialize_map(visitor),
@@ -80,7 +83,7 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
-    /// The id, or what it is instead.
+    /// Returns the id, or a description of an invalid one.
     fn id(&self) -> Result<Option<CorrelationId>, &'static str> {
         let Some(id) = self.id.map(RawValue::get) else { return Ok(None) };
         if self.is_twice {
@@ -105,7 +108,7 @@ struct Find<'f, 'a> {
     format: &'f ReplyFormat,
     members: &'f mut Members<'a>,
     wants_id: bool,
-    /// Whether there may be an id after the first.
+    /// Whether the message may have another id after the first.
     again: bool,
     wants_action: bool,
 }
@@ -140,7 +143,7 @@ impl<'a> Visitor<'a> for Find<'_, 'a> {
     }
 }
 
-/// Tells which member it is, without a copy of its name.
+/// Identifies a member by its name, without copying the name.
 struct Name<'f>(&'f ReplyFormat);
 
 impl<'a> DeserializeSeed<'a> for Name<'_> {
