@@ -43,13 +43,15 @@ use crate::registry::{
     Principal, ReadOptions, Registry, RegistryError,
 };
 
-/// API Gateway waits at most this long for the `$connect` response, and returns 410 until then
-/// (CON-1, CON-6).
+/// API Gateway waits at most this long for the `$connect` response.
+///
+/// Until then, it returns 410 (CON-1, CON-6).
 const GRACE: Duration = Duration::from_secs(30);
 const SWEEP_PERIOD: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// The maximum number of requests a second of a sweep; an account has 10,000 for everything
-/// (LIM-5).
+/// The maximum number of requests a second of a sweep.
+///
+/// An account has 10,000 for everything (LIM-5).
 const SWEEP_RATE: u32 = 100;
 /// The maximum number of connections that are removed or looked up concurrently.
 const AT_ONCE: usize = 32;
@@ -67,7 +69,7 @@ const AT_ONCE: usize = 32;
 /// Clones are cheap and share everything. To change the default settings, use a
 /// [`builder`](Self::builder).
 ///
-/// # Who may join
+/// # Join policy
 ///
 /// The name of a group is not a secret: a client can ask to join the groups of others.
 /// [`join`](Self::join) serves requests of clients, so it calls a
@@ -90,8 +92,8 @@ const AT_ONCE: usize = 32;
 /// - the same broadcast or sweep got more than 20 such responses, and more of them than connections
 ///   that were reached. The first 20 are removed regardless of the other responses.
 ///
-/// The reports count connections that stay for the second or third reason as withheld. They expire
-/// eventually.
+/// [`SendReport`] and [`SweepReport`] count connections that stay for the second or third reason as
+/// withheld; [`CloseReport`] lists those that stay as failed. They expire eventually.
 ///
 /// # Examples
 ///

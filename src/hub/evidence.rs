@@ -129,7 +129,7 @@ impl Hub {
             && self.parts.proven.lock().unwrap_or_else(PoisonError::into_inner).insert((api_id.clone(), stage.clone()))
     }
 
-    /// Returns whether a 410 for a connection of this API and stage means that it is closed.
+    /// Returns whether a 410 for this API and stage means that a connection is closed.
     pub(super) fn is_proven(&self, api_id: &ApiId, stage: &Stage) -> bool {
         let endpoint = self.parts.pushers.of_api(api_id, stage).endpoint().map(Endpoint::is_default);
         endpoint.unwrap_or(true)

@@ -75,7 +75,9 @@ pub enum JoinError {
     Registry(#[from] RegistryError),
 }
 
-/// Shows the messages of the error and its sources, as a `main` that returns the error prints them.
+/// Shows the messages of the error and its sources.
+///
+/// A `main` that returns the error prints this.
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(self))

@@ -109,8 +109,9 @@ pub(super) enum Budget {
     All,
     /// The events of the call, and those pending for the same groups.
     Own,
-    /// The events that this number of pushes allows, and always those of this audience, to which
-    /// the same number was just pushed.
+    /// As many events as this number of pushes allows, and always those of this audience.
+    ///
+    /// The same number was just pushed to the audience.
     Pushes(usize, Audience),
 }
 
@@ -228,8 +229,10 @@ impl Hub {
         }
     }
 
-    /// Announces as many events as one message holds to a group, unless that takes more pushes than
-    /// are left.
+    /// Announces to a group as many events as one message holds.
+    ///
+    /// It does nothing if that takes more pushes than are left. Returns the number of pushes left,
+    /// and the events that were not announced.
     ///
     /// Returns the number of pushes left, and the events that were not announced.
     async fn tell_group(
@@ -267,8 +270,9 @@ impl Hub {
         (left.saturating_sub(sent.report.ids()), events.into_iter().skip(count).collect())
     }
 
-    /// Returns the connections of an audience, or `None` if there are more than `most` or reading
-    /// fails.
+    /// Returns the connections of an audience.
+    ///
+    /// Returns `None` if there are more than `most`, or reading fails.
     async fn read_ahead(&self, audience: &Audience, most: usize) -> Option<Vec<Connection>> {
         let most = most.min(MAX_READ_AHEAD);
         let mut members = Vec::new();

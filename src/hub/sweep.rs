@@ -41,7 +41,9 @@ pub struct SweepReport {
     /// The connections whose state could not be determined. They are checked again in the next
     /// period.
     pub failed: Vec<Failure>,
-    /// Whether every connection that was due has been checked before the time was up.
+    /// Whether every connection that was due has been checked.
+    ///
+    /// `false` if the time was up or the registry was not read completely.
     pub is_complete: bool,
     /// The registry's error, if the connections were not read completely.
     pub unread: Option<RegistryError>,
