@@ -1,8 +1,9 @@
-//! A registry and a pusher together: sending to groups, to a principal, to everyone.
+//! Sends to groups, principals, and everyone, through a registry and a pusher.
 //!
-//! A [`Hub`] reads an audience from the [`Registry`] and pushes as it reads. It removes stale connections, announces presence
-//! to groups, and [sweeps](Hub::sweep) up connections whose `$disconnect` was lost. [`OnConnect`] and [`OnDisconnect`] are the
-//! routes that keep the registry.
+//! A [`Hub`] reads an audience from the [`Registry`] and pushes page by page. It removes stale
+//! connections, announces presence to groups, and [sweeps](Hub::sweep) up connections whose
+//! `$disconnect` was lost. [`OnConnect`] and [`OnDisconnect`] are the routes that keep the registry
+//! up to date.
 
 mod builder;
 mod caller;
@@ -42,16 +43,20 @@ use crate::registry::{
     Principal, ReadOptions, Registry, RegistryError,
 };
 
-/// API Gateway waits this long for `$connect`, and answers 410 until it has been answered (CON-1, CON-6).
+/// API Gateway waits at most this long for the `$connect` response.
+///
+/// Until then, it returns 410 (CON-1, CON-6).
 const GRACE: Duration = Duration::from_secs(30);
 const SWEEP_PERIOD: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How many requests a second a sweep makes, of the 10,000 that an account has for everything (LIM-5).
+/// The maximum number of requests a second of a sweep.
+///
+/// An account has 10,000 for everything (LIM-5).
 const SWEEP_RATE: u32 = 100;
-/// How many connections are removed or asked about at a time.
+/// The maximum number of connections that are removed or looked up concurrently.
 const AT_ONCE: usize = 32;
 
-/// Sends to groups, to a principal, to everyone, and keeps the registry clean.
+/// Sends to groups, principals, and everyone, and removes stale connections from the registry.
 ///
 /// | to | use |
 /// |---|---|
@@ -59,30 +64,36 @@ const AT_ONCE: usize = 32;
 /// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](HubBuilder::announcing) presence |
 /// | list who is present | [`principals`](Self::principals) |
 /// | close | [`close`](Self::close) all connections of a principal, or of any audience |
-/// | clean up | sending removes the stale connections that it meets; [`sweep`](Self::sweep) looks for the rest |
+/// | clean up | sending removes the stale connections that it meets; [`sweep`](Self::sweep) finds the others |
 ///
-/// Clones are cheap and share everything. Settings are made before there is a hub, by a [`builder`](Self::builder).
+/// Clones are cheap and share everything. To change the default settings, use a
+/// [`builder`](Self::builder).
 ///
-/// # Who may join
+/// # Join policy
 ///
-/// The name of a group is no secret: a client can ask to join the groups of others. So [`join`](Self::join), which is for requests
-/// of clients, asks a [policy](HubBuilder::allowing_joins), and refuses every client as long as the hub has none. A group that the
-/// application itself chooses needs no permission: [`add_to_group`](Self::add_to_group), [`connect`](Self::connect), and
-/// [`OnConnect::joining`].
+/// The name of a group is not a secret: a client can ask to join the groups of others.
+/// [`join`](Self::join) serves requests of clients, so it calls a
+/// [policy](HubBuilder::allowing_joins), and rejects every client if the hub has none. A group that
+/// the application itself chooses needs no permission: use [`add_to_group`](Self::add_to_group),
+/// [`connect`](Self::connect), or [`OnConnect::joining`].
 ///
-/// Sending asks no policy. To let only members speak in a group, join it first, as below, or look at [`Registry::groups`].
+/// Sending calls no policy. To let only members send to a group, join it first, as below, or check
+/// [`Registry::groups`].
 ///
 /// # Stale connections
 ///
-/// Sending, closing and sweeping remove a connection that API Gateway answers with 410, unless
+/// Sending, closing, and sweeping remove a connection for which API Gateway returns 410, unless
 ///
-/// - it is [younger](HubBuilder::with_grace) than 30 seconds, since it may not be open yet;
-/// - nothing shows that the endpoint is that of its API: the endpoint is neither the API's default endpoint nor has a connection
-///   of the same API and stage been reached through it. Through a wrong custom domain every connection seems to be gone;
-/// - more than 20 connections have been answered so in the same broadcast or sweep, and they are more than those that were
-///   reached. The first 20 are removed, whatever the others answer.
+/// - the connection is [younger](HubBuilder::with_grace) than 30 seconds, since it may not be open
+///   yet;
+/// - the endpoint may belong to another API: it is not the API's default endpoint, and no
+///   connection of the same API and stage has been reached through it. Through a wrong custom
+///   domain, every connection seems to be stale;
+/// - the same broadcast or sweep got more than 20 such responses, and more of them than connections
+///   that were reached. The first 20 are removed regardless of the other responses.
 ///
-/// The reports count the connections that stay for the second and the third reason as withheld. They expire by themselves.
+/// [`SendReport`] and [`SweepReport`] count connections that stay for the second or third reason as
+/// withheld; [`CloseReport`] lists those that stay as failed. They expire eventually.
 ///
 /// # Examples
 ///
@@ -111,10 +122,10 @@ pub struct Hub {
     parts: Arc<Parts>,
 }
 
-/// What all clones of a hub share.
+/// The state that all clones of a hub share.
 //
-// Invariant: once there is a hub, only `announcer`, `progress` and `proven` change, each behind a lock. So the clones share the events
-// that wait, the progress of sweeps and the proven endpoints.
+// Invariant: after the hub is built, only `announcer`, `progress`, and `proven` change, each behind
+// a lock. So the clones share the pending events, the progress of sweeps, and the proven endpoints.
 struct Parts {
     registry: Arc<dyn Registry>,
     pushers: Pushers,
@@ -130,15 +141,15 @@ struct Parts {
 }
 
 impl Hub {
-    /// Makes a hub with default settings: it announces nothing, and clients may join no group.
+    /// Creates a hub with default settings: no announcements, and clients may not join groups.
     ///
-    /// A pusher whose [endpoint](Endpoint::api) belongs to a known API and stage is not given the connections of others; see
-    /// [`with_pusher_for`](HubBuilder::with_pusher_for).
+    /// A pusher whose [endpoint](Endpoint::api) belongs to a known API and stage is not used for
+    /// connections of others; see [`with_pusher_for`](HubBuilder::with_pusher_for).
     pub fn new(registry: impl Registry + 'static, pusher: Pusher) -> Self {
         Self::builder(registry, pusher).build()
     }
 
-    /// Makes a hub with settings, over this registry and this pusher.
+    /// Returns a builder for a hub with this registry and this pusher.
     pub fn builder(registry: impl Registry + 'static, pusher: Pusher) -> HubBuilder {
         HubBuilder::new(Arc::new(registry), pusher)
     }
@@ -148,7 +159,7 @@ impl Hub {
         &self.parts.registry
     }
 
-    /// Returns the key of the connection that an event concerns.
+    /// Returns the key of the connection of an event.
     pub fn key(&self, context: &RequestContext) -> ConnectionKey {
         let key = ConnectionKey::from_context(context);
         match &self.parts.namespace {
@@ -157,11 +168,11 @@ impl Hub {
         }
     }
 
-    /// Returns the connection that an event concerns, as it can be registered.
+    /// Returns the connection of an event, ready to be registered.
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] if the authorizer's principal is not a legal [`Principal`].
+    /// [`InvalidId`] if the authorizer's principal is not a valid [`Principal`].
     pub fn connection(&self, context: &RequestContext) -> Result<Connection, InvalidId> {
         let connection = Connection::from_context(context)?;
         Ok(match &self.parts.namespace {
@@ -174,8 +185,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if the registry cannot be reached. That the endpoint cannot be reached is logged: not every call needs
-    /// it.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures). If the endpoint cannot be
+    /// reached, the hub logs a warning, because not every call needs it.
     pub async fn warm_up(&self) -> Result<(), RegistryError> {
         let (registry, endpoint) = join(self.parts.registry.warm_up(), self.parts.pushers.default().warm_up()).await;
         if let Err(error) = endpoint {
@@ -184,12 +195,14 @@ impl Hub {
         registry
     }
 
-    /// Sends a value as JSON to an audience, when it is awaited.
+    /// Sends a value as JSON to an audience when awaited.
     ///
-    /// The value is serialized once. Connections are pushed to while the registry is read, never collected; see
-    /// [`Pusher::broadcast`]. Stale connections are removed meanwhile, and then announced as having left.
+    /// The value is serialized once. The hub pushes while it reads the registry, so the audience is
+    /// never held in memory; see [`Pusher::broadcast`]. It removes stale connections meanwhile, and
+    /// then announces that they left.
     ///
-    /// Awaiting it returns a [`SendReport`], or [`PushError::NotJson`] or [`PushError::TooLarge`] before anything is sent.
+    /// Awaiting it returns a [`SendReport`], or [`PushError::NotJson`] or [`PushError::TooLarge`]
+    /// before anything is sent.
     ///
     /// # Examples
     ///
@@ -208,18 +221,19 @@ impl Hub {
         Sending::new(self, audience.clone(), Payload::json(value))
     }
 
-    /// Sends a payload to an audience, as [`send_to`](Self::send_to) does, but without its errors.
+    /// Sends a payload to an audience, like [`send_to`](Self::send_to) without its errors.
     pub fn send_payload_to(&self, audience: &Audience, payload: Payload) -> Sending<'_> {
         Sending::new(self, audience.clone(), Ok(payload))
     }
 
-    /// Registers a connection, adds it to groups, and announces that.
+    /// Registers a connection, adds it to groups, and announces its principal there.
     ///
-    /// The application chooses the groups: the [policy](HubBuilder::allowing_joins) is not asked.
+    /// The application chooses the groups: the [policy](HubBuilder::allowing_joins) is not called.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not be registered. Failures to announce are logged.
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; other variants
+    /// if [the store fails](Registry#store-failures). Failures to announce are logged.
     pub async fn connect(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
         let inserted = self.parts.registry.insert_into(connection, groups).await?;
         if let Inserted::New { groups } = &inserted {
@@ -229,11 +243,14 @@ impl Hub {
         Ok(inserted)
     }
 
-    /// Lets a connection leave a group, and announces that if it is the last of its principal.
+    /// Removes a connection from a group.
+    ///
+    /// If it was the last of its principal there, the hub announces that the principal left.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not leave. Failures to announce are logged.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures). Failures to announce are
+    /// logged.
     pub async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
         let departures = self.parts.registry.leave_groups(key, std::slice::from_ref(group)).await?;
         self.announce_departures(departures.as_ref()).await;
@@ -242,11 +259,14 @@ impl Hub {
         Ok(left.unwrap_or(Left::NotMember))
     }
 
-    /// Lets a connection leave all of its groups, and announces that. Returns `None` if it is not registered.
+    /// Removes a connection from all of its groups, and announces that its principal left.
+    ///
+    /// Returns `None` if the connection is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not leave. Failures to announce are logged.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures). Failures to announce are
+    /// logged.
     pub async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         let departures = self.parts.registry.leave_all(key).await?;
         self.announce_departures(departures.as_ref()).await;
@@ -257,7 +277,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if the data could not be replaced.
+    /// [`RegistryError::TooManyGroups`] if the connection is in more than [`Group::MAX_AT_ONCE`]
+    /// groups; other variants if [the store fails](Registry#store-failures).
     pub async fn set_data(
         &self,
         key: &ConnectionKey,
@@ -266,18 +287,21 @@ impl Hub {
         self.parts.registry.set_data(key, data).await
     }
 
-    /// Removes a connection that was closed, and announces that to its groups. Returns `None` if there was nothing to remove.
+    /// Removes a closed connection, and announces to its groups that its principal left.
+    ///
+    /// Returns `None` if there was nothing to remove.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not be removed. Failures to announce are logged.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures). Failures to announce are
+    /// logged.
     pub async fn disconnect(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         let departures = self.parts.registry.remove(key).await?;
         self.announce_departures(departures.as_ref()).await;
         Ok(departures)
     }
 
-    /// Lists the principals of a group, each once however many connections it has there.
+    /// Lists the principals of a group, each once, even with several connections there.
     pub fn principals(&self, namespace: &Namespace, group: &Group) -> Pages<'_, Principal> {
         self.parts.registry.principals(namespace, group, ReadOptions::default().consistent())
     }
@@ -287,12 +311,12 @@ impl Hub {
         self.announce_or_queue(events, Budget::Own).await;
     }
 
-    /// The pusher that reaches a connection.
+    /// Returns the pusher for a connection.
     fn pusher_for(&self, connection: &Connection) -> Result<&Pusher, PushError> {
         self.parts.pushers.find(connection.id(), connection.api_id(), connection.stage())
     }
 
-    /// Whether a connection may not be open yet.
+    /// Returns whether a connection may not be open yet.
     fn is_young(&self, connection: &Connection) -> bool {
         let opens_until = connection.connected_at().checked_add(self.parts.grace);
         opens_until.is_some_and(|until| until > clock::now())
@@ -311,7 +335,7 @@ impl Hub {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    // The next who pushes to it tries again, or a sweep, or it expires.
+                    // The next send or sweep tries again, or the connection expires.
                     if removals.failed.is_empty() {
                         tracing::warn!(connection_id = %key.id(), %error, "a stale connection stays registered");
                     }
@@ -329,20 +353,20 @@ impl Hub {
 /// The outcome of removing connections.
 #[derive(Default)]
 struct Removals {
-    /// Those that were removed.
+    /// The connections that were removed.
     keys: Vec<ConnectionKey>,
-    /// Those that could not be removed.
+    /// The connections that could not be removed.
     failed: Vec<ConnectionKey>,
-    /// What is to be announced.
+    /// The presence events to announce.
     events: Vec<PresenceEvent>,
 }
 
 impl Connection {
-    /// Where it is reached: made of its host and stage, as [`Endpoint::from_context`] does.
+    /// Returns the connection's endpoint: its host and stage, as [`Endpoint::from_context`] does.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the host is not one.
+    /// [`InvalidEndpoint::Url`] if the host is not valid.
     pub fn endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
         Ok(Endpoint::from_host(self.domain_name(), self.stage())?.for_api(self.api_id().clone(), self.stage().clone()))
     }

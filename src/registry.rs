@@ -1,8 +1,9 @@
-//! Which connections exist, whose they are, and which groups they have joined.
+//! Tracks open connections, their principals, and their groups.
 //!
-//! `$connect` [inserts](Registry::insert) a connection, `$disconnect` [removes](Registry::remove) it, and since API Gateway does
-//! not guarantee that `$disconnect` is called, every record also expires. [`Memory`] is the registry of one process, `DynamoDb`
-//! (feature `dynamodb`) that of many functions. [`Hub`](crate::hub::Hub) (feature `hub`) combines a registry with a
+//! `$connect` [inserts](Registry::insert) a connection, and `$disconnect`
+//! [removes](Registry::remove) it. `$disconnect` is best-effort, so every record also expires.
+//! [`Memory`] is a registry within one process; `DynamoDb` (feature `dynamodb`) is shared by many
+//! functions. [`Hub`](crate::hub::Hub) (feature `hub`) combines a registry with a
 //! [`Pusher`](crate::Pusher).
 
 #[cfg(feature = "conformance")]
@@ -34,105 +35,125 @@ pub use self::name::{Audience, Group, Namespace, Principal, Who};
 pub use self::outcome::{Arrival, Arrivals, Departure, Departures, Inserted, Joined, Left};
 pub use self::slice::Slice;
 
-/// A list in pages, each of at least one entry, never all at once.
+/// A stream of pages, each with at least one entry.
 ///
-/// After an error the list has ended.
+/// The stream ends after an error.
 pub type Pages<'a, T> = Pin<Box<dyn Stream<Item = Result<Vec<T>, RegistryError>> + Send + 'a>>;
 
-/// Stores which connections exist.
+/// Stores the open connections, their data, and their groups.
 ///
-/// Every change either is complete or has not happened, with one exception: a removal that is interrupted is finished by the
-/// next [`remove`](Self::remove). An expired connection is treated as if it did not exist.
+/// Every change is atomic, with one exception: the next [`remove`](Self::remove) completes a
+/// removal that was interrupted. Expired connections are treated as absent.
 ///
-/// The presence of a principal in a group is derived from its connections there: the first to join is
-/// [`Joined::First`], the last to leave [`Left::Last`], whatever happens at the same time. A connection that expires in a group
-/// no longer counts.
+/// The presence of a principal in a group is derived from its connections there: the first to join
+/// is [`Joined::First`], the last to leave [`Left::Last`], regardless of concurrent changes. A
+/// connection that expires in a group no longer counts.
 ///
-/// The methods without a default are what an implementation must have; later versions add only methods with one. The module
-/// `conformance` (feature of that name) checks an implementation.
+/// An implementation must provide the methods that have no default; later versions of this crate
+/// add only methods that have one. The module `conformance` (feature `conformance`) checks an
+/// implementation.
+///
+/// # Store failures
+///
+/// If the store fails, a method returns
+///
+/// - [`RegistryError::Throttled`], [`Contended`](RegistryError::Contended),
+///   [`TimedOut`](RegistryError::TimedOut), or [`Unavailable`](RegistryError::Unavailable), which
+///   are [retryable](RegistryError::is_retryable);
+/// - [`RegistryError::Forbidden`], [`NoTable`](RegistryError::NoTable),
+///   [`Unreadable`](RegistryError::Unreadable), or [`Refused`](RegistryError::Refused), which are
+///   not.
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync {
-    /// Registers a connection, and lets it join groups in the same change.
+    /// Registers a connection and adds it to groups, atomically.
     ///
-    /// A connection that was removed does not come back for fifteen minutes, so that a `$connect` that is retried, or overtaken
-    /// by its `$disconnect`, leaves nothing behind.
+    /// A removed connection cannot be inserted again for fifteen minutes, so a `$connect` that is
+    /// retried, or overtaken by its `$disconnect`, leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; other variants
+    /// if [the store fails](Registry#store-failures).
     async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError>;
 
     /// Removes a connection from its groups and from the registry.
     ///
-    /// Of several calls at once, one gets the departures. Returns `None` if there was nothing to remove. If a removal is
-    /// interrupted, the connection is no longer registered but still listed in groups, as a stale one is; a later call leaves
-    /// those groups and returns these departures.
+    /// Only one of several concurrent calls returns the departures. Returns `None` if there was
+    /// nothing to remove. If a removal is interrupted, the connection is no longer registered but
+    /// still listed in groups, like a stale one; a later call removes it from those groups and
+    /// returns these departures.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn remove(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError>;
 
     /// Returns the connection, if it is registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn find(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<Connection>, RegistryError>;
 
-    /// Lets a connection join groups, all in one change. Returns `None` if it is not registered.
+    /// Adds a connection to groups, atomically. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; other variants
+    /// if [the store fails](Registry#store-failures).
     async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, RegistryError>;
 
-    /// Lets a connection leave groups, all in one change. Returns `None` if it is not registered.
+    /// Removes a connection from groups, atomically. Returns `None` if it is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; the others when the store fails.
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; other variants
+    /// if [the store fails](Registry#store-failures).
     async fn leave_groups(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Departures>, RegistryError>;
 
     /// Returns the groups that a connection has joined, sorted.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn groups(&self, key: &ConnectionKey) -> Result<Vec<Group>, RegistryError>;
 
-    /// Replaces the data of a connection, also where its groups keep them. Returns `None` if it is not registered.
+    /// Replaces the data of a connection, including the copies in its groups.
+    ///
+    /// Returns `None` if the connection is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::TooManyGroups`] if the connection is in more than [`Group::MAX_AT_ONCE`] groups; the others when the
-    /// store fails.
+    /// [`RegistryError::TooManyGroups`] if the connection is in more than [`Group::MAX_AT_ONCE`]
+    /// groups; other variants if [the store fails](Registry#store-failures).
     async fn set_data(
         &self,
         key: &ConnectionKey,
         data: Option<&ConnectionData>,
     ) -> Result<Option<Connection>, RegistryError>;
 
-    /// Lets every connection leave a group, in bounded memory, and returns how many did.
+    /// Removes all connections from a group, and returns how many it removed.
     ///
-    /// A large group takes its time; connections that join meanwhile may stay.
+    /// The call uses bounded memory, and takes a while for a large group. Connections that join
+    /// meanwhile may stay.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails; some connections may have left then.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures); some connections may have
+    /// been removed by then.
     async fn disband(&self, namespace: &Namespace, group: &Group) -> Result<usize, RegistryError>;
 
     /// Lists the connections of an audience.
     ///
-    /// Connections that join or leave meanwhile may be listed or not; none is listed twice.
+    /// Connections that join or leave meanwhile may or may not be listed; none is listed twice.
     fn connections(&self, audience: &Audience, options: ReadOptions) -> Pages<'_, Connection>;
 
-    /// Lists the principals of a group, each once however many connections it has there.
+    /// Lists the principals of a group, each once, even with several connections there.
     fn principals(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Principal>;
 
     /// Lists the connections of a namespace that belong to a slice.
     ///
-    /// Default: reads all connections and leaves out the others.
+    /// Default: reads all connections and skips the others.
     fn slice(&self, namespace: &Namespace, slice: Slice, options: ReadOptions) -> Pages<'_, Connection> {
         let pages = self.connections(&namespace.everyone(), options);
         Box::pin(pages.filter_map(move |page| {
@@ -146,11 +167,11 @@ pub trait Registry: fmt::Debug + Send + Sync {
 
     /// Counts the connections of an audience.
     ///
-    /// Default: reads all of them, in pages.
+    /// Default: reads all of them, page by page.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn count(&self, audience: &Audience, options: ReadOptions) -> Result<usize, RegistryError> {
         let mut pages = self.connections(audience, options);
         let mut count: usize = 0;
@@ -166,7 +187,7 @@ pub trait Registry: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store cannot be reached.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn warm_up(&self) -> Result<(), RegistryError> {
         Ok(())
     }
@@ -175,16 +196,16 @@ pub trait Registry: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn insert(&self, connection: &Connection) -> Result<Inserted, RegistryError> {
         self.insert_into(connection, &[]).await
     }
 
-    /// Lets a connection join one group. See [`join_all`](Self::join_all).
+    /// Adds a connection to one group. See [`join_all`](Self::join_all).
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
         let arrivals = self.join_all(key, std::slice::from_ref(group)).await?;
         Ok(arrivals
@@ -192,25 +213,28 @@ pub trait Registry: fmt::Debug + Send + Sync {
             .map_or(Joined::NotConnected, |one| one.joined))
     }
 
-    /// Lets a connection leave one group. See [`leave_groups`](Self::leave_groups).
+    /// Removes a connection from one group. See [`leave_groups`](Self::leave_groups).
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures).
     async fn leave(&self, key: &ConnectionKey, group: &Group) -> Result<Left, RegistryError> {
         let departures = self.leave_groups(key, std::slice::from_ref(group)).await?;
         Ok(departures.and_then(|left| left.groups.into_iter().next()).map_or(Left::NotMember, |one| one.left))
     }
 
-    /// Lets a connection leave all of its groups, and returns which. Returns `None` if it is not registered.
+    /// Removes a connection from all of its groups, and returns those groups.
+    ///
+    /// Returns `None` if the connection is not registered.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the store fails; some groups may have been left then.
+    /// [`RegistryError`] if [the store fails](Registry#store-failures); the connection may have
+    /// left some groups by then.
     async fn leave_all(&self, key: &ConnectionKey) -> Result<Option<Departures>, RegistryError> {
         let groups = self.groups(key).await?;
         let mut all: Option<Departures> = None;
-        // Without groups this tells whether the connection is registered.
+        // Without groups, this call tells whether the connection is registered.
         for groups in groups.chunks(Group::MAX_AT_ONCE).chain(groups.is_empty().then_some(&[][..])) {
             match (&mut all, self.leave_groups(key, groups).await?) {
                 (Some(all), Some(more)) => all.groups.extend(more.groups),
@@ -229,20 +253,20 @@ pub trait Registry: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Consistency {
-    /// Writes of the last moments may be missing. Costs half as much.
+    /// Recent writes may be missing. Costs half as much.
     #[default]
     Eventual,
-    /// Every write that succeeded before.
+    /// Sees every write that succeeded before.
     Strong,
 }
 
-/// How a list is read.
+/// Options for reading a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// The maximum number of entries of a page. Default: 500; at least 1.
+    /// The maximum number of entries in a page. Default: 500; at least 1.
     pub page_size: usize,
-    /// Which writes are seen. Default: [`Consistency::Eventual`].
+    /// Which writes the read sees. Default: [`Consistency::Eventual`].
     pub consistency: Consistency,
 }
 
@@ -253,14 +277,14 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// Reads pages of at most this many entries.
+    /// Sets the maximum number of entries in a page. Default: 500; at least 1.
     #[must_use]
     pub fn with_page_size(mut self, entries: usize) -> Self {
         self.page_size = entries.max(1);
         self
     }
 
-    /// Sees every write that succeeded before.
+    /// Sees every write that succeeded before: [`Consistency::Strong`].
     #[must_use]
     pub fn consistent(mut self) -> Self {
         self.consistency = Consistency::Strong;
@@ -268,7 +292,7 @@ impl ReadOptions {
     }
 }
 
-/// Forwards every method, also those with a default.
+/// Forwards every method, including those with a default.
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<R: Registry + ?Sized> Registry for Arc<R> {

@@ -14,7 +14,9 @@ use crate::event::{ApiId, Stage};
 use crate::push::{Pusher, Pushers};
 use crate::registry::{Namespace, Registry};
 
-/// Makes a [`Hub`] with settings. A hub itself has none, so its clones cannot differ.
+/// Builds a [`Hub`] with custom settings.
+///
+/// A built hub cannot be changed, so its clones cannot differ.
 ///
 /// # Examples
 ///
@@ -54,16 +56,17 @@ impl HubBuilder {
         })
     }
 
-    /// Makes the hub.
+    /// Builds the hub.
     #[must_use]
     pub fn build(self) -> Hub {
         Hub { parts: Arc::new(self.0) }
     }
 
-    /// Asks this function whether a client may join a group. Default: no client may.
+    /// Calls this function to decide whether a client may join a group. Default: no client may.
     ///
-    /// [`Hub::join`] and [`Hub::join_all`] ask it, once for each group. A group that the client names is a claim like any other:
-    /// check that the principal is a member, or that anybody may join. An error of the function fails the call with
+    /// [`Hub::join`] and [`Hub::join_all`] call it once for each group. The client names the group,
+    /// so do not trust it: check that the principal is a member, or that the group is open to
+    /// everyone. If the function returns an error, the call fails with
     /// [`JoinError::Policy`](super::JoinError::Policy).
     ///
     /// # Examples
@@ -96,66 +99,73 @@ impl HubBuilder {
 
     /// Lets every client join every group whose name it knows or guesses.
     ///
-    /// Right for public rooms and for tests.
+    /// Suitable for public rooms and for tests.
     pub fn allowing_all_joins(mut self) -> Self {
         self.0.join_policy = JoinPolicy::Open;
         self
     }
 
-    /// Keeps the connections of all events in this namespace. Default: that of the event's API and stage.
+    /// Keeps the connections of all events in this namespace. Default: the namespace of the event's
+    /// API and stage.
     pub fn in_namespace(mut self, namespace: Namespace) -> Self {
         self.0.namespace = Some(namespace);
         self
     }
 
-    /// Pushes to the connections of this stage of this API through this pusher.
+    /// Uses this pusher for connections of this API and stage.
     pub fn with_pusher_for(mut self, api_id: ApiId, stage: Stage, pusher: Pusher) -> Self {
         self.0.pushers.add(api_id, stage, pusher);
         self
     }
 
-    /// Keeps connections that are younger than this, since they may not be open yet. Default: 30 seconds.
+    /// Keeps connections that are younger than this, since they may not be open yet. Default: 30
+    /// seconds.
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.0.grace = grace;
         self
     }
 
-    /// Lets [sweeps](Hub::sweep) ask about each connection once in this time. Default: 10 minutes.
+    /// Makes [sweeps](Hub::sweep) check each connection once in this period. Default: 10 minutes.
     ///
-    /// Sweeps can ask about somewhat less than `rate × period` connections in a period: about 54,000 by default, if a function
-    /// sweeps for 54 seconds of each minute.
+    /// Sweeps can check somewhat fewer than `rate × period` connections in a period: about 54,000
+    /// by default, if a function sweeps for 54 seconds of each minute.
     pub fn with_sweep_period(mut self, period: Duration) -> Self {
         self.0.sweep_period = period;
         self
     }
 
-    /// States how often [`sweep`](Hub::sweep) is called. Default: once a minute.
+    /// Sets the interval at which [`sweep`](Hub::sweep) is called. Default: one minute.
     ///
-    /// If that is no more often than once in a period, every sweep asks about everybody.
+    /// If the interval is at least the period, every sweep checks all connections.
     pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
         self.0.sweep_interval = interval;
         self
     }
 
-    /// Lets a [sweep](Hub::sweep) make at most this many requests a second. Default: 100; from 1 to 1000.
+    /// Limits a [sweep](Hub::sweep) to this many requests a second. Default: 100; from 1 to 1000.
     pub fn with_sweep_rate(mut self, requests: u32) -> Self {
         self.0.sweep_rate = requests.clamp(1, 1000);
         self
     }
 
-    /// Announces presence to groups: which principals joined and left, in the message that this function returns, if any.
+    /// Announces to groups which principals joined and left. Default: no announcements.
     ///
-    /// A principal joins with its first connection in a group and leaves with its last. A connection without a principal is not
-    /// announced. A message is about one group and has at least one event: those that one call noticed, gathered, and earlier
-    /// ones that could not be announced. A connection is not told of itself if it is the only one in the message.
+    /// This function returns the message to send, or `None` to send nothing.
     ///
-    /// Sending to an audience makes at most as many pushes again to announce the stale connections that it has removed. Events
-    /// of other groups that would cost more wait until this process announces something else to their group, sweeps, or
-    /// [announces](Hub::announce) all; at most 10,000 wait. To announce them reliably, see
-    /// [`announcing_through`](Self::announcing_through).
+    /// A principal joins with its first connection in a group and leaves with its last. A
+    /// connection without a principal is not announced. A message is about one group and has at
+    /// least one event: all events of one call, and earlier ones that could not be announced. A
+    /// connection does not receive a message whose events are all its own.
     ///
-    /// Announcing is best-effort. A client that must know reads [`principals`](Hub::principals), and ignores an event whose
-    /// [version](PresenceEvent::version) is lower than that of the last one about the same principal and group.
+    /// After sending to an audience, the hub announces the stale connections that it removed with
+    /// at most as many pushes as the message took. Events of other groups that would take more stay
+    /// pending until this process next announces something to their group, sweeps, or
+    /// [announces](Hub::announce) all of them; at most 10,000 are pending. To announce them
+    /// reliably, see [`announcing_through`](Self::announcing_through).
+    ///
+    /// Announcements are best-effort. A client that needs the exact state reads
+    /// [`principals`](Hub::principals), and ignores an event with a lower
+    /// [version](PresenceEvent::version) than the last one about the same principal and group.
     ///
     /// # Examples
     ///
@@ -181,9 +191,9 @@ impl HubBuilder {
         self
     }
 
-    /// Hands presence events to a queue of your own, instead of announcing them in the invocation that notices them.
+    /// Sends presence events to your own queue instead of announcing them in the same invocation.
     ///
-    /// The consumer of the queue passes them to [`announce`](Hub::announce). Events are serializable.
+    /// The queue's consumer passes them to [`announce`](Hub::announce). Events are serializable.
     pub fn announcing_through<F, Fut>(mut self, queue: F) -> Self
     where
         F: Fn(Vec<PresenceEvent>) -> Fut + Send + Sync + 'static,

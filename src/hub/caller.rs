@@ -1,4 +1,4 @@
-//! The client that an event is of, as an argument of a handler.
+//! The client that sent an event, as an argument of a handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,9 +8,10 @@ use crate::event::{ConnectionId, Event};
 use crate::registry::{ConnectionKey, Group, Joined, Left, RegistryError};
 use crate::route::{FromEvent, Result};
 
-/// The client that an event is of, and what it does in the hub.
+/// The client that sent an event, and its operations on the hub.
 ///
-/// A handler takes it as an argument if the state of its router is a [`Hub`], or has one by `AsRef<Hub>`.
+/// A handler takes it as an argument if the state of its router is a [`Hub`] or implements
+/// `AsRef<Hub>`.
 ///
 /// # Examples
 ///
@@ -62,25 +63,31 @@ impl Caller {
         self.key.id()
     }
 
-    /// Returns the principal that the authorizer named, if the API has an authorizer.
+    /// Returns the authorizer's `principalId`, if the API has an authorizer.
     pub fn principal(&self) -> Option<&str> {
         self.principal.as_deref()
     }
 
-    /// Joins a group that the client asks for, if the hub's [policy](super::HubBuilder::allowing_joins) allows that.
+    /// Joins a group that the client asks for, if the hub's policy allows it.
+    ///
+    /// See [`HubBuilder::allowing_joins`](super::HubBuilder::allowing_joins).
     ///
     /// # Errors
     ///
-    /// As [`Hub::join`]. In a handler `?` makes [`JoinError::NotAllowed`] an error for the client with the code `forbidden`.
+    /// Same as [`Hub::join`]. In a handler, `?` turns [`JoinError::NotAllowed`] into an error for
+    /// the client with the code `forbidden`.
     pub async fn join(&self, group: &Group) -> Result<Joined, JoinError> {
         self.hub.join(&self.key, group).await
     }
 
-    /// Leaves a group, and announces that if it was the last connection of its principal there.
+    /// Leaves a group.
+    ///
+    /// If this was the last connection of its principal there, the hub announces that the principal
+    /// left.
     ///
     /// # Errors
     ///
-    /// As [`Hub::leave`].
+    /// Same as [`Hub::leave`].
     pub async fn leave(&self, group: &Group) -> Result<Left, RegistryError> {
         self.hub.leave(&self.key, group).await
     }
@@ -89,12 +96,14 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// As [`Registry::groups`](crate::registry::Registry::groups).
+    /// Same as [`Registry::groups`](crate::registry::Registry::groups).
     pub async fn is_in(&self, group: &Group) -> Result<bool, RegistryError> {
         Ok(self.hub.registry().groups(&self.key).await?.contains(group))
     }
 
-    /// Sends a value as JSON to a group, the caller included if it is a member: see [`Sending::except`].
+    /// Sends a value as JSON to a group.
+    ///
+    /// If the caller is a member, it receives the message, too: see [`Sending::except`].
     pub fn send_to<T: serde::Serialize + ?Sized>(&self, group: &Group, value: &T) -> Sending<'_> {
         self.hub.send_to(&self.key.group(group), value)
     }

@@ -12,18 +12,18 @@ use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, Registry
 #[must_use = "it says which connections could not be closed; `require_all` makes an error of it if there are any"]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// The connections that were closed, or had been. They are no longer registered.
+    /// The connections that were closed, now or earlier. They are no longer registered.
     pub closed: Vec<ConnectionKey>,
     /// The connections that could not be closed. They stay registered.
     pub failed: Vec<Failure>,
-    /// The connections that were closed and could not be removed from the registry.
+    /// The connections that were closed but could not be removed from the registry.
     pub still_registered: Vec<ConnectionKey>,
-    /// Why the registry did not name all of the audience, if it did not.
+    /// The registry's error, if the audience was not read completely.
     pub unread: Option<RegistryError>,
 }
 
 impl CloseReport {
-    /// Whether no connection of the audience is left.
+    /// Returns whether no connection of the audience is left.
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.failed.is_empty() && self.still_registered.is_empty()
     }
@@ -32,7 +32,8 @@ impl CloseReport {
     ///
     /// # Errors
     ///
-    /// [`Incomplete`] says how many connections are left and why the first one is, and has the report.
+    /// [`Incomplete`] with the number of connections that are left, the first reason, and the
+    /// report.
     pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         let (closed, failed, left) = (self.closed.len(), self.failed.len(), self.still_registered.len());
         let all = closed.saturating_add(failed).saturating_add(left);
@@ -50,9 +51,10 @@ impl CloseReport {
 }
 
 impl Hub {
-    /// Closes the connections of an audience, such as all of a principal, and removes them.
+    /// Closes the connections of an audience, such as a principal, and removes them.
     ///
-    /// Their clients get the close code 1000. Each group is told once, of all principals that left it.
+    /// Their clients receive close code 1000. Each group gets one announcement of all principals
+    /// that left it.
     pub async fn close(&self, audience: &Audience) -> CloseReport {
         let mut report = CloseReport::default();
         let mut events = Vec::new();
@@ -78,7 +80,7 @@ impl Hub {
                 }
             }
             let removed = self.remove_all(stream::iter(keys.clone())).await;
-            // Also those that `$disconnect` has removed in the meantime.
+            // These include connections that `$disconnect` has removed in the meantime.
             report.closed.extend(keys.into_iter().filter(|key| !removed.failed.contains(key)));
             report.still_registered.extend(removed.failed);
             events.extend(removed.events);

@@ -1,9 +1,10 @@
-//! Which 410 answers are believed.
+//! Decides which 410 responses are believed.
 //!
-//! A 410 says that a connection is closed, or that the endpoint is another API's. A registry that believed the second would lose
-//! everybody who is connected. So a 410 counts only from an endpoint that cannot be another API's: the default endpoint, which
-//! names its API, a transport without an address, or one through which a connection of the same API and stage has been
-//! reached. And when most answers are 410, none of them is believed.
+//! A 410 means that a connection is closed, or that the endpoint belongs to another API. If a hub
+//! believed the second kind, it would remove every connection. So a 410 counts only from an
+//! endpoint that cannot belong to another API: the default endpoint, which names its API; a
+//! transport without an address; or an endpoint through which a connection of the same API and
+//! stage has been reached. If most responses are 410, none of them is believed.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +14,12 @@ use crate::event::{ApiId, Stage};
 use crate::push::Endpoint;
 use crate::registry::{Connection, ConnectionKey};
 
-/// So many 410 answers are always plausible.
+/// This many 410 responses are always plausible.
 const PLAUSIBLE: usize = 20;
-/// How many connections are remembered until their 410 answers are believed.
+/// The maximum number of connections kept until their 410 responses are believed.
 const MAX_HELD: usize = 10_000;
 
-/// What the answers of one broadcast or sweep say.
+/// The responses of one broadcast or sweep.
 pub(super) struct Evidence<'a> {
     hub: &'a Hub,
     answers: Mutex<Answers>,
@@ -30,7 +31,7 @@ struct Answers {
     gone: usize,
     /// Connections whose 410 is not believed yet.
     held: Vec<Origin>,
-    /// How many more there are.
+    /// The number of such connections beyond `MAX_HELD`.
     more: usize,
 }
 
@@ -40,7 +41,7 @@ impl Answers {
     }
 }
 
-/// A connection, and whose it is.
+/// A connection with its API and stage.
 #[derive(Clone)]
 pub(super) struct Origin {
     pub(super) key: ConnectionKey,
@@ -60,20 +61,20 @@ impl<'a> Evidence<'a> {
         Self { hub, answers: Mutex::default() }
     }
 
-    /// A connection was reached. Returns connections whose 410 is believed since then.
+    /// Records that a connection was reached. Returns connections whose 410 is now believed.
     pub(super) fn alive(&self, origin: &Origin) -> Vec<ConnectionKey> {
         let is_new = self.hub.prove(&origin.api_id, &origin.stage);
         let mut answers = self.answers();
         let was_plausible = answers.is_plausible();
         answers.alive = answers.alive.saturating_add(1);
-        // What is held is looked at again only when something has changed for it.
+        // Held connections are checked again only when something has changed for them.
         match answers.is_plausible() && (is_new || !was_plausible) {
             true => self.believed(&mut answers),
             false => Vec::new(),
         }
     }
 
-    /// A connection was answered with 410. Returns its key if that is believed.
+    /// Records a 410 for a connection. Returns its key if the 410 is believed.
     pub(super) fn gone(&self, origin: Origin) -> Vec<ConnectionKey> {
         let is_proven = self.hub.is_proven(&origin.api_id, &origin.stage);
         let mut answers = self.answers();
@@ -88,7 +89,7 @@ impl<'a> Evidence<'a> {
         Vec::new()
     }
 
-    /// How many 410 answers were not believed. Logs why, if there are some.
+    /// Returns how many 410 responses were not believed, and logs why if there are any.
     pub(super) fn withheld(&self) -> usize {
         let answers = self.answers();
         let withheld = answers.held.len().saturating_add(answers.more);
@@ -118,17 +119,17 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The APIs and stages of which a connection was reached.
+/// The APIs and stages of which a connection has been reached.
 pub(super) type Proven = Mutex<BTreeSet<(ApiId, Stage)>>;
 
 impl Hub {
-    /// A connection of this stage of this API was reached. Returns whether that says something new.
+    /// Records that a connection of this API and stage was reached. Returns whether that is new.
     fn prove(&self, api_id: &ApiId, stage: &Stage) -> bool {
         !self.is_proven(api_id, stage)
             && self.parts.proven.lock().unwrap_or_else(PoisonError::into_inner).insert((api_id.clone(), stage.clone()))
     }
 
-    /// Whether a 410 for a connection of this stage of this API says that it is closed.
+    /// Returns whether a 410 for this API and stage means that a connection is closed.
     pub(super) fn is_proven(&self, api_id: &ApiId, stage: &Stage) -> bool {
         let endpoint = self.parts.pushers.of_api(api_id, stage).endpoint().map(Endpoint::is_default);
         endpoint.unwrap_or(true)

@@ -1,4 +1,4 @@
-//! Joining groups, and the policy for it.
+//! Joining groups, and the policy that decides about it.
 
 use std::error::Error;
 use std::fmt;
@@ -13,15 +13,17 @@ use crate::registry::{Arrivals, ConnectionKey, Consistency, Group, Joined, Princ
 type BoxError = Box<dyn Error + Send + Sync>;
 type Decision = Pin<Box<dyn Future<Output = Result<JoinDecision, BoxError>> + Send>>;
 
-/// A client asks to join a group: what a [policy](super::HubBuilder::allowing_joins) decides about.
+/// A client's request to join a group, passed to the [policy](super::HubBuilder::allowing_joins).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JoinRequest {
     /// The connection of the client.
     pub key: ConnectionKey,
-    /// The principal of the connection, as the authorizer named it: that of the key, or else of the registry.
+    /// The connection's principal: the one in the key, or else the one in the registry.
+    ///
+    /// The authorizer named it.
     pub principal: Option<Principal>,
-    /// The group, as the client named it.
+    /// The group that the client named.
     pub group: Group,
 }
 
@@ -43,16 +45,17 @@ impl JoinDecision {
     }
 }
 
-/// A client did not join.
+/// The error of joining a group.
 ///
-/// A connection that is not registered is no error: see [`Joined::NotConnected`]. No text of it quotes the group.
+/// A connection that is not registered is not an error: see [`Joined::NotConnected`]. The messages
+/// never quote the group.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The policy refused the client.
+    /// The policy does not allow the client to join.
     #[error("the client may not join this group")]
     NotAllowed {
-        /// The group.
+        /// The group that the client asked to join.
         group: Group,
     },
     /// The hub has no policy, so no client may join any group.
@@ -61,10 +64,10 @@ pub enum JoinError {
          that the application itself chooses, call `Hub::add_to_group`"
     )]
     NoPolicy,
-    /// The policy failed.
+    /// The policy returned an error.
     #[error("the policy for joining groups failed")]
     Policy {
-        /// Its error.
+        /// The error that the policy returned.
         source: BoxError,
     },
     /// The registry failed.
@@ -72,7 +75,9 @@ pub enum JoinError {
     Registry(#[from] RegistryError),
 }
 
-/// The texts of the error and its sources: it is what a `main` prints that returns the error.
+/// Shows the messages of the error and its sources.
+///
+/// A `main` that returns the error prints this.
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(self))
@@ -98,26 +103,32 @@ impl JoinPolicy {
 }
 
 impl Hub {
-    /// Lets a client join a group that it asks for, and announces that if it is the first of its principal.
+    /// Adds a client to a group that it asks for, if the policy allows it.
     ///
-    /// Asks the [policy](super::HubBuilder::allowing_joins). Without one, no client may join.
+    /// If the connection is the first of its principal there, the hub announces that the principal
+    /// joined.
+    ///
+    /// Calls the [policy](super::HubBuilder::allowing_joins). Without one, no client may join.
     ///
     /// # Errors
     ///
-    /// [`JoinError::NotAllowed`] if the policy refuses the client, [`JoinError::NoPolicy`] if there is none,
-    /// [`JoinError::Policy`] if the policy fails, and [`JoinError::Registry`] if the registry does. Failures to announce are
-    /// logged.
+    /// [`JoinError::NotAllowed`] if the policy refuses the client, [`JoinError::NoPolicy`] if there
+    /// is none, [`JoinError::Policy`] if the policy fails, and [`JoinError::Registry`] if [the
+    /// store fails](crate::registry::Registry#store-failures). Failures to announce are logged.
     pub async fn join(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, JoinError> {
         Ok(joined(self.join_all(key, std::slice::from_ref(group)).await?))
     }
 
-    /// Lets a client join groups that it asks for, in one change, and announces that.
+    /// Adds a client to groups that it asks for, atomically, and announces its principal.
     ///
-    /// It joins all of them or none. Returns `None` if it is not registered.
+    /// The client joins all of the groups or none. Returns `None` if the connection is not
+    /// registered.
     ///
     /// # Errors
     ///
-    /// As [`join`](Self::join). [`JoinError::NotAllowed`] names the first group that the policy refuses.
+    /// Same as [`join`](Self::join). [`JoinError::NotAllowed`] names the first group that the
+    /// policy refuses; [`JoinError::Registry`] is [`RegistryError::TooManyGroups`] for more than
+    /// [`Group::MAX_AT_ONCE`] groups.
     pub async fn join_all(&self, key: &ConnectionKey, groups: &[Group]) -> Result<Option<Arrivals>, JoinError> {
         if !self.allow(key, groups).await? {
             return Ok(None);
@@ -125,24 +136,33 @@ impl Hub {
         Ok(self.add_to_groups(key, groups).await?)
     }
 
-    /// Adds a connection to a group that the application chooses, and announces that if it is the first of its principal.
+    /// Adds a connection to a group that the application chooses.
     ///
-    /// The [policy](super::HubBuilder::allowing_joins) is not asked. If the client names the group, use [`join`](Self::join).
+    /// If the connection is the first of its principal there, the hub announces that the principal
+    /// joined.
+    ///
+    /// The [policy](super::HubBuilder::allowing_joins) is not called. If the client names the
+    /// group, use [`join`](Self::join).
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not be added. Failures to announce are logged.
+    /// [`RegistryError`] if [the store fails](crate::registry::Registry#store-failures). Failures
+    /// to announce are logged.
     pub async fn add_to_group(&self, key: &ConnectionKey, group: &Group) -> Result<Joined, RegistryError> {
         Ok(joined(self.add_to_groups(key, std::slice::from_ref(group)).await?))
     }
 
-    /// Adds a connection to groups that the application chooses, in one change, and announces that.
+    /// Adds a connection to groups that the application chooses, atomically, and announces its
+    /// principal.
     ///
-    /// Returns `None` if it is not registered. The [policy](super::HubBuilder::allowing_joins) is not asked.
+    /// Returns `None` if the connection is not registered. The
+    /// [policy](super::HubBuilder::allowing_joins) is not called.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] if it could not be added. Failures to announce are logged.
+    /// [`RegistryError::TooManyGroups`] for more than [`Group::MAX_AT_ONCE`] groups; other variants
+    /// if [the store fails](crate::registry::Registry#store-failures). Failures to announce are
+    /// logged.
     pub async fn add_to_groups(
         &self,
         key: &ConnectionKey,
@@ -154,7 +174,7 @@ impl Hub {
         Ok(arrivals)
     }
 
-    /// Returns whether the connection may join all of the groups, or `false` if it is not registered.
+    /// Returns whether the connection is registered and may join all of the groups.
     async fn allow(&self, key: &ConnectionKey, groups: &[Group]) -> Result<bool, JoinError> {
         let policy = match &self.parts.join_policy {
             JoinPolicy::Unset => return Err(JoinError::NoPolicy),
@@ -179,7 +199,7 @@ impl Hub {
     }
 }
 
-/// The outcome of joining one group.
+/// Returns the outcome of joining one group.
 fn joined(arrivals: Option<Arrivals>) -> Joined {
     let joined = arrivals.and_then(|arrivals| arrivals.groups.into_iter().next()).map(|arrival| arrival.joined);
     joined.unwrap_or(Joined::NotConnected)

@@ -1,4 +1,4 @@
-//! Presence events: who joined a group, and who left it.
+//! Presence events: which principals joined a group, and which left it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
@@ -15,11 +15,11 @@ use crate::registry::{
     Arrivals, Audience, Connection, ConnectionKey, Departures, Group, Joined, Left, Namespace, Principal, ReadOptions,
 };
 
-/// How many events one message has at most; the rest wait for the next.
+/// The maximum number of events in a message; the others wait for the next message.
 const MAX_EVENTS: usize = 500;
-/// How many events wait for a message at most.
+/// The maximum number of pending events.
 const MAX_PENDING: usize = 10_000;
-/// How many connections of a group are read ahead, to see whether a message to them is affordable.
+/// The maximum number of connections read ahead to see whether a message is affordable.
 const MAX_READ_AHEAD: usize = 10_000;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -36,14 +36,16 @@ pub struct PresenceEvent {
     pub kind: Presence,
     /// The namespace of the group.
     pub namespace: Namespace,
-    /// The group.
+    /// The group that the principal joined or left.
     pub group: Group,
-    /// The principal.
+    /// The principal that joined or left.
     pub principal: Principal,
-    /// Orders the events of one principal in one group: of two that arrive out of order, the one with the higher version is
-    /// true. It is about the time in milliseconds since 1970.
+    /// Orders the events of one principal in one group.
+    ///
+    /// If two events arrive out of order, the one with the higher version is current. It is roughly
+    /// the time in milliseconds since 1970.
     pub version: u64,
-    /// The connection that joined or left, which need not be told.
+    /// The connection that joined or left; it need not receive the message.
     #[serde(rename = "connectionId", default, skip_serializing_if = "Option::is_none")]
     connection_id: Option<ConnectionId>,
 }
@@ -53,9 +55,9 @@ pub struct PresenceEvent {
 #[serde(rename_all = "lowercase")]
 #[allow(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Presence {
-    /// It joined.
+    /// The principal joined.
     Joined,
-    /// It left.
+    /// The principal left.
     Left,
 }
 
@@ -71,7 +73,7 @@ impl PresenceEvent {
         }
     }
 
-    /// The groups that a principal joined with its first connection.
+    /// Returns an event for each group that a principal joined with its first connection.
     pub(super) fn from_arrivals(arrivals: &Arrivals) -> Vec<Self> {
         let connection = &arrivals.connection;
         let Some(principal) = connection.principal() else { return Vec::new() };
@@ -79,7 +81,7 @@ impl PresenceEvent {
         first.map(|one| Self::new(Presence::Joined, connection, principal, &one.group, one.version)).collect()
     }
 
-    /// The groups that a principal left with its last connection.
+    /// Returns an event for each group that a principal left with its last connection.
     pub(super) fn from_departures(departures: &Departures) -> Vec<Self> {
         let connection = &departures.connection;
         let Some(principal) = connection.principal() else { return Vec::new() };
@@ -92,7 +94,7 @@ impl PresenceEvent {
     }
 }
 
-/// How groups are told, and the events that wait.
+/// How groups are notified, and the pending events.
 #[derive(Clone, Default)]
 pub(super) struct Announcer {
     message: Option<Arc<Message>>,
@@ -103,11 +105,13 @@ pub(super) struct Announcer {
 /// Which events a call announces, and with how many pushes.
 #[derive(Debug, Clone)]
 pub(super) enum Budget {
-    /// Its own, and all that wait.
+    /// The events of the call, and all pending ones.
     All,
-    /// Its own, and those that wait for the same groups.
+    /// The events of the call, and those pending for the same groups.
     Own,
-    /// As many as this number of pushes allows; and as many as it takes for this audience, which has just been sent as many.
+    /// As many events as this number of pushes allows, and always those of this audience.
+    ///
+    /// The same number was just pushed to the audience.
     Pushes(usize, Audience),
 }
 
@@ -129,7 +133,7 @@ impl Announcer {
         self
     }
 
-    /// Lets events wait for the next message to their group.
+    /// Keeps events for the next message to their group.
     fn postpone(&self, events: impl IntoIterator<Item = PresenceEvent>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dropped: usize = 0;
@@ -145,7 +149,7 @@ impl Announcer {
         }
     }
 
-    /// Takes the events that wait for messages to these audiences.
+    /// Takes the pending events for these audiences.
     fn take_pending(&self, is_wanted: impl Fn(&Audience) -> bool) -> Vec<PresenceEvent> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.is_empty() {
@@ -156,7 +160,7 @@ impl Announcer {
         Vec::from(taken)
     }
 
-    /// The message of as many events as fit, and how many those are.
+    /// Returns a message of as many events as fit, and the number of those events.
     fn message(&self, events: &[PresenceEvent]) -> Option<(Result<Payload, PushError>, usize)> {
         let message = self.message.as_ref()?;
         let mut count = events.len().min(MAX_EVENTS);
@@ -171,15 +175,15 @@ impl Announcer {
 }
 
 impl Hub {
-    /// Tells groups about presence events, one message for each group.
+    /// Announces presence events to groups, with one message for each group.
     ///
-    /// For the consumer of the queue of [`announcing_through`](super::HubBuilder::announcing_through). Events that this hub could not
-    /// afford to announce yet are announced, too.
+    /// The consumer of the queue of [`announcing_through`](super::HubBuilder::announcing_through)
+    /// calls this. Pending events of this hub are announced, too.
     pub async fn announce(&self, events: Vec<PresenceEvent>) {
         self.tell(events, Budget::All).await;
     }
 
-    /// Hands events to the queue, if there is one; otherwise tells groups, within the budget.
+    /// Passes events to the queue, if there is one; otherwise announces them within the budget.
     pub(super) async fn announce_or_queue(&self, events: Vec<PresenceEvent>, budget: Budget) {
         let Some(queue) = &self.parts.announcer.queue else { return self.tell(events, budget).await };
         if events.is_empty() {
@@ -209,7 +213,7 @@ impl Hub {
         for event in waiting.into_iter().chain(events) {
             groups.entry((event.namespace.clone(), event.group.clone())).or_default().push(event);
         }
-        // The group that was just sent to comes first: it is the one that is affordable for sure.
+        // The group that was just sent to comes first, since its message is always affordable.
         let mut groups: Vec<Vec<PresenceEvent>> = groups.into_values().collect();
         groups.sort_by_key(|events| events.first().is_some_and(|event| Some(&event.audience()) != own));
         for mut events in groups {
@@ -225,8 +229,12 @@ impl Hub {
         }
     }
 
-    /// Tells one group of as many events as one message has, if that takes no more pushes than are left. Returns how many are left
-    /// then, and the events that are not told.
+    /// Announces to a group as many events as one message holds.
+    ///
+    /// It does nothing if that takes more pushes than are left. Returns the number of pushes left,
+    /// and the events that were not announced.
+    ///
+    /// Returns the number of pushes left, and the events that were not announced.
     async fn tell_group(
         &self,
         audience: &Audience,
@@ -234,7 +242,7 @@ impl Hub {
         left: usize,
         is_affordable: bool,
     ) -> (usize, Vec<PresenceEvent>) {
-        // The function may make no message of them.
+        // The function may return no message for them.
         let Some((payload, count)) = self.parts.announcer.message(&events) else { return (left, Vec::new()) };
         let payload = match payload {
             Ok(payload) => payload,
@@ -254,7 +262,7 @@ impl Hub {
                 None => return (left, events),
             },
         };
-        // A payload that was made before can be sent.
+        // A payload that was serialized before can be sent.
         let Ok((sent, _)) = sending.deliver().await else { return (left, Vec::new()) };
         if !sent.is_success() {
             tracing::warn!(%sent, "a presence message did not reach everybody in its group");
@@ -262,7 +270,9 @@ impl Hub {
         (left.saturating_sub(sent.report.ids()), events.into_iter().skip(count).collect())
     }
 
-    /// The connections of an audience, unless there are more than so many, or they cannot be read.
+    /// Returns the connections of an audience.
+    ///
+    /// Returns `None` if there are more than `most`, or reading fails.
     async fn read_ahead(&self, audience: &Audience, most: usize) -> Option<Vec<Connection>> {
         let most = most.min(MAX_READ_AHEAD);
         let mut members = Vec::new();
@@ -277,7 +287,7 @@ impl Hub {
     }
 }
 
-/// The pages of connections that were read ahead.
+/// Returns connections that were read ahead, in pages.
 pub(super) fn pages(members: Vec<Connection>) -> crate::registry::Pages<'static, Connection> {
     Box::pin(stream::iter((!members.is_empty()).then_some(Ok(members))))
 }

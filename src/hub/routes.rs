@@ -1,4 +1,4 @@
-//! The routes that keep the registry.
+//! The routes that keep the registry up to date.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use crate::event::{Connect, Disconnect};
 use crate::registry::{Connection, Group};
 use crate::route::{Error, Response, Result, Route, StatusCode};
 
-/// The route `$connect` that registers every connection.
+/// A `$connect` route that registers every connection.
 ///
-/// The principal is the one that the authorizer named. If a connection cannot be registered, the handshake fails with status 500.
+/// The principal is the authorizer's `principalId`. If registration fails, the handshake is
+/// rejected with status 500.
 ///
 /// # Examples
 ///
@@ -36,19 +37,21 @@ type Data = dyn Fn(&Connect, Connection) -> Result<Connection> + Send + Sync;
 type Groups = dyn Fn(&Connect) -> Result<Vec<Group>> + Send + Sync;
 
 impl OnConnect {
-    /// Registers connections in the registry of this hub.
+    /// Creates the route for the registry of this hub.
     pub fn new(hub: Hub) -> Self {
         Self { hub, subprotocol: None, data: None, groups: None }
     }
 
-    /// Selects this subprotocol, for clients that offer it.
+    /// Selects this subprotocol for clients that offer it. Default: none.
     #[must_use]
     pub fn with_subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocol = Some(name.into());
         self
     }
 
-    /// Keeps a value of your own with each connection. Default: none. An error refuses the connection.
+    /// Stores your own value with each connection. Default: none.
+    ///
+    /// An error rejects the connection.
     #[must_use]
     pub fn with_data<T: serde::Serialize>(
         mut self,
@@ -58,18 +61,22 @@ impl OnConnect {
         self
     }
 
-    /// Keeps the whole context of the authorizer with each connection, all of it strings.
+    /// Stores the authorizer's whole context with each connection, with all values as strings.
     ///
-    /// Every group that the connection joins has a copy. Prefer [`with_data`](Self::with_data) with what is needed.
+    /// Every group that the connection joins has a copy. Prefer [`with_data`](Self::with_data) with
+    /// only the values that you need.
     #[must_use]
     pub fn with_authorizer_context(self) -> Self {
         self.with_data(|event| Ok(event.context::<Map<String, Value>>()?))
     }
 
-    /// Adds each connection to these groups in the same change. Default: none. An error refuses the connection.
+    /// Adds each connection to these groups, atomically with its registration. Default: none.
     ///
-    /// The application chooses the groups: the [policy](super::HubBuilder::allowing_joins) is not asked. Do not take a group from the
-    /// query string without checking that the principal may be there.
+    /// An error rejects the connection.
+    ///
+    /// The application chooses the groups: the [policy](super::HubBuilder::allowing_joins) is not
+    /// called. Do not take a group from the query string without checking that the principal may
+    /// join it.
     #[must_use]
     pub fn joining(mut self, groups: impl Fn(&Connect) -> Result<Vec<Group>> + Send + Sync + 'static) -> Self {
         self.groups = Some(Arc::new(groups));
@@ -105,14 +112,14 @@ impl fmt::Debug for OnConnect {
     }
 }
 
-/// The route `$disconnect` that removes every connection, and announces that to its groups.
+/// A `$disconnect` route that removes every connection, and announces that to its groups.
 #[derive(Debug, Clone)]
 pub struct OnDisconnect {
     hub: Hub,
 }
 
 impl OnDisconnect {
-    /// Removes connections from the registry of this hub.
+    /// Creates the route for the registry of this hub.
     pub fn new(hub: Hub) -> Self {
         Self { hub }
     }

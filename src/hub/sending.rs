@@ -18,10 +18,11 @@ use crate::event::ConnectionId;
 use crate::push::{Content, Incomplete, Payload, PushError, Report};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
-/// A message to an audience, which is sent when it is awaited.
+/// A message to an audience, sent when awaited.
 ///
-/// It ends with a [`SendReport`]. [`PushError::NotJson`] and [`PushError::TooLarge`] say that the message cannot be sent to anybody;
-/// a [payload](Hub::send_payload_to) has no such errors.
+/// Awaiting it returns a [`SendReport`]. [`PushError::NotJson`] and [`PushError::TooLarge`] mean
+/// that the message cannot be sent to anybody; a [payload](Hub::send_payload_to) has no such
+/// errors.
 #[must_use = "nothing is sent unless it is awaited"]
 #[derive(Debug)]
 pub struct Sending<'a> {
@@ -31,7 +32,7 @@ pub struct Sending<'a> {
     except: HashSet<ConnectionKey>,
     options: ReadOptions,
     prunes: bool,
-    /// The audience, where it was read before.
+    /// The audience, if it was read before.
     members: Option<Vec<Connection>>,
 }
 
@@ -40,28 +41,30 @@ pub struct Sending<'a> {
 #[must_use = "it says who does not have the message; `require_all` makes an error of it if there is anybody"]
 #[non_exhaustive]
 pub struct SendReport {
-    /// The outcome of every connection that the registry named.
+    /// The outcome for every connection that the registry returned.
     pub report: Report,
-    /// The stale connections that were removed from the registry. A connection that may not be open yet stays.
+    /// The stale connections that were removed from the registry.
+    ///
+    /// A connection that may not be open yet stays.
     pub pruned: Vec<ConnectionKey>,
-    /// How many connections stay registered though they were answered with 410, because that is
-    /// [not believed](Hub#stale-connections).
+    /// How many connections stay registered despite a 410 that is [not
+    /// believed](Hub#stale-connections).
     pub withheld: usize,
-    /// Why the registry did not name all of the audience, if it did not.
+    /// The registry's error, if the audience was not read completely.
     pub unread: Option<RegistryError>,
 }
 
 impl SendReport {
-    /// Whether everybody in the audience either has the message or is disconnected.
+    /// Returns whether every connection of the audience received the message or is disconnected.
     pub fn is_success(&self) -> bool {
         self.unread.is_none() && self.report.is_success()
     }
 
-    /// Returns an error unless everybody in the audience either has the message or is disconnected.
+    /// Returns an error unless every connection received the message or is disconnected.
     ///
     /// # Errors
     ///
-    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    /// [`Incomplete`] with the number of connections that failed, the first reason, and the report.
     pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         match self.shortcoming() {
             None => Ok(()),
@@ -77,7 +80,7 @@ impl SendReport {
     }
 }
 
-/// One line for a log, without ids.
+/// Formats the report as one line for a log, without ids.
 impl fmt::Display for SendReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {} pruned", self.report, self.pruned.len())?;
@@ -91,10 +94,10 @@ impl fmt::Display for SendReport {
     }
 }
 
-/// What is recorded while the registry is read and the broadcast runs.
+/// State that reading the registry and the broadcast share.
 #[derive(Default)]
 struct Recorded {
-    /// Connections whose push has not been answered, and whether they may not be open yet.
+    /// Connections whose push has no response yet, and whether they may not be open yet.
     under_way: HashMap<ConnectionId, (Origin, bool)>,
     error: Option<RegistryError>,
 }
@@ -112,7 +115,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Leaves out a connection, such as that of the sender. Can be called several times.
+    /// Excludes a connection, such as the sender's. Can be called several times.
     pub fn except(mut self, key: &ConnectionKey) -> Self {
         self.except.insert(key.clone());
         self
@@ -123,13 +126,13 @@ impl<'a> Sending<'a> {
         self
     }
 
-    /// Reads the audience with these options.
+    /// Reads the audience with these options. Default: [`ReadOptions::default`].
     pub fn reading(mut self, options: ReadOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Leaves stale connections registered, so that whoever sends next finds and announces them.
+    /// Keeps stale connections registered, so that the next send finds and announces them.
     pub(super) fn without_pruning(mut self) -> Self {
         self.prunes = false;
         self
@@ -141,7 +144,7 @@ impl<'a> Sending<'a> {
         self
     }
 
-    /// Sends the message and removes stale connections meanwhile, without announcing that.
+    /// Sends the message and removes stale connections, without announcing them.
     pub(super) async fn deliver(self) -> Result<(SendReport, Vec<PresenceEvent>), PushError> {
         let Self { hub, audience, payload, except, options, prunes, members } = self;
         let payload = Arc::new(payload?);
@@ -169,7 +172,8 @@ impl<'a> Sending<'a> {
             |connection: &Connection| !except.contains(connection.key()) && connection.is_authorized(now);
         let recipients = members.filter(|connection| std::future::ready(is_recipient(connection))).map(recipient);
         let (stale, mut to_remove) = mpsc::unbounded_channel::<Option<ConnectionKey>>();
-        // Nobody receives any more once the removals below have ended, which is after the last of these.
+        // The receiver is dropped only after the removals below have ended, which is after the last
+        // of these.
         let remove = |keys: Vec<ConnectionKey>| keys.into_iter().for_each(|key| drop(stale.send(Some(key))));
         let broadcast = hub
             .parts
@@ -212,7 +216,7 @@ impl<'a> IntoFuture for Sending<'a> {
         Box::pin(async move {
             let (hub, audience) = (self.hub, self.audience.clone());
             let (sent, events) = self.deliver().await?;
-            // Announcing costs at most as many pushes as sending did.
+            // Announcing takes at most as many pushes as sending did.
             hub.announce_or_queue(events, Budget::Pushes(sent.report.ids(), audience)).await;
             Ok(sent)
         })

@@ -1,4 +1,4 @@
-//! Looking for connections whose `$disconnect` was lost.
+//! Sweeps: finding connections whose `$disconnect` was lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +17,11 @@ use crate::metrics;
 use crate::push::{Failure, Incomplete, PushError};
 use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Slice};
 
-/// What is left of the invocation to tell groups who left.
+/// The time of an invocation that is reserved for announcing departures.
 const MARGIN: Duration = Duration::from_secs(1);
-/// A round of a sweep: once through all connections.
+/// The number of positions in a round, which covers all connections.
 const POSITIONS: u64 = 4096;
-/// How many positions are asked about before the next are read.
+/// How many positions are checked before the next are read.
 const STEP: u64 = 64;
 
 /// The outcome of a sweep.
@@ -29,32 +29,35 @@ const STEP: u64 = 64;
 #[must_use = "an incomplete sweep needs a higher rate, or a longer period; `require_all` makes an error of it"]
 #[non_exhaustive]
 pub struct SweepReport {
-    /// How many connections were asked about and are open.
+    /// How many connections were checked and are open.
     pub alive: usize,
     /// The stale connections that were removed.
     pub removed: Vec<ConnectionKey>,
-    /// The connections that were closed and removed, because the authorization of their clients has expired.
+    /// The connections that were closed and removed because their authorization had expired.
     pub expired: Vec<ConnectionKey>,
-    /// How many connections stay registered though they were answered with 410, because that is
-    /// [not believed](Hub#stale-connections).
+    /// How many connections stay registered despite a 410 that is [not
+    /// believed](Hub#stale-connections).
     pub withheld: usize,
-    /// The connections whose state could not be found out. They are asked about again in the next period.
+    /// The connections whose state could not be determined. They are checked again in the next
+    /// period.
     pub failed: Vec<Failure>,
-    /// Whether every connection whose turn it was has been asked about. If not, the time was up.
+    /// Whether every connection that was due has been checked.
+    ///
+    /// `false` if the time was up or the registry was not read completely.
     pub is_complete: bool,
-    /// Why the registry did not name all of the connections, if it did not.
+    /// The registry's error, if the connections were not read completely.
     pub unread: Option<RegistryError>,
     /// How long the sweep took.
     pub elapsed: Duration,
 }
 
 impl SweepReport {
-    /// Whether the state of every connection whose turn it was has been found out.
+    /// Returns whether the state of every connection that was due has been determined.
     pub fn is_success(&self) -> bool {
         self.is_complete && self.unread.is_none() && self.failed.is_empty()
     }
 
-    /// Adds it to the metrics.
+    /// Adds the report to the metrics.
     fn record(&self) {
         let (removed, expired, failed) = (self.removed.len(), self.expired.len(), self.failed.len());
         let outcomes = [
@@ -67,11 +70,11 @@ impl SweepReport {
         metrics::swept(self.elapsed, &outcomes);
     }
 
-    /// Returns an error unless the state of every connection whose turn it was has been found out.
+    /// Returns an error unless the state of every connection that was due has been determined.
     ///
     /// # Errors
     ///
-    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    /// [`Incomplete`] with the number of connections that failed, the first reason, and the report.
     pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         if self.is_success() {
             return Ok(());
@@ -92,7 +95,7 @@ impl SweepReport {
     }
 }
 
-/// One line for a log, without ids.
+/// Formats the report as one line for a log, without ids.
 impl fmt::Display for SweepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { alive, removed, expired, withheld, failed, elapsed, .. } = self;
@@ -112,33 +115,36 @@ impl fmt::Display for SweepReport {
     }
 }
 
-/// What was found out about a connection.
+/// The state of a connection.
 enum Answer {
     Alive,
-    /// It may not be open yet, or its 410 is not believed yet.
+    /// The connection may not be open yet, or its 410 is not believed yet.
     Undecided,
     Gone(Vec<ConnectionKey>),
-    /// The authorization of its client has expired, and it was closed.
+    /// The authorization of the client had expired, and the connection was closed.
     Expired(ConnectionKey),
     Failed(Failure),
 }
 
-/// Up to which position each namespace has been swept by this process.
+/// The position up to which this process has swept each namespace.
 pub(super) type Progress = Mutex<BTreeMap<Namespace, u64>>;
 
 impl Hub {
-    /// Asks API Gateway about the connections whose turn it is, and removes those that are stale.
+    /// Checks the connections that are due with API Gateway, and removes the stale ones.
     ///
-    /// API Gateway does not guarantee that it calls `$disconnect`. Every connection has a turn once in each
-    /// [period](super::HubBuilder::with_sweep_period), which depends on the time of day and on a hash alone: a sweep asks about those whose
-    /// turn has come since the last sweep of this process, or in the last [interval](super::HubBuilder::with_sweep_interval). So a sweep
-    /// every interval covers everybody, and writes nothing about connections that are open.
+    /// `$disconnect` is best-effort. Every connection is due once in each
+    /// [period](super::HubBuilder::with_sweep_period), at a time that depends only on a hash. A
+    /// sweep checks those that have become due since the last sweep of this process, or in the last
+    /// [interval](super::HubBuilder::with_sweep_interval). So one sweep per interval covers all
+    /// connections, and writes nothing about open ones.
     ///
-    /// A connection whose client's [authorization has expired](Connection::authorization_expires_at) is closed and removed when its
-    /// turn comes: one period after that time at the latest. Until then a hub sends it nothing.
+    /// A connection whose client's [authorization has
+    /// expired](Connection::authorization_expires_at) is closed and removed when it is due, at most
+    /// one period later. Until then, a hub sends it nothing.
     ///
-    /// A sweep makes at most [so many requests a second](super::HubBuilder::with_sweep_rate). In a Lambda invocation it ends a second before the
-    /// deadline, and the next sweep of the process continues there.
+    /// A sweep makes at most [this many requests a second](super::HubBuilder::with_sweep_rate). In
+    /// a Lambda invocation, it ends a second before the deadline, and the next sweep of the process
+    /// continues there.
     ///
     /// # Examples
     ///
@@ -186,7 +192,7 @@ impl Hub {
         report
     }
 
-    /// From which to which position connections have their turn.
+    /// Returns the range of positions at which connections are due.
     fn turns(&self, namespace: &Namespace) -> (u64, u64) {
         let at = |time: SystemTime| {
             let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -198,19 +204,19 @@ impl Hub {
         let until = at(now);
         let progress = self.parts.progress.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied();
         if self.parts.sweep_period <= self.parts.sweep_interval {
-            // Once around, from where the last sweep ended.
+            // One round, from where the last sweep ended.
             let from = progress.unwrap_or_default().checked_rem(POSITIONS).unwrap_or_default();
             return (from, from.saturating_add(POSITIONS));
         }
-        // Sweeps that come a little late leave nothing out.
+        // The margin lets a sweep that is a little late still cover every connection.
         let before =
             self.parts.sweep_interval.saturating_add(self.parts.sweep_interval.checked_div(4).unwrap_or_default());
         let latest = at(now.checked_sub(before).unwrap_or(UNIX_EPOCH));
-        // A clock that has stepped back makes progress of no use.
+        // Progress is useless after the clock has stepped back.
         let from = progress.filter(|progress| *progress <= until).unwrap_or(latest);
         match until.saturating_sub(from) {
             0..=POSITIONS => (from, until),
-            // More than a round behind: it continues at the same place of the latest round.
+            // More than a round behind: continue at the same position of the latest round.
             behind => match behind.checked_rem(POSITIONS) {
                 None | Some(0) => (until.saturating_sub(POSITIONS), until),
                 Some(behind) => (until.saturating_sub(behind).min(latest), until),
@@ -222,7 +228,7 @@ impl Hub {
         self.parts.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone(), position);
     }
 
-    /// Asks about the connections of a slice. Returns whether it came to its end.
+    /// Checks the connections of a slice. Returns whether it was completed.
     #[allow(clippy::too_many_arguments, reason = "it is one step of the loop above")]
     async fn sweep_slice(
         &self,
@@ -239,7 +245,7 @@ impl Hub {
                 Ok(page) => stream::iter(page.into_iter().map(Ok).collect::<Vec<_>>()),
                 Err(error) => stream::iter(vec![Err(error)]),
             });
-        // A connection that may not be open yet need not be asked about.
+        // A connection that may not be open yet need not be checked.
         let connections = connections.filter(|connection| {
             std::future::ready(connection.as_ref().map_or(true, |connection| !self.is_young(connection)))
         });
@@ -250,7 +256,7 @@ impl Hub {
         loop {
             let answer: Option<Result<Answer, RegistryError>> = match end {
                 None => answers.next().await,
-                // Late, it ends between two answers: a removal that was begun is finished.
+                // If time is up, stop between two responses: a removal in progress is completed.
                 Some(end) => match timeout_at(end, answers.next()).await {
                     Ok(answer) => answer,
                     Err(_) => return false,
@@ -272,7 +278,8 @@ impl Hub {
                 }
                 Ok(Answer::Failed(failure)) => report.failed.push(failure),
                 Err(error) => {
-                    // A record that cannot be read does not keep the others from their turn.
+                    // A record that cannot be read must not keep the other connections from being
+                    // checked.
                     let goes_on = !error.is_retryable();
                     report.unread = Some(error);
                     report.is_complete = false;
@@ -319,14 +326,16 @@ impl Hub {
         if believed.is_empty() { Answer::Undecided } else { Answer::Gone(believed) }
     }
 
-    /// Runs sweeps as a Lambda function, one for each invocation and namespace, whatever the event is.
+    /// Runs as a Lambda function that sweeps each namespace in every invocation, whatever the
+    /// event.
     ///
-    /// For a schedule of EventBridge, such as `rate(1 minute)`. The namespaces share the time of the invocation.
+    /// Invoke it by an EventBridge schedule, such as `rate(1 minute)`. The namespaces share the
+    /// time of the invocation.
     ///
     /// # Errors
     ///
-    /// If the process does not run in Lambda, and when the Lambda runtime ends with an error. An invocation fails with
-    /// [`RegistryError`] if a registry could not be read.
+    /// An error if the process does not run in Lambda, or if the Lambda runtime fails. An
+    /// invocation fails with [`RegistryError`] if a registry could not be read.
     #[cfg(feature = "runtime")]
     pub async fn run_sweeper(self, namespaces: Vec<Namespace>) -> Result<(), lambda_runtime::Error> {
         use std::sync::Arc;
@@ -362,7 +371,7 @@ impl Hub {
     }
 }
 
-/// When an invocation is nearly over, if there is one.
+/// Returns when the invocation is nearly over, if there is one.
 fn invocation_end() -> Option<Instant> {
     let left = current_deadline()?.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN);
     Instant::now().checked_add(left)

@@ -1,4 +1,4 @@
-//! Checks that every implementation of [`Registry`] must pass, also your own.
+//! Checks that every implementation of [`Registry`] must pass, including your own.
 //!
 //! # Examples
 //!
@@ -55,18 +55,18 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that shows the time at which it was made, to the second.
+    /// Creates a clock that shows the current time, to the second.
     pub fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self(Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(now))))
     }
 
-    /// What it shows.
+    /// Returns the time that the clock shows.
     pub fn now(&self) -> SystemTime {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets it show a later time.
+    /// Advances the clock by this time.
     pub fn advance(&self, time: Duration) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *now = now.checked_add(time).unwrap_or(*now);
@@ -75,7 +75,7 @@ impl Clock {
 
 type Check = for<'a> fn(&'a World<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// The checks that [`run`] makes, by name.
+/// The checks that [`run`] performs, with their names.
 const CHECKS: [(&str, Check); 29] = [
     ("what_is_inserted_is_found", |world| Box::pin(lifetime::what_is_inserted_is_found(world))),
     ("inserting_twice_changes_nothing", |world| Box::pin(lifetime::inserting_twice_changes_nothing(world))),
@@ -114,13 +114,13 @@ const CHECKS: [(&str, Check); 29] = [
     ("many_connections", |world| Box::pin(lists::many_connections(world))),
 ];
 
-/// Checks a registry that takes its time from this clock, in namespaces of its own.
+/// Checks a registry that uses this clock, in namespaces that only the checks use.
 ///
 /// One check registers `many` connections.
 ///
 /// # Panics
 ///
-/// If a check fails. Its name was printed before.
+/// If a check fails. Its name has been printed before.
 pub async fn run(registry: &dyn Registry, clock: &Clock, many: usize) {
     for (name, check) in CHECKS {
         println!("conformance: {name}");
@@ -128,7 +128,7 @@ pub async fn run(registry: &dyn Registry, clock: &Clock, many: usize) {
     }
 }
 
-/// A namespace in which a check has connections.
+/// The namespace of one check.
 struct World<'a> {
     registry: &'a dyn Registry,
     clock: &'a Clock,
@@ -149,7 +149,7 @@ impl<'a> World<'a> {
         ConnectionKey::new(self.namespace.clone(), ConnectionId::new(id).unwrap())
     }
 
-    /// A connection of nobody.
+    /// Returns a connection without a principal.
     fn anonymous(&self, id: &str) -> Connection {
         let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
         Connection::new(self.key(id), api_id, stage, "ws.example.com", self.clock.now())
@@ -167,7 +167,7 @@ impl<'a> World<'a> {
         connection.key().clone()
     }
 
-    /// Registers connections, each of its own principal, who join a group.
+    /// Registers connections, each with its own principal, and adds them to a group.
     async fn connect_many(&self, count: usize, group: &Group) -> Vec<ConnectionKey> {
         let joined = stream::iter(0..count).map(|number| async move {
             let key = self.connect(&format!("many-{number}"), &format!("principal-{number}")).await;
@@ -181,7 +181,7 @@ impl<'a> World<'a> {
         self.namespace.group(group)
     }
 
-    /// The ids of an audience, each once.
+    /// The ids of the connections of an audience; panics if one is listed twice.
     async fn ids(&self, audience: &Audience) -> BTreeSet<String> {
         let connections = all(self.registry.connections(audience, ReadOptions::default().consistent())).await;
         once(connections.iter().map(|connection| connection.id().to_string()))
@@ -203,7 +203,7 @@ fn group(name: &str) -> Group {
     Group::new(name).unwrap()
 }
 
-/// Everything of a list.
+/// All entries of a list.
 async fn all<T>(mut pages: Pages<'_, T>) -> Vec<T> {
     let mut all = Vec::new();
     while let Some(page) = pages.next().await {
@@ -214,7 +214,7 @@ async fn all<T>(mut pages: Pages<'_, T>) -> Vec<T> {
     all
 }
 
-/// The texts, none of which may come twice.
+/// Collects the strings; panics if one occurs twice.
 fn once(texts: impl Iterator<Item = String>) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! What is known about a connection.
+//! The record of a connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,18 @@ use serde::de::DeserializeOwned;
 use super::{ConnectionKey, Namespace, Principal};
 use crate::event::{ApiId, ConnectionId, InvalidId, RequestContext, Stage, chain};
 
-/// How long a connection's record is kept: the two hours that API Gateway keeps it open (LIM-3), and five minutes for clocks that
-/// differ and functions that are late.
+/// How long a connection's record is kept.
+///
+/// API Gateway keeps the connection open for two hours (LIM-3); five minutes more allow for clock
+/// skew and late functions.
 pub(super) const LIFETIME: Duration = Duration::from_secs(125 * 60);
 
 /// The maximum size of a connection's data, in bytes of JSON.
 ///
-/// Every group that a connection joins keeps a copy, so that a group is read in few requests.
+/// Every group that a connection joins keeps a copy, so that a group can be read in few requests.
 pub const MAX_DATA_BYTES: usize = 16_384;
 
-/// Data of your own that a registry keeps with a connection: JSON of at most [`MAX_DATA_BYTES`].
+/// Your own data, kept with a connection: JSON of at most [`MAX_DATA_BYTES`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionData(Arc<str>);
 
@@ -28,7 +30,8 @@ impl ConnectionData {
     ///
     /// # Errors
     ///
-    /// [`InvalidData::NotJson`] if it fails to serialize, [`InvalidData::TooLarge`] if the JSON is too large.
+    /// [`InvalidData::NotJson`] if the value fails to serialize, [`InvalidData::TooLarge`] if the
+    /// JSON exceeds [`MAX_DATA_BYTES`].
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidData> {
         let json = serde_json::to_string(value).map_err(|source| InvalidData::NotJson { source })?;
         match json.len() {
@@ -42,24 +45,24 @@ impl ConnectionData {
         &self.0
     }
 
-    /// Takes JSON that a registry has kept.
+    /// Wraps JSON from a registry's store.
     #[cfg(feature = "dynamodb")]
     pub(super) fn from_stored(json: &str) -> Self {
         Self(json.into())
     }
 }
 
-/// Leaves out the data, which may be personal.
+/// Omits the data, which may be personal.
 impl fmt::Debug for ConnectionData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionData").field("bytes", &self.0.len()).finish_non_exhaustive()
     }
 }
 
-/// An open connection, as `$connect` registers it.
+/// An open connection, as registered by `$connect`.
 ///
-/// While it is registered, only its [data](super::Registry::set_data) change. Default: it expires two hours after the connection was
-/// opened, which is how long
+/// While the connection is registered, only its [data](super::Registry::set_data) can change.
+/// Default expiry: two hours after the connection was opened, which is how long
 /// [API Gateway](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)
 /// keeps it open, plus five minutes.
 ///
@@ -90,11 +93,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The connection that an event concerns, of the principal that the authorizer named.
+    /// Creates the connection of an event, with the authorizer's `principalId`.
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] if the authorizer's principal is not a legal [`Principal`]. An empty one counts as none.
+    /// [`InvalidId`] if the authorizer's principal is not a valid [`Principal`]. An empty one
+    /// counts as none.
     pub fn from_context(context: &RequestContext) -> Result<Self, InvalidId> {
         let principal = context.principal_id().filter(|principal| !principal.is_empty());
         let principal = principal.map(Principal::new).transpose()?;
@@ -108,9 +112,10 @@ impl Connection {
         })
     }
 
-    /// A connection to this stage of this API, through this host, opened at this time.
+    /// Creates a connection to this stage of this API.
     ///
-    /// It has no principal, whatever the key says: see [`with_principal`](Self::with_principal).
+    /// `domain_name` is the host that the client used. The connection has no principal, even if the
+    /// key has one: see [`with_principal`](Self::with_principal).
     pub fn new(
         key: ConnectionKey,
         api_id: ApiId,
@@ -132,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// States whose connection it is.
+    /// Sets the principal of the connection. Default: none.
     #[must_use]
     pub fn with_principal(mut self, principal: Principal) -> Self {
         self.key.principal = Some(principal.clone());
@@ -147,39 +152,44 @@ impl Connection {
         self
     }
 
-    /// Lets the connection expire at this time, cut off to the second.
+    /// Sets when the connection expires, truncated to the second.
+    ///
+    /// Default: two hours and five minutes after the connection was opened.
     #[must_use]
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = to_second(expires_at);
         self
     }
 
-    /// Says until when its client is authorized, cut off to the second.
+    /// Sets until when the client is authorized, truncated to the second. Default: no limit.
     ///
-    /// A [`Hub`](crate::hub::Hub) sends it nothing afterwards, and its sweeps close the connection. The time of an event is what the [authorizer](crate::authorizer::Authorization::with_expiry) said.
+    /// After that time, a [`Hub`](crate::hub::Hub) sends the client nothing, and its sweeps close
+    /// the connection. An event has the time that the
+    /// [authorizer](crate::authorizer::Authorization::with_expiry) set.
     #[must_use]
     pub fn with_authorization_expiry(mut self, expires_at: Option<SystemTime>) -> Self {
         self.authorization_expires_at = expires_at.map(to_second);
         self
     }
 
-    /// Keeps a value of your own with the connection, serialized as JSON.
+    /// Stores your own value with the connection, serialized as JSON.
     ///
     /// # Errors
     ///
-    /// [`InvalidData::NotJson`] if it fails to serialize, [`InvalidData::TooLarge`] for more than [`MAX_DATA_BYTES`] bytes.
+    /// [`InvalidData::NotJson`] if the value fails to serialize, [`InvalidData::TooLarge`] for more
+    /// than [`MAX_DATA_BYTES`] bytes.
     pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Result<Self, InvalidData> {
         self.data = Some(ConnectionData::new(data)?);
         Ok(self)
     }
 
-    /// The same connection with other data.
+    /// Replaces the data of the connection.
     pub(super) fn replacing_data(mut self, data: Option<ConnectionData>) -> Self {
         self.data = data;
         self
     }
 
-    /// Returns the key in the registry.
+    /// Returns the connection's key in the registry.
     pub fn key(&self) -> &ConnectionKey {
         &self.key
     }
@@ -189,7 +199,7 @@ impl Connection {
         &self.key.id
     }
 
-    /// Returns the API.
+    /// Returns the id of the API.
     pub fn api_id(&self) -> &ApiId {
         &self.api_id
     }
@@ -199,55 +209,57 @@ impl Connection {
         &self.stage
     }
 
-    /// Returns the host that the client used: the custom domain where there is one.
+    /// Returns the host that the client used, such as a custom domain.
     pub fn domain_name(&self) -> &str {
         &self.domain_name
     }
 
-    /// Returns whose connection it is, where an authorizer said so.
+    /// Returns the principal of the connection, if the authorizer named one.
     pub fn principal(&self) -> Option<&Principal> {
         self.principal.as_ref()
     }
 
-    /// Returns when it was opened, to the millisecond.
+    /// Returns when the connection was opened, to the millisecond.
     pub fn connected_at(&self) -> SystemTime {
         self.connected_at
     }
 
-    /// Returns when it expires, to the second.
+    /// Returns when the connection expires, to the second.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// Returns until when its client is authorized, where the authorizer said so.
+    /// Returns until when the client is authorized, if the authorizer set a limit.
     pub fn authorization_expires_at(&self) -> Option<SystemTime> {
         self.authorization_expires_at
     }
 
-    /// Whether its client is still authorized at this time.
+    /// Returns whether the client is still authorized at this time.
     #[cfg(feature = "hub")]
     pub(crate) fn is_authorized(&self, now: SystemTime) -> bool {
         self.authorization_expires_at.is_none_or(|end| end > now)
     }
 
-    /// Returns the data as a type of your own, if there are some.
+    /// Deserializes the data, if there is any.
     ///
     /// # Errors
     ///
-    /// [`InvalidData::Shape`] if they do not fit `T`.
+    /// [`InvalidData::Shape`] if the data does not deserialize as `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, InvalidData> {
         let Some(data) = &self.data else { return Ok(None) };
-        // What serde says may quote the data.
+        // serde's message may quote the data.
         serde_json::from_str(&data.0).map(Some).map_err(|error| InvalidData::Shape { column: error.column() })
     }
 
-    /// Returns the data as JSON.
+    /// Returns the data as JSON, if there is any.
     pub fn data_json(&self) -> Option<&str> {
         self.data.as_ref().map(ConnectionData::as_json)
     }
 }
 
-/// Leaves out the data, and the host, which with the id is all that is needed to push.
+/// Omits the data and the host.
+///
+/// Pushing needs only the host and the id.
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -262,40 +274,42 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The data of a connection cannot be kept, or do not fit a type.
+/// The data of a connection cannot be stored or does not fit a type.
 ///
-/// No text of it quotes the data.
+/// The messages never quote the data.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidData {
-    /// They failed to serialize as JSON.
+    /// The data failed to serialize as JSON.
     #[error("the connection's data failed to serialize as JSON")]
     NotJson {
-        /// Why not.
+        /// The error of the serializer.
         source: serde_json::Error,
     },
-    /// They have too many bytes.
+    /// The JSON of the data exceeds [`MAX_DATA_BYTES`].
     #[error("the connection's data have {size} bytes of JSON, more than the maximum of {MAX_DATA_BYTES}")]
     TooLarge {
-        /// How many.
+        /// The size of the JSON in bytes.
         size: usize,
     },
-    /// They do not fit the type that was asked for.
+    /// The data does not deserialize as the requested type.
     #[error("the connection's data do not fit the type that was asked for: column {column} of their JSON")]
     Shape {
-        /// The column in bytes, counted from 1.
+        /// The column in the JSON, in bytes, counted from 1.
         column: usize,
     },
 }
 
-/// The texts of the error and its source: it is what a `main` prints that returns the error.
+/// Shows the messages of the error and its source.
+///
+/// A `main` that returns the error prints this.
 impl fmt::Debug for InvalidData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(self))
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -304,7 +318,7 @@ fn to_second(time: SystemTime) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds(time))).unwrap_or(UNIX_EPOCH)
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 pub(super) fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The registry of many functions: a table of DynamoDB.
+//! A registry shared by many functions, in a DynamoDB table.
 
 mod call;
 mod change;
@@ -26,15 +26,17 @@ use super::{
 use crate::clock::Clock;
 use crate::dynamodb::{self, Retries};
 
-/// Keeps connections in one table of DynamoDB.
+/// A registry in one DynamoDB table.
 ///
-/// A connection is one item, found by its id, and by everyone, a slice or its principal through one index. Each group that it
-/// joins has an item for each principal, with the principal's connections there. `expiresAt` is the table's time-to-live attribute;
-/// what has expired is left out of every answer, also before DynamoDB deletes it. So the presence of a principal needs no counter,
-/// and a connection whose `$disconnect` was lost stops counting by itself.
+/// A connection is one item, with its id in the key; one index lists all connections, a slice, or
+/// the connections of a principal. Each group has an item for each of its principals, with the
+/// principal's connections there. `expiresAt` is the table's time-to-live attribute; results
+/// exclude expired items even before DynamoDB deletes them. So the presence of a principal needs no
+/// counter, and a connection whose `$disconnect` was lost eventually stops counting.
 ///
-/// Joining and leaving are transactions: a function that is killed leaves nothing half done. Removing first closes the
-/// connection and then takes it out of its groups: see [`Registry::remove`] for what a killed function leaves.
+/// Joining and leaving are transactions, so a function that is killed leaves nothing half done.
+/// Removing first closes the connection and then removes it from its groups: see
+/// [`Registry::remove`] for the state that a killed function leaves.
 ///
 /// # Cost
 ///
@@ -48,28 +50,32 @@ use crate::dynamodb::{self, Retries};
 /// | [`set_data`](Registry::set_data), in `n` groups | 2 | 3 + 2 `n` | 1 |
 /// | a list of 1000 | 1 for each page of each shard | | 32, consistent 64 |
 ///
-/// The same holds if the principal has other connections. Requests that are made at the same time are one round trip. The units are those of items below one kilobyte, by the rules of
-/// [on-demand capacity](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html). Keys that do
-/// not [know the principal](ConnectionKey::with_principal) take a round trip and `n` read units more to join and to leave, and a
-/// round trip and `n` write units more to remove one of several connections of a principal. At $0.625 for a
-/// million write units and $0.125 for a million read units, a million sessions that connect, join one group and disconnect
-/// cost $5.94.
+/// The same holds if the principal has other connections. Concurrent requests count as one round
+/// trip. The units are for items below one kilobyte, by the rules of
+/// [on-demand capacity](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html).
+/// With a key that does not [have the principal](ConnectionKey::with_principal), joining and
+/// leaving take one more round trip and `n` more read units, and removing one of several
+/// connections of a principal takes one more round trip and `n` more write units. At $0.625 for a
+/// million write units and $0.125 for a million read units, a million sessions that connect, join
+/// one group, and disconnect cost $5.94.
 ///
 /// # Consistency
 ///
-/// Consistent reads see every write that succeeded before, with one exception: the lists of a principal, of a slice and of
-/// everyone come from the index, which DynamoDB updates a little later.
+/// Consistent reads see every write that succeeded before, with one exception: the lists of a
+/// principal, of a slice, and of everyone come from the index, which DynamoDB updates a little
+/// later.
 ///
 /// # Permissions
 ///
-/// The role needs `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem` on the table, and `Query` on the table
-/// and its index.
+/// The role needs `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, and `DeleteItem` on
+/// the table, and `Query` on the table and its index.
 ///
 /// # Limits
 ///
-/// A call takes at most ten seconds, or what the invocation's deadline leaves; throttling, conflicts and failures are retried
-/// until then. An item of DynamoDB has at most 400 KB, so a connection can be in some ten thousand groups, and a principal can have
-/// some two thousand connections without data in one group.
+/// A call takes at most ten seconds, or less if the invocation's deadline is sooner; until then it
+/// retries after throttling, conflicts, and failures. A DynamoDB item has at most 400 KB, so a
+/// connection can be in some ten thousand groups, and a principal can have some two thousand
+/// connections without data in one group.
 ///
 /// # Examples
 ///
@@ -90,20 +96,26 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// A registry in this table, with what the environment says of credentials, region and endpoint.
+    /// Creates a registry for this table.
+    ///
+    /// Credentials, region, and endpoint come from the environment.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Caller).await)
     }
 
-    /// A registry in this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    /// Creates a registry for this table, with the settings of this configuration.
     ///
-    /// For an assumed role, a proxy, or a custom endpoint, and to share one HTTP client among tables. What the configuration does
-    /// not have is as with [`new`](Self::new): an HTTP client over rustls on ring, 3 seconds to connect, 5 for an attempt. Retries are
-    /// those of this crate.
+    /// The settings are credentials, region, endpoint, HTTP client, and timeouts.
+    ///
+    /// Use it for an assumed role, a proxy, or a custom endpoint, or to share one HTTP client among
+    /// tables. Defaults for missing settings are those of [`new`](Self::new): an HTTP client with
+    /// rustls and ring, and timeouts of 3 seconds to connect and 5 for an attempt. The SDK's
+    /// retries are disabled, because this crate retries.
     ///
     /// # Examples
     ///
-    /// A table in another account, with `aws-config`'s default features, which bring the HTTP client for the role:
+    /// A table in another account, with the default features of `aws-config`, which bring the HTTP
+    /// client for the role:
     ///
     /// ```no_run
     /// use aws_config::BehaviorVersion;
@@ -122,7 +134,9 @@ impl DynamoDb {
         Self::over(table, dynamodb::from_config(config, Retries::Caller))
     }
 
-    /// A registry in a table of an emulator at this URL, which takes any credentials.
+    /// Creates a registry for a table of an emulator at this URL.
+    ///
+    /// The emulator must accept any credentials.
     pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
         Self::over(table, dynamodb::with_endpoint_url(url, Retries::Caller).await)
     }
@@ -132,38 +146,46 @@ impl DynamoDb {
         Self { client, table: table.into(), shards: Arc::new(|_| 1), timeout: None, clock: Clock::default() }
     }
 
-    /// Shards the items of a group over as many partitions as this function returns. Default: 1.
+    /// Shards the items of a group over this many partitions. Default: 1.
     ///
-    /// A partition of DynamoDB takes 1000 write units and gives 3000 read units a second; a join takes two write units of it. More
-    /// shards let a large group be joined and read faster; every read of the group takes that many requests. All functions that
-    /// use the table must agree: a group whose shards change is read incompletely until its members have joined again.
+    /// A DynamoDB partition supports 1000 write units and 3000 read units a second; a join takes
+    /// two write units of it. With more shards, a large group can be joined and read faster, but
+    /// every read of the group takes that many requests. All functions that use the table must
+    /// agree: after the shards of a group change, reads of the group are incomplete until its
+    /// members have joined again.
     #[must_use]
     pub fn with_group_shards(mut self, shards: impl Fn(&Group) -> u8 + Send + Sync + 'static) -> Self {
         self.shards = Arc::new(shards);
         self
     }
 
-    /// Bounds each call, and each page of a list, retries included, by this time. Default: 10 seconds.
+    /// Sets the timeout of each call, and of each page of a list, including retries. Default: 10
+    /// seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Takes the time from this clock, for tests. It decides which connections have expired.
+    /// Uses this clock, which decides which connections have expired, for tests.
+    ///
+    /// Default: the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(clock);
         self
     }
 
-    /// Creates the table, for tests and emulators, and waits until it can be used. One that is there already is left alone.
+    /// Creates the table and waits until it is active, for tests and emulators.
     ///
-    /// For production take the `ConnectionsTable` of `examples/deploy/chat.yaml`.
+    /// An existing table is not changed.
+    ///
+    /// For production, use the `ConnectionsTable` of `examples/deploy/chat.yaml`.
     ///
     /// # Errors
     ///
-    /// When DynamoDB refuses.
+    /// The SDK's error if DynamoDB rejects a request, or an error if the table is not active after
+    /// 60 seconds.
     pub async fn create_table(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         table::create(&self.client, &self.table).await
     }
@@ -180,7 +202,7 @@ impl DynamoDb {
         item::member_key(key, principal, group, self.shards_of(group))
     }
 
-    /// The connection's item, if it is registered.
+    /// Returns the connection's item, if it is registered.
     async fn row(&self, key: &ConnectionKey, consistency: Consistency) -> Result<Option<item::Row>, RegistryError> {
         let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::connection_key(key)));
         let request = request.consistent_read(consistency == Consistency::Strong);
@@ -255,7 +277,7 @@ impl Registry for DynamoDb {
     }
 }
 
-/// Leaves out the client, which holds credentials.
+/// Omits the client, which holds credentials.
 impl fmt::Debug for DynamoDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DynamoDb").field("table", &self.table).finish_non_exhaustive()

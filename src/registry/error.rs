@@ -1,4 +1,4 @@
-//! Why a registry could not answer.
+//! Errors of a registry.
 
 use std::error::Error;
 use std::fmt;
@@ -9,31 +9,32 @@ use crate::event::chain;
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// A registry failed to read or to write.
+/// The error of reading from or writing to a registry.
 ///
-/// A connection that is not registered is no error: see [`Joined`](super::Joined) and [`Left`](super::Left).
+/// A connection that is not registered is not an error: see [`Joined`](super::Joined) and
+/// [`Left`](super::Left).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The store throttles: retried until there was no time left.
+    /// The store throttled the request, and retries did not succeed in time.
     #[error("the registry was throttled")]
     Throttled {
-        /// Its answer.
+        /// The response of the store.
         source: Source,
     },
-    /// Other writers changed the same records at the same time: retried until there was no time left.
+    /// Other writers kept changing the same records until there was no time left to retry.
     #[error("other writers keep changing the same connection or the same principal of a group")]
     Contended,
-    /// There was no answer in time. The change may have happened.
+    /// The store did not respond in time. The change may have been made.
     #[error("no answer from the registry within {} ms", .after.as_millis())]
     TimedOut {
-        /// How long it took.
+        /// The time after which the call gave up.
         after: Duration,
     },
-    /// It cannot be reached, or it failed: retried until there was no time left.
+    /// The store cannot be reached or failed, and retries did not succeed in time.
     #[error("the registry cannot be reached, or failed")]
     Unavailable {
-        /// Why.
+        /// The last failure.
         source: Source,
     },
     /// The caller lacks a permission.
@@ -41,37 +42,37 @@ pub enum RegistryError {
         "access to the registry is denied: give the role the permissions that the documentation of the registry lists"
     )]
     Forbidden {
-        /// Its answer.
+        /// The response of the store.
         source: Source,
     },
-    /// There is no such table.
+    /// The table or its index does not exist.
     #[error("there is no table {table:?} in this account and region, or it lacks the index `connections`")]
     NoTable {
-        /// Its name.
+        /// The name of the table.
         table: String,
     },
-    /// A record does not have the form that this registry writes.
+    /// A record does not have the format that this registry writes.
     #[error("a record of the registry is not readable: {problem}")]
     Unreadable {
-        /// What was expected where.
+        /// The attribute, and the expected value.
         problem: String,
     },
-    /// One call names more groups than one change can have.
+    /// The call names more groups than one change can have.
     #[error("{count} groups are too many for one change: join or leave at most {} at once", Group::MAX_AT_ONCE)]
     TooManyGroups {
-        /// How many.
+        /// The number of groups.
         count: usize,
     },
-    /// Anything else.
+    /// The store rejected the request for another reason.
     #[error("the registry refused the request")]
     Refused {
-        /// Its answer.
+        /// The response of the store.
         source: Source,
     },
 }
 
 impl RegistryError {
-    /// Whether the same call may succeed a little later.
+    /// Returns whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Contended | Self::TimedOut { .. } | Self::Unavailable { .. } => true,
@@ -84,16 +85,18 @@ impl RegistryError {
     }
 }
 
-/// The texts of the error and its sources: it is what a `main` prints that returns the error.
+/// Shows the messages of the error and its sources.
 ///
-/// The sources' own `Debug` may show a whole answer, and with it a connection's data.
+/// A `main` that returns the error prints this.
+///
+/// The sources' own `Debug` may show a whole response, including a connection's data.
 impl fmt::Debug for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(self))
     }
 }
 
-/// A stable error type for the log and for alarms.
+/// Provides a stable error type for logs and alarms.
 #[cfg(feature = "runtime")]
 impl From<RegistryError> for lambda_runtime::Diagnostic {
     fn from(error: RegistryError) -> Self {

@@ -1,4 +1,4 @@
-//! What names a connection.
+//! The key of a connection.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -6,10 +6,10 @@ use std::hash::{Hash, Hasher};
 use super::{Audience, Group, Namespace, Principal};
 use crate::event::{ConnectionId, RequestContext};
 
-/// Names a connection in a registry: its namespace and its id.
+/// Identifies a connection in a registry by its namespace and id.
 ///
-/// A key also carries the connection's principal where that is known, which saves a registry a request. It plays no part when
-/// keys are compared.
+/// A key also has the connection's principal if it is known, which saves a registry a request.
+/// Comparisons of keys ignore it.
 #[derive(Debug, Clone)]
 pub struct ConnectionKey {
     pub(super) namespace: Namespace,
@@ -18,23 +18,24 @@ pub struct ConnectionKey {
 }
 
 impl ConnectionKey {
-    /// The connection with this id in this namespace.
+    /// Creates the key of the connection with this id in this namespace.
     pub fn new(namespace: Namespace, id: ConnectionId) -> Self {
         Self { namespace, id, principal: None }
     }
 
-    /// The connection that an event concerns, in the namespace of its API and stage.
+    /// Creates the key of an event's connection, in the namespace of its API and stage.
     ///
-    /// With a [`Hub`](crate::hub::Hub) use its `key` method, which knows the namespace of the hub.
+    /// If you use a [`Hub`](crate::hub::Hub), call its `key` method instead, which uses the hub's
+    /// namespace.
     pub fn from_context(context: &RequestContext) -> Self {
         let principal = context.principal_id().and_then(|principal| Principal::new(principal).ok());
         Self { principal, ..Self::new(Namespace::from_context(context), context.connection_id.clone()) }
     }
 
-    /// States whose connection it is, as the authorizer did.
+    /// Sets the principal of the connection, as the authorizer named it.
     ///
-    /// Registries check it, so that a wrong principal costs a request and does no harm there. The
-    /// [policy](crate::hub::HubBuilder::allowing_joins) of a hub for joining groups believes it.
+    /// Registries verify it, so a wrong principal only costs them a request. The
+    /// [policy](crate::hub::HubBuilder::allowing_joins) of a hub for joining groups trusts it.
     #[must_use]
     pub fn with_principal(mut self, principal: Principal) -> Self {
         self.principal = Some(principal);
@@ -58,17 +59,17 @@ impl ConnectionKey {
         &self.id
     }
 
-    /// Returns whose connection it is, where the key knows.
+    /// Returns the principal of the connection, if the key has it.
     pub fn principal(&self) -> Option<&Principal> {
         self.principal.as_ref()
     }
 
-    /// Returns the audience of all connections of its namespace.
+    /// Returns the audience of all connections in the key's namespace.
     pub fn everyone(&self) -> Audience {
         self.namespace.everyone()
     }
 
-    /// Returns the audience of a group of its namespace.
+    /// Returns the audience of a group in the key's namespace.
     pub fn group(&self, group: &Group) -> Audience {
         self.namespace.group(group)
     }

@@ -1,4 +1,4 @@
-//! The registry of one process.
+//! A registry within one process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,12 +18,12 @@ use super::{
 use crate::clock::Clock;
 use crate::event::ConnectionId;
 
-/// How long a connection that was removed does not come back.
+/// How long a removed connection cannot be inserted again.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
 
-/// Keeps connections in this process: for tests, and for a gateway that runs on one machine.
+/// Keeps connections in this process, for tests and for a gateway on one machine.
 ///
-/// Clones share their connections. Every change is visible at once.
+/// Clones share their connections. Every change is visible immediately.
 ///
 /// # Examples
 ///
@@ -50,17 +50,17 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A registry without connections.
+    /// Creates an empty registry.
     pub fn new() -> Self {
         Self { state: Arc::default(), clock: Clock::default() }
     }
 
-    /// A registry in which this clock decides what has expired, for tests.
+    /// Creates an empty registry that uses this clock for expiry, for tests.
     pub fn with_clock(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self { state: Arc::default(), clock: Clock::new(clock) }
     }
 
-    /// The state as of now.
+    /// Locks the state, after removing what has expired.
     fn state(&self) -> MutexGuard<'_, State> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,12 +68,14 @@ impl Memory {
         state
     }
 
-    /// Pages of what comes after a cursor; `read` returns a page and the cursor at its end, or nothing at the end.
+    /// Returns pages by cursor.
+    ///
+    /// `read` returns the page after a cursor, and the next cursor if there may be more.
     fn pages<'a, T: Send + 'a, C: Send + 'a>(
         &'a self,
         mut read: impl FnMut(&State, Option<&C>) -> (Vec<T>, Option<C>) + Send + 'a,
     ) -> Pages<'a, T> {
-        // Outer: whether there is more; inner: after what.
+        // The outer option tells whether there is more; the inner one is the cursor.
         let pages = stream::unfold(Some(None::<C>), move |cursor| {
             let mut cursor = cursor;
             let mut result = None;
@@ -96,11 +98,11 @@ struct State {
     connections: BTreeMap<Namespace, BTreeMap<ConnectionId, Entry>>,
     rooms: BTreeMap<(Namespace, Group), Room>,
     principals: BTreeMap<(Namespace, Principal), BTreeSet<ConnectionId>>,
-    /// Connections that were removed, which do not come back for a while.
+    /// Removed connections, which cannot be inserted again for a while.
     tombstones: BTreeSet<ConnectionKey>,
     /// When connections and tombstones expire.
     expiries: BTreeSet<(SystemTime, ConnectionKey)>,
-    /// That of the latest change of presence.
+    /// The version of the latest presence change.
     version: u64,
 }
 
@@ -112,7 +114,7 @@ struct Entry {
 #[derive(Default)]
 struct Room {
     members: BTreeSet<ConnectionId>,
-    /// How many connections each of them has here.
+    /// How many connections each principal has in the room.
     principals: BTreeMap<Principal, usize>,
 }
 
@@ -136,7 +138,7 @@ impl State {
         self.connections.get_mut(key.namespace())?.get_mut(key.id())
     }
 
-    /// Takes a connection out of everything but the expiries.
+    /// Removes a connection from everything except `expiries`.
     fn take_out(&mut self, key: &ConnectionKey) -> Option<Departures> {
         let neighbours = self.connections.get_mut(key.namespace())?;
         let entry = neighbours.remove(key.id())?;
@@ -157,13 +159,13 @@ impl State {
         Some(Departures::new(entry.connection, groups))
     }
 
-    /// The version of a change of presence that happens now: at least the milliseconds since 1970.
+    /// Returns the version of a presence change now: at least the milliseconds since 1970.
     fn next_version(&mut self) -> u64 {
         self.version = self.version.saturating_add(1);
         self.version
     }
 
-    /// Takes a connection into a room.
+    /// Adds a connection to a room.
     fn occupy(&mut self, connection: &Connection, group: &Group) -> Arrival {
         let key = connection.key();
         let name = (key.namespace().clone(), group.clone());
@@ -184,7 +186,7 @@ impl State {
         Arrival::new(group.clone(), joined, self.next_version())
     }
 
-    /// Takes a connection out of a room.
+    /// Removes a connection from a room.
     fn vacate(&mut self, connection: &Connection, group: &Group) -> Departure {
         let name = (connection.key().namespace().clone(), group.clone());
         let not_member = Departure::new(group.clone(), Left::NotMember, self.version);
@@ -208,7 +210,7 @@ impl State {
         Departure::new(group.clone(), left, self.next_version())
     }
 
-    /// The connections with these ids, and the last of the ids when there may be more.
+    /// Returns the connections with these ids, and the last id if there may be more.
     fn page<'a>(
         &self,
         namespace: &Namespace,
@@ -222,7 +224,7 @@ impl State {
         (page, if ids.len() < size { None } else { ids.into_iter().next_back() })
     }
 
-    /// The entries of a namespace, after an id.
+    /// Returns the entries of a namespace after an id.
     fn entries(&self, namespace: &Namespace, after: Option<&ConnectionId>) -> impl Iterator<Item = &Entry> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let entries = self.connections.get(namespace);

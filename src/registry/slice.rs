@@ -1,16 +1,16 @@
-//! Parts of all connections.
+//! Slices of the connections of a namespace.
 
 use std::fmt;
 
 use super::Connection;
 
-/// Into how many positions connections are hashed.
+/// The number of positions to which connections are hashed.
 pub(super) const POSITIONS: u16 = 4096;
 
 /// A part of the connections of a namespace, by a hash that never changes.
 ///
-/// Connections of one principal belong to the same slice. A [sweep](crate::hub::Hub::sweep) asks about one slice after the other,
-/// so that it needs to remember nothing.
+/// Connections of one principal belong to the same slice. A [sweep](crate::hub::Hub::sweep) checks
+/// one slice after the other, so it needs to store nothing.
 ///
 /// # Examples
 ///
@@ -30,9 +30,10 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// One of `count` slices of about the same size, counted from 0. An index beyond the last wraps around.
+    /// Returns one of `count` slices of about the same size.
     ///
-    /// A count is at least 1 and at most 4096.
+    /// `index` counts from 0; an index beyond the last slice wraps around. `count` is clamped to 1
+    /// to 4096.
     pub fn new(index: u16, count: u16) -> Self {
         let count = u32::from(count.clamp(1, POSITIONS));
         let index = u32::from(index).checked_rem(count).unwrap_or_default();
@@ -43,13 +44,13 @@ impl Slice {
         Self { start: at(index), end: at(index.saturating_add(1)) }
     }
 
-    /// The positions from `start` to before `end`, of [`POSITIONS`].
+    /// Returns the slice of the positions from `start` to before `end`, of [`POSITIONS`].
     #[cfg(feature = "hub")]
     pub(crate) fn of_positions(start: u16, end: u16) -> Self {
         Self { start: start.min(POSITIONS), end: end.min(POSITIONS) }
     }
 
-    /// Whether a connection belongs to the slice.
+    /// Returns whether a connection belongs to the slice.
     pub fn contains(&self, connection: &Connection) -> bool {
         (self.start..self.end).contains(&position(connection))
     }
@@ -60,12 +61,12 @@ impl Slice {
     }
 }
 
-/// Where a connection is: by its principal, or by its id if it has none.
+/// Returns the position of a connection, from its principal or else its id.
 pub(super) fn position(connection: &Connection) -> u16 {
     position_of(connection.principal().map_or(connection.id().as_str(), |principal| principal.as_str()))
 }
 
-/// FNV-1a, folded to twelve bits. It must never come out differently, or what was stored is not found.
+/// FNV-1a, folded to twelve bits. Its result must never change, or stored records are not found.
 pub(super) fn position_of(name: &str) -> u16 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let folded = (hash >> 24) ^ (hash >> 12) ^ hash;

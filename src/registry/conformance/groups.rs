@@ -82,7 +82,7 @@ pub(super) async fn many_groups_are_left_at_once(world: &World<'_>) {
     for room in &rooms {
         assert_eq!(world.registry.join(&one, room).await.unwrap(), Joined::First);
     }
-    // In some of them its principal stays.
+    // In some of the rooms, the principal has another connection.
     for room in rooms.iter().step_by(7) {
         assert_eq!(world.registry.join(&other, room).await.unwrap(), Joined::Another);
     }
@@ -153,7 +153,7 @@ pub(super) async fn several_groups_are_joined_and_left_at_once(world: &World<'_>
     assert_eq!(none.groups, []);
 }
 
-/// Whoever hears of joins and leaves out of order can tell which came last.
+/// Versions order joins and leaves, even for a client that receives them out of order.
 pub(super) async fn versions_order_the_presence_of_a_principal(world: &World<'_>) {
     let lobby = group("lobby");
     let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
@@ -171,7 +171,7 @@ pub(super) async fn versions_order_the_presence_of_a_principal(world: &World<'_>
             let departures = world.registry.leave_groups(key, std::slice::from_ref(&lobby)).await.unwrap().unwrap();
             follows(departures.groups[0].version, what);
         }
-        // Time passes, if only a little, until somebody who has left is back.
+        // Some time passes before a principal that has left joins again.
         world.clock.advance(std::time::Duration::from_secs(1));
     }
     let arrivals = world.registry.join_all(&one, std::slice::from_ref(&lobby)).await.unwrap().unwrap();

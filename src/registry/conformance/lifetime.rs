@@ -32,7 +32,7 @@ pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
         let listed = all(world.registry.connections(&audience, ReadOptions::default())).await;
         assert!(listed.contains(&full), "{audience:?}");
     }
-    // A list has the whole record, so that nobody needs to look each up.
+    // A list has the whole record of each connection, so no further lookup is needed.
     let lobby = group("lobby");
     assert_eq!(world.registry.join(full.key(), &lobby).await.unwrap(), Joined::First);
     let listed = all(world.registry.connections(&world.group(&lobby), ReadOptions::default().consistent())).await;
@@ -149,14 +149,14 @@ pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     assert_eq!(world.registry.leave_all(short.key()).await.unwrap(), None);
     let late = world.connection("late", "alice").with_expiry(world.clock.now());
     assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed, "it has expired");
-    // Who comes again is the first again.
+    // A principal that joins again is the first again.
     let again = world.connect("again", "alice").await;
     assert_eq!(world.registry.join(&again, &lobby).await.unwrap(), Joined::First);
     assert_eq!(world.registry.remove(short.key()).await.unwrap(), None);
     assert_eq!(world.principals(&lobby).await, set(&["alice", "bob"]));
 }
 
-/// A principal counts as present for as long as one of its connections does, however they end.
+/// A principal is present as long as one of its connections is, however the others end.
 pub(super) async fn presence_heals_when_connections_expire(world: &World<'_>) {
     let lobby = group("lobby");
     let short = world.connection("short", "alice").with_expiry(world.clock.now() + 10 * MINUTE);
@@ -173,7 +173,8 @@ pub(super) async fn presence_heals_when_connections_expire(world: &World<'_>) {
     let removed = world.registry.remove(long.key()).await.unwrap().unwrap();
     assert_eq!(left(&removed.groups), [(lobby.clone(), Left::Last)]);
 
-    // The same with the one that expires later gone first, and a third that joins beside an expired one.
+    // The same when the connection that expires later is removed first, and a third joins beside an
+    // expired one.
     let (early, late) = (world.connection("early", "bob"), world.connect("late", "bob").await);
     let early = early.with_expiry(world.clock.now() + 10 * MINUTE);
     assert_eq!(world.registry.insert(&early).await.unwrap(), NEW);

@@ -46,7 +46,7 @@ pub(super) async fn what_stays_is_listed_once(world: &World<'_>) {
     let (mut seen, mut leaving) = (Vec::new(), leaving.iter());
     while let Some(page) = pages.next().await {
         seen.extend(page.unwrap().into_iter().map(|connection| connection.key().clone()));
-        // Between two pages one goes and one comes.
+        // Between two pages, one connection leaves and one joins.
         if let Some(key) = leaving.next() {
             world.registry.remove(key).await.unwrap();
             let new = world.connect(&format!("new-{}", key.id()), "somebody new").await;
@@ -65,7 +65,7 @@ pub(super) async fn many_connections(world: &World<'_>) {
     assert_eq!(world.ids(&world.namespace.everyone()).await.len(), world.many);
     assert_eq!(world.ids(&world.group(&lobby)).await.len(), world.many);
     assert_eq!(world.principals(&lobby).await.len(), world.many);
-    // Half of them go one by one, the rest of the group at once.
+    // Half of them are removed one by one, and the rest of the group at once.
     let (go, stay) = keys.split_at(world.many / 2);
     let removed = stream::iter(go.to_vec()).map(|key| async move { world.registry.remove(&key).await });
     let removed = removed.buffer_unordered(32).all(|removed| async move { removed.unwrap().is_some() });

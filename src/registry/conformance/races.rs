@@ -1,4 +1,4 @@
-//! What happens at the same time.
+//! Concurrent changes.
 
 use futures_util::future::{join, join_all, join4};
 
@@ -33,7 +33,7 @@ pub(super) async fn one_of_many_is_the_first(world: &World<'_>) {
     let firsts = joined.iter().filter(|joined| matches!(joined, Ok(Joined::First))).count();
     let others = joined.iter().filter(|joined| matches!(joined, Ok(Joined::Another))).count();
     assert_eq!((firsts, others), (1, 11));
-    // The same connection twice at once joins once.
+    // A connection that joins twice concurrently joins once.
     let key = world.connect("twice", "bob").await;
     let (one, other) = join(world.registry.join(&key, &lobby), world.registry.join(&key, &lobby)).await;
     let mut both = [one.unwrap(), other.unwrap()];
@@ -60,7 +60,9 @@ pub(super) async fn one_of_many_removes(world: &World<'_>) {
     }
 }
 
-/// Whatever comes first: when all are removed, nothing is left, and each that came first has left last.
+/// Nothing is left after all removals, in any order of changes.
+///
+/// There are as many `Last` as `First` outcomes.
 pub(super) async fn nothing_is_orphaned(world: &World<'_>) {
     let lobby = group("lobby");
     let lives = (0..24).map(|number| {
@@ -117,7 +119,7 @@ pub(super) async fn disbanding_and_joining_agree(world: &World<'_>) {
     let joins = join_all(late.iter().map(|key| world.registry.join(key, &lobby)));
     let (disbanded, _) = join(world.registry.disband(&world.namespace, &lobby), joins).await;
     assert!((20..=30).contains(&disbanded.unwrap()));
-    // What the list of the group says and what each connection says is the same.
+    // The list of the group agrees with the groups of each connection.
     let listed = world.ids(&world.group(&lobby)).await;
     let mut principals = std::collections::BTreeSet::new();
     for key in keys.iter().chain(&late) {

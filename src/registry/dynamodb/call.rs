@@ -1,4 +1,4 @@
-//! Requests: what their errors mean, and which are made again.
+//! Requests: classification of their errors, and retries.
 
 use std::error::Error;
 use std::time::Duration;
@@ -25,9 +25,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outcome of a conditional write.
 pub(super) enum Written {
-    /// It has happened, to this item, where the request asks for it.
+    /// The write succeeded; has the old item, if the request asks for it.
     Done(Option<Record>),
-    /// The condition does not hold, for this item, if there is one.
+    /// The condition failed; has the current item, if there is one.
     Refused(Option<Record>),
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Written {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Transaction {
     Done,
-    /// A condition does not hold: another writer was faster.
+    /// A condition failed: another writer was faster.
     Stale,
 }
 
@@ -44,7 +44,7 @@ impl DynamoDb {
         Span::new(Some(self.timeout.unwrap_or(TIMEOUT)))
     }
 
-    /// Makes attempts until one succeeds, the error will not pass, or there is no time left.
+    /// Retries until an attempt succeeds, its error is permanent, or there is no time left.
     pub(super) async fn retry<T, F>(
         &self,
         span: Span,
@@ -107,7 +107,7 @@ impl DynamoDb {
         self.retry(span, ATTEMPT_TIMEOUT, attempt).await
     }
 
-    /// The outcome of a conditional write, of which this error may say that it was refused.
+    /// Returns the outcome of a conditional write; `refusal` finds a failed condition in an error.
     fn written<E>(
         &self,
         sent: Result<Option<Record>, SdkError<E, HttpResponse>>,
@@ -125,13 +125,13 @@ impl DynamoDb {
         }
     }
 
-    /// All of these writes, or none.
+    /// Makes all of these writes, or none.
     pub(super) async fn transact(
         &self,
         span: Span,
         writes: Vec<TransactWriteItem>,
     ) -> Result<Transaction, RegistryError> {
-        // The token makes the transaction happen once, should an answer be lost.
+        // The token makes the transaction idempotent if a response is lost.
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let request = self.client.transact_write_items().set_transact_items(Some(writes)).client_request_token(token);
         let attempt = || async {
@@ -159,7 +159,7 @@ impl DynamoDb {
         }
     }
 
-    /// The items with these keys that exist, at most a hundred, read consistently.
+    /// Returns the existing items with these keys, at most a hundred, read consistently.
     pub(super) async fn read(&self, span: Span, keys: Vec<Record>) -> Result<Vec<Record>, RegistryError> {
         let mut found = Vec::new();
         let mut left = keys;
@@ -203,7 +203,7 @@ impl DynamoDb {
                 | "UnrecognizedClientException",
             ) => RegistryError::Forbidden { source: Box::new(error) },
             _ if status.is_some_and(|status| status < 500) => RegistryError::Refused { source: Box::new(error) },
-            // It failed, or there is no answer.
+            // The store failed, or there is no response.
             _ => match &error {
                 SdkError::ConstructionFailure(_) => RegistryError::Refused { source: Box::new(error) },
                 _ => RegistryError::Unavailable { source: Box::new(error) },

@@ -1,7 +1,9 @@
-//! Joining, leaving and changing data: one transaction over a connection and its principal in each of the groups.
+//! Joining, leaving, and changing data: transactions over a connection and its principal in each
+//! group.
 //!
-//! A change reads what it needs in one round trip and writes in a second. The versions of what was read are the conditions of
-//! what is written, so that of two changes of one presence that happen at once, one reads again.
+//! A change reads in one round trip and writes in a second. The writes have the versions that were
+//! read as their conditions. So of two concurrent changes of one presence, one fails and reads
+//! again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,12 +25,12 @@ use super::presence::{self, Presence, next_version};
 use crate::retry::Span;
 
 impl DynamoDb {
-    /// Decides and writes until no other writer was faster.
+    /// Retries an attempt until it does not conflict with another writer.
     pub(super) async fn until_current<T, F>(&self, span: Span, attempt: impl Fn() -> F) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<Option<T>, RegistryError>>,
     {
-        // At once a second time, then with delays.
+        // The second attempt is immediate; the others are delayed.
         if let Some(done) = attempt().await? {
             return Ok(done);
         }
@@ -47,7 +49,7 @@ impl DynamoDb {
             return Ok(Some(Inserted::Removed));
         }
         let item = item::of_connection(connection, groups);
-        // DynamoDB removes expired items days later, so the time is compared here, too.
+        // DynamoDB deletes expired items days later, so the condition compares the time, too.
         const ABSENT: &str = "attribute_not_exists(pk) OR expiresAt <= :now OR returnsAt <= :now";
         if groups.is_empty() {
             let request = self.client.put_item().table_name(&*self.table).set_item(Some(item));
@@ -56,7 +58,7 @@ impl DynamoDb {
                 Written::Done(_) => Some(Inserted::New { groups: Vec::new() }),
                 Written::Refused(Some(item)) if item::is_tombstone(&item) => Some(Inserted::Removed),
                 Written::Refused(Some(_)) => Some(Inserted::Already),
-                // An emulator that does not return the item: read it.
+                // Some emulators do not return the item: read it.
                 Written::Refused(None) => match self.current(connection.key(), &[], span).await? {
                     Known::Nothing => None,
                     Known::Tombstone => Some(Inserted::Removed),
@@ -95,7 +97,8 @@ impl DynamoDb {
         let Known::Registered(current) = self.current(key, groups, span).await? else { return Ok(Some(None)) };
         let Current { row, presences } = *current;
         let (mut arrivals, mut writes, mut joining) = (Vec::new(), Vec::new(), Vec::new());
-        // Reads of several items are no snapshot: another writer's change may be visible in one of them alone.
+        // Reads of several items are not a snapshot: another writer's change may be visible in only
+        // one of them.
         let mut torn = Vec::new();
         for group in groups {
             let presence = presences.get(group);
@@ -124,7 +127,8 @@ impl DynamoDb {
                 condition.push_str(&format!(" AND NOT contains(groups, :torn{index})"));
                 update = update.expression_attribute_values(format!(":torn{index}"), text(group.as_str()));
             }
-            // The groups get a copy of the data, which must still be the same.
+            // The groups get a copy of the data, so the transaction checks that the data is still
+            // the same.
             condition.push_str(if data.is_some() { " AND #data = :data" } else { " AND attribute_not_exists(#data)" });
             update = update.condition_expression(condition).expression_attribute_names("#data", "data");
             if let Some(data) = data {
@@ -154,7 +158,7 @@ impl DynamoDb {
                     departures.push(departure);
                     leaving.push(group);
                 }
-                // What was read does not fit together: it must still be so.
+                // The reads disagree: the transaction checks that the presence is still as read.
                 (None, true) => {
                     writes.push(self.unchanged(&row.connection, group, presence)?);
                     departures.push(Departure::new(group.clone(), Left::NotMember, 0));
@@ -190,7 +194,7 @@ impl DynamoDb {
         if self.transact(span, writes).await? == Transaction::Done {
             return Ok(Some(Some(connection)));
         }
-        // A group may have lost its entry, as when its shards were changed.
+        // A group may lack the connection's entry, for example after its shard count has changed.
         let mut there = Vec::new();
         if !groups.is_empty() {
             let presences = self.presences(&connection, &groups, span).await?;
@@ -201,7 +205,9 @@ impl DynamoDb {
         Ok((self.transact(span, writes).await? == Transaction::Done).then_some(Some(connection)))
     }
 
-    /// The writes that replace data in a connection that is in these groups, and in those of them that have an entry.
+    /// Returns the writes that replace a connection's data, also in the groups `there`.
+    ///
+    /// The connection must still be in exactly the groups `all`.
     fn data_writes(
         &self,
         connection: &Connection,
@@ -225,7 +231,7 @@ impl DynamoDb {
                 None => change.update_expression("REMOVE members.#id.#data"),
             })?);
         }
-        // It must be in the same groups still.
+        // The connection must still be in the same groups.
         let condition = if all.is_empty() { "attribute_not_exists(groups)" } else { "groups = :groups" };
         let expression = if data.is_some() { "SET #data = :data" } else { "REMOVE #data" };
         writes.push(self.change_connection(key, expression, |mut update| {
@@ -243,7 +249,7 @@ impl DynamoDb {
         Ok(writes)
     }
 
-    /// The change of a connection that must be registered.
+    /// Returns an update of a connection, on the condition that it is registered.
     fn change_connection(
         &self,
         key: &ConnectionKey,
@@ -260,7 +266,9 @@ impl DynamoDb {
         ))
     }
 
-    /// The write that lets a connection come to a group, whose presence is as it was read.
+    /// Returns the write that adds a connection to a group.
+    ///
+    /// It fails unless the presence is still as read.
     fn arrive(
         &self,
         connection: &Connection,
@@ -274,7 +282,7 @@ impl DynamoDb {
             let write = Put::builder().table_name(&*self.table).set_item(Some(item));
             let write = match presence {
                 None => write.condition_expression("attribute_not_exists(pk)"),
-                // It has expired, or it has this connection alone.
+                // The presence has expired, or has only this connection.
                 Some(presence) => write
                     .condition_expression("version = :known")
                     .expression_attribute_values(":known", count(presence.version)),
@@ -300,7 +308,9 @@ impl DynamoDb {
         Ok((update(change.update_expression(expression))?, Arrival::new(group.clone(), Joined::Another, version)))
     }
 
-    /// The write that lets a connection leave a group, whose presence is as it was read.
+    /// Returns the write that removes a connection from a group.
+    ///
+    /// It fails unless the presence is still as read.
     fn depart(
         &self,
         connection: &Connection,
@@ -330,7 +340,7 @@ impl DynamoDb {
 }
 
 impl DynamoDb {
-    /// A write that changes nothing, and asks that a presence is as it was read.
+    /// Returns a write that changes nothing, and fails unless a presence is still as read.
     fn unchanged(
         &self,
         connection: &Connection,
@@ -357,7 +367,7 @@ impl DynamoDb {
     }
 }
 
-/// How many expired entries one change leaves out, so that its expression stays short.
+/// The maximum number of expired entries that one change removes, which keeps its expression short.
 const EXPIRED_AT_ONCE: usize = 20;
 
 pub(super) fn update(update: UpdateBuilder) -> Result<TransactWriteItem, RegistryError> {

@@ -1,4 +1,4 @@
-//! What a change is decided by: a connection, and its principal in groups, as the table has them.
+//! The state on which a change is based: a connection, and its principal in groups.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use super::item::{self, Record, Row};
 use super::presence::Presence;
 use crate::retry::Span;
 
-/// A connection that is registered, with the presences of its principal in the groups of a call.
+/// A registered connection, with the presences of its principal in the groups of a call.
 pub(super) struct Current {
     pub(super) row: Row,
     pub(super) presences: BTreeMap<Group, Presence>,
 }
 
-/// What is known about a connection.
+/// The state of a connection in the table.
 pub(super) enum Known {
     /// There is no item, or it has expired.
     Nothing,
-    /// It was removed.
+    /// The connection was removed.
     Tombstone,
     Registered(Box<Current>),
 }
@@ -27,7 +27,7 @@ pub(super) enum Known {
 impl DynamoDb {
     /// Reads a connection, and the presences of its principal in these groups.
     ///
-    /// One round trip, if the key knows the principal, or there is none; otherwise two.
+    /// This takes one round trip if the key has the principal or there is none, otherwise two.
     pub(super) async fn current(
         &self,
         key: &ConnectionKey,
@@ -62,7 +62,7 @@ impl DynamoDb {
         if row.connection.principal() == key.principal() || groups.is_empty() {
             return Ok(Known::Registered(Box::new(Current { row, presences })));
         }
-        // The key did not know the principal.
+        // The key does not have the principal.
         let presences = self.presences(&row.connection, groups, span).await?;
         Ok(Known::Registered(Box::new(Current { row, presences })))
     }
@@ -87,7 +87,7 @@ impl DynamoDb {
     }
 }
 
-/// The key of an item, as something that can be compared.
+/// Returns the key of an item in a form that can be compared.
 pub(super) fn name(record: &Record) -> Result<(String, String), RegistryError> {
     Ok((item::string(record, "pk")?.to_owned(), item::string(record, "sk")?.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What is in the table, and under which keys. The only file that knows.
+//! The layout of the table, which only this file knows.
 //!
 //! | item | `pk` | `sk` |
 //! |---|---|---|
@@ -6,9 +6,10 @@
 //! | principal in a group, with its connections there | `G#<namespace>#<shard>#<group>` | `P#<principal>` |
 //! | connection without a principal in a group | `G#<namespace>#<shard>#<group>` | `C#<id>` |
 //!
-//! The index `connections` has `listKey`, `<namespace>#<shard>`, and `listSort`, `<position>#<principal>\t<id>`, so that one index
-//! lists everyone, a slice, and a principal. A namespace contains no `#`, a principal no control character, and free text
-//! comes last, so that no two keys are the same.
+//! The index `connections` has `listKey`, `<namespace>#<shard>`, and `listSort`,
+//! `<position>#<principal>\t<id>`, so one index lists everyone, a slice, and a principal. Keys are
+//! unambiguous, because a namespace contains no `#`, a principal contains no control character, and
+//! free text comes last.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,10 +25,12 @@ pub(super) type Record = HashMap<String, AttributeValue>;
 
 /// The index of all connections, by `listKey` and `listSort`.
 pub(super) const CONNECTIONS: &str = "connections";
-/// The attributes that the index has beside keys.
+/// The non-key attributes of the index.
 pub(super) const PROJECTED: [&str; 8] =
     ["apiId", "stage", "domainName", "principal", "connectedAt", "expiresAt", "authorizedUntil", "data"];
-/// Over how many partitions the index is sharded: one for each value of the first four bits of a position.
+/// The number of shards of the index.
+///
+/// Each shard has the positions with the same first four bits.
 pub(super) const INDEX_SHARDS: u16 = 16;
 const POSITIONS_OF_A_SHARD: u16 = 256;
 
@@ -41,7 +44,7 @@ pub(super) fn text(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 
-/// Seconds since 1970, as the time-to-live attribute wants it.
+/// The seconds since 1970, as the time-to-live attribute requires.
 pub(super) fn number(time: SystemTime) -> AttributeValue {
     AttributeValue::N(seconds(time).to_string())
 }
@@ -66,7 +69,7 @@ pub(super) fn connection_key(of: &ConnectionKey) -> Record {
     key(format!("C#{}#{}", of.namespace(), of.id()), "@".to_owned())
 }
 
-/// The key of a principal in a group, or of a connection without a principal.
+/// Returns the key of a principal in a group, or of a connection without a principal.
 pub(super) fn member_key(of: &ConnectionKey, principal: Option<&Principal>, group: &Group, shards: u8) -> Record {
     let (name, sk) = match principal {
         Some(principal) => (principal.as_str(), format!("P#{principal}")),
@@ -88,19 +91,19 @@ pub(super) fn shard_of(position: u16) -> u16 {
     position.checked_div(POSITIONS_OF_A_SHARD).unwrap_or_default()
 }
 
-/// The positions that a shard of the index has.
+/// Returns the positions in a shard of the index.
 pub(super) fn positions_of(shard: u16) -> std::ops::Range<u16> {
     let start = shard.saturating_mul(POSITIONS_OF_A_SHARD);
     start..start.saturating_add(POSITIONS_OF_A_SHARD)
 }
 
-/// The first and the last sort key that connections at these positions can have.
+/// Returns the first and last possible sort key of connections at these positions.
 pub(super) fn sort_range(positions: std::ops::Range<u16>) -> (String, String) {
-    // `$` comes right after `#`.
+    // `$` sorts right after `#`.
     (format!("{:03x}#", positions.start), format!("{:03x}$", positions.end.saturating_sub(1)))
 }
 
-/// How the sort keys of a principal's connections begin, and their shard.
+/// Returns the shard of a principal's connections, and the prefix of their sort keys.
 pub(super) fn principal_prefix(principal: &Principal) -> (u16, String) {
     let position = position_of(principal.as_str());
     (shard_of(position), format!("{position:03x}#{principal}\t"))
@@ -153,7 +156,9 @@ pub(super) fn is_tombstone(record: &Record) -> bool {
     record.contains_key("isClosed")
 }
 
-/// What an item says of a connection, also of one that is closed; `None` for a tombstone of an unknown one.
+/// Reads a connection with its groups from its item or tombstone.
+///
+/// Returns `None` for the tombstone of an unknown connection.
 pub(super) fn row(namespace: &Namespace, record: &Record) -> Result<Option<Row>, RegistryError> {
     if !record.contains_key("connectedAt") {
         return Ok(None);
@@ -198,7 +203,7 @@ pub(super) fn integer(record: &Record, attribute: &'static str) -> Result<u64, R
     number.ok_or_else(|| unreadable(attribute, "a number that is no fraction and not negative"))
 }
 
-/// A time that is kept in seconds since 1970.
+/// Reads a time that is stored in seconds since 1970.
 pub(super) fn seconds_of(record: &Record, attribute: &'static str) -> Result<SystemTime, RegistryError> {
     time(attribute, Duration::from_secs(integer(record, attribute)?))
 }

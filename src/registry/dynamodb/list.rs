@@ -1,4 +1,4 @@
-//! Lists, page by page.
+//! Lists, read page by page.
 
 use std::ops::Range;
 
@@ -74,7 +74,7 @@ impl DynamoDb {
         })
     }
 
-    /// The items of a group.
+    /// Lists the items of a group.
     pub(super) fn records(&self, namespace: &Namespace, group: &Group, options: ReadOptions) -> Pages<'_, Record> {
         let queries = self.group_queries(namespace, group, None, options);
         self.pages(queries, options, |record| Ok(vec![record.clone()]))
@@ -126,7 +126,9 @@ impl DynamoDb {
             .expression_attribute_values(":now", number(self.now()))
     }
 
-    /// The pages of several queries at once, as they come, one of each ahead. An item may have several entries.
+    /// Returns the pages of concurrent queries as they arrive, at most one of each ahead.
+    ///
+    /// An item may have several entries.
     fn pages<'a, T: Send + 'a>(
         &'a self,
         queries: Vec<QueryFluentBuilder>,
@@ -163,7 +165,7 @@ impl DynamoDb {
         }))
     }
 
-    /// The next page that is not empty, and the query for what comes after it.
+    /// Returns the next page that is not empty, and the query that continues after it.
     async fn page<T>(
         &self,
         mut query: QueryFluentBuilder,
@@ -173,7 +175,7 @@ impl DynamoDb {
         loop {
             let answer = match self.call(self.span(), || query.clone().send()).await {
                 Ok(answer) => answer,
-                // Nobody may have asked for this page while its time ran out.
+                // The stream may not have been polled while the time ran out.
                 Err(RegistryError::TimedOut { .. }) if !was_late => {
                     was_late = true;
                     continue;

@@ -1,8 +1,9 @@
-//! A principal in a group: its item, which has the principal's connections there.
+//! A principal in a group: an item with the principal's connections there.
 //!
-//! `version` orders the changes of the item, and every transaction that changes it asks that it is still the one that was read.
-//! `members` has an entry for each connection: `api`, `stage`, `host`, `at` (opened, in milliseconds), `until` (expires, in seconds),
-//! `authorized` (until when, in seconds) and `data`. Entries that have expired do not count, and the next change leaves them out.
+//! `version` orders the changes of the item, and every transaction that changes it checks that it
+//! is still the version that was read. `members` has an entry for each connection: `api`, `stage`,
+//! `host`, `at` (opened, in milliseconds), `until` (expires, in seconds), `authorized` (until when,
+//! in seconds), and `data`. Expired entries do not count, and the next change removes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -14,10 +15,10 @@ use super::super::{Connection, ConnectionData, ConnectionKey, Group, Namespace, 
 use super::item::{self, Record, count, millis, number, text};
 use crate::event::{ApiId, ConnectionId, Stage};
 
-/// A principal in a group, as the table has it.
+/// A principal in a group, as stored in the table.
 pub(super) struct Presence {
     pub(super) version: u64,
-    /// When the entries of connections expire, in seconds since 1970.
+    /// When the entry of each connection expires, in seconds since 1970.
     members: BTreeMap<String, u64>,
 }
 
@@ -32,35 +33,37 @@ impl Presence {
         self.members.get(id.as_str()).is_some_and(|until| *until > seconds(now))
     }
 
-    /// Whether the principal has other connections in the group.
+    /// Returns whether the principal has other connections in the group.
     pub(super) fn has_others(&self, id: &ConnectionId, now: SystemTime) -> bool {
         self.members.iter().any(|(other, until)| other != id.as_str() && *until > seconds(now))
     }
 
-    /// The ids of entries that have expired.
+    /// Returns the ids of expired entries.
     pub(super) fn expired(&self, now: SystemTime) -> impl Iterator<Item = &str> {
         let now = seconds(now);
         self.members.iter().filter(move |(_, until)| **until <= now).map(|(id, _)| id.as_str())
     }
 
-    /// The ids of entries that have not expired.
+    /// Returns the ids of entries that have not expired.
     pub(super) fn living(&self, now: SystemTime) -> impl Iterator<Item = &str> {
         let now = seconds(now);
         self.members.iter().filter(move |(_, until)| **until > now).map(|(id, _)| id.as_str())
     }
 
-    /// When the item expires, with this connection in it.
+    /// Returns when the item expires with this connection in it.
     pub(super) fn expiry_with(&self, connection: &Connection) -> u64 {
         self.members.values().copied().fold(seconds(connection.expires_at()), u64::max)
     }
 }
 
-/// The version of a change that happens now: later than that of the item, and than that of one that was removed earlier.
+/// Returns the version of a change now.
+///
+/// It is higher than the item's version, and than that of an item that was deleted earlier.
 pub(super) fn next_version(before: Option<u64>, now: SystemTime) -> u64 {
     before.map_or(0, |before| before.saturating_add(1)).max(milliseconds(now))
 }
 
-/// The item of a principal whose only connection in the group this is.
+/// Returns the item of a principal whose only connection in the group is this one.
 pub(super) fn of_first(connection: &Connection, group: &Group, shards: u8, version: u64) -> Record {
     let mut record = item::member_key(connection.key(), connection.principal(), group, shards);
     record.extend([
@@ -94,7 +97,7 @@ pub(super) fn entry(connection: &Connection) -> Record {
     entry
 }
 
-/// The connections of an item that have not expired.
+/// Returns the connections of an item that have not expired.
 pub(super) fn connections(
     namespace: &Namespace,
     record: &Record,

@@ -1,9 +1,11 @@
 //! Removing a connection, and disbanding a group.
 //!
-//! A removal is two round trips, and no transaction: it closes the connection, whose item becomes its tombstone and says which
-//! groups it was in, and then takes it out of these, all at once. Closing decides who removes; nothing can join after it. The old
-//! value of each presence says whether the connection was the last. If the writer is killed in between, the tombstone still
-//! has the groups, and the next removal continues.
+//! A removal takes two round trips without a transaction. First it closes the connection: the item
+//! becomes a tombstone that lists the connection's groups. Closing decides which caller removes the
+//! connection; afterwards it cannot join groups. Then it removes the connection from all of its
+//! groups concurrently. The old value of each presence tells whether the connection was the last.
+//! If the writer is killed in between, the tombstone still lists the groups, and the next removal
+//! continues.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,11 +30,11 @@ use super::presence::{Presence, next_version};
 use crate::event::ConnectionId;
 use crate::retry::Span;
 
-/// How many groups are left, or presences of a group removed, at a time.
+/// The maximum number of groups left, or presences of a group removed, concurrently.
 const AT_ONCE: usize = 16;
-/// How long it may take to find out what is probable.
+/// The timeout of looking for the principal's other connections, which is only a hint.
 const HINT: Duration = Duration::from_millis(250);
-/// How long a removal is left to whoever began it. A call does not last longer.
+/// The time after which another caller may take over a removal. A call is shorter than that.
 const ABANDONED: Duration = Duration::from_secs(15);
 
 impl DynamoDb {
@@ -56,7 +58,7 @@ impl DynamoDb {
         }
     }
 
-    /// Makes the connection's item its tombstone. Refused if it is one already.
+    /// Turns the connection's item into its tombstone. Refused if it already is one.
     async fn close(&self, key: &ConnectionKey, me: &str, span: Span) -> Result<Written, RegistryError> {
         let now = self.now();
         let request = self
@@ -68,19 +70,19 @@ impl DynamoDb {
                 "SET isClosed = :true, closedBy = :me, closedAt = :at, returnsAt = :returns, expiresAt = :until \
                  REMOVE listKey, listSort",
             )
-            // An expired item is as good as none.
+            // An expired item counts as absent.
             .condition_expression("attribute_not_exists(isClosed) OR returnsAt <= :now OR expiresAt <= :now")
             .expression_attribute_values(":true", AttributeValue::Bool(true))
             .expression_attribute_values(":me", text(me))
             .expression_attribute_values(":at", millis(now))
             .expression_attribute_values(":now", number(now))
             .expression_attribute_values(":returns", number(now.checked_add(TOMBSTONE).unwrap_or(now)))
-            // As long as an entry of the connection may be left in a group.
+            // The tombstone lasts as long as a group may have an entry of the connection.
             .expression_attribute_values(":until", number(now.checked_add(LIFETIME).unwrap_or(now)));
         self.update(span, request).await
     }
 
-    /// Continues a removal that another writer began and did not finish, or this one, whose answer was lost.
+    /// Continues an interrupted removal: another writer's, or this one's after a lost response.
     async fn resume(
         &self,
         key: &ConnectionKey,
@@ -92,7 +94,8 @@ impl DynamoDb {
         let Some(tombstone) = tombstone else { return Ok(None) };
         let Some(row) = item::row(key.namespace(), &tombstone)? else { return Ok(None) };
         if item::string(&tombstone, "closedBy")? == me {
-            // The answer was lost, and with it whether there was an older tombstone, whose groups were left long ago.
+            // The lost response would have told whether there was an older tombstone, whose groups
+            // were left long ago.
             if row.groups.is_empty() {
                 return Ok(Some(Departures::new(row.connection, Vec::new())));
             }
@@ -105,14 +108,14 @@ impl DynamoDb {
             return Ok(None);
         }
         let open = self.open_groups(&row, span).await?;
-        // Of several that continue, one does.
+        // Only one of several writers continues.
         if open.is_empty() || !self.take_over(key, &tombstone, me, span).await? {
             return Ok(None);
         }
         self.leave_open(row, open, is_alone, span).await
     }
 
-    /// Makes a removal that another writer began this one's. False if a third was faster.
+    /// Takes over a removal that another writer began. Returns `false` if a third was faster.
     async fn take_over(
         &self,
         key: &ConnectionKey,
@@ -133,7 +136,7 @@ impl DynamoDb {
         Ok(matches!(self.update(span, request).await?, Written::Done(_)))
     }
 
-    /// The groups that still have a closed connection.
+    /// Returns the groups that still have a closed connection.
     async fn open_groups(&self, row: &Row, span: Span) -> Result<BTreeSet<Group>, RegistryError> {
         let groups: Vec<Group> = row.groups.iter().cloned().collect();
         let mut open = BTreeSet::new();
@@ -158,7 +161,8 @@ impl DynamoDb {
         }
     }
 
-    /// Whether the principal seems to have other connections, which decides what is tried first.
+    /// Returns whether the principal seems to have other connections, which decides what is tried
+    /// first.
     async fn has_siblings(&self, key: &ConnectionKey, span: Span) -> Result<bool, RegistryError> {
         let Some(principal) = key.principal() else { return Ok(false) };
         let (shard, prefix) = item::principal_prefix(principal);
@@ -172,13 +176,13 @@ impl DynamoDb {
             .expression_attribute_values(":prefix", text(prefix))
             .projection_expression("pk")
             .limit(2);
-        // The index may still have the connection itself.
+        // The index may still list the connection itself.
         let own = item::connection_key(key);
         let found = self.call(span, || request.clone().send()).await?;
         Ok(found.items().iter().any(|other| other.get("pk") != own.get("pk")))
     }
 
-    /// Takes a closed connection out of its groups. It is this writer's alone.
+    /// Removes a closed connection from its groups. Only this writer does so.
     async fn leave_behind(&self, row: Row, is_alone: bool, span: Span) -> Result<Departures, RegistryError> {
         let Row { connection, groups } = row;
         let leave = |group: Group| self.leave_closed(&connection, group, is_alone, span);
@@ -208,7 +212,7 @@ impl DynamoDb {
                 .expression_attribute_names("#id", id.as_str())
                 .expression_attribute_values(":one", count(1));
             if let Written::Done(before) = self.delete(span, request).await? {
-                // Without an item, an earlier attempt of this writer has removed it.
+                // If there is no item, an earlier attempt of this writer has removed it.
                 let before = before.map(|before| Presence::read(&before)).transpose()?;
                 let version = last(before.map(|presence| presence.version));
                 return Ok(Departure::new(group, Left::Last, version));
@@ -224,7 +228,8 @@ impl DynamoDb {
             .expression_attribute_names("#id", id.as_str())
             .expression_attribute_values(":one", count(1));
         let Written::Done(Some(before)) = self.update(span, request).await? else {
-            // Its answer was lost, and another connection has left as the last meanwhile; or the group was disbanded.
+            // The response of an earlier attempt was lost, and another connection has since left as
+            // the last; or the group was disbanded.
             return Ok(Departure::new(group, Left::Another, last(None)));
         };
         let before = Presence::read(&before)?;
@@ -232,7 +237,7 @@ impl DynamoDb {
         if before.has_others(id, self.now()) {
             return Ok(Departure::new(group, Left::Another, version));
         }
-        // An empty item would be read with the group until it expires.
+        // Reads of the group would include an empty item until it expires.
         let request = self
             .client
             .delete_item()
@@ -289,7 +294,7 @@ impl DynamoDb {
                 .map(|id| Ok(ConnectionKey::new(namespace.clone(), item::parse("members", id, ConnectionId::new)?)));
             let keys: Vec<ConnectionKey> = keys.collect::<Result<_, RegistryError>>()?;
             if let Some((_, more)) = keys.split_at_checked(Group::MAX_AT_ONCE) {
-                // More than one transaction can have.
+                // These connections exceed one transaction.
                 for key in more {
                     if self.leave(key, group).await? != Left::NotMember {
                         surplus.fetch_add(1, Ordering::Relaxed);
@@ -300,7 +305,7 @@ impl DynamoDb {
                 }
             }
             let keys = keys.iter().take(Group::MAX_AT_ONCE).map(item::connection_key).collect();
-            // A connection that is closed, or that DynamoDB has removed, is left alone.
+            // Closed connections, and those that DynamoDB has deleted, are skipped.
             for connection in self.read(span, keys).await? {
                 let key = connection.into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
                 writes.push(update(

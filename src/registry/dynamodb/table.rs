@@ -1,4 +1,4 @@
-//! The table's definition.
+//! The definition of the table.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex, KeyType, Projec
 use super::item::{CONNECTIONS, PROJECTED};
 use crate::dynamodb::{BoxError, key, let_expire, text_attribute};
 
-/// How long a new table may take.
+/// The timeout for a new table to become active.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn create(client: &Client, table: &str) -> Result<(), BoxError> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::presence;
 use super::*;
 
-/// Short names of few letters, so that many nearly run into each other.
+/// Short names of few characters, so that many are nearly ambiguous.
 fn text(letters: &'static str) -> impl Strategy<Value = String> {
     proptest::string::string_regex(letters).unwrap()
 }
@@ -47,7 +47,7 @@ proptest! {
         let member = presence::of_first(&connection, &room, 3, 7);
         let read = presence::connections(connection.key().namespace(), &member, UNIX_EPOCH).unwrap();
         prop_assert_eq!(read, [connection.clone()]);
-        // The place in the index is that of the position, and of the principal.
+        // The sort key in the index matches the position and the principal.
         let position = position_of(connection.principal().map_or(connection.id().as_str(), |name| name.as_str()));
         let sort = string(&record, "listSort").unwrap();
         let (first, last) = sort_range(position..position.saturating_add(1));
@@ -78,7 +78,7 @@ proptest! {
                 expected.insert(format!("{kind:?}{namespace:?}{place}"));
                 found.insert((string(&record, "pk").unwrap().to_owned(), string(&record, "sk").unwrap().to_owned()));
             }
-            // In the index, too.
+            // The keys in the index are distinct, too.
             let record = of_connection(&connection, []);
             expected.insert(format!("index{namespace:?}{principal:?}{id}"));
             found.insert((
@@ -99,7 +99,7 @@ proptest! {
             2 => AttributeValue::Ss(vec![value]),
             _ => AttributeValue::Null(true),
         });
-        // Either it is read, or the error names the attribute.
+        // Either the record can be read, or the error names the attribute.
         if let Err(error) = row(connection.key().namespace(), &record) {
             prop_assert!(error.to_string().contains(&format!("`{attribute}`")), "{}", error);
         }
