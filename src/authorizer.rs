@@ -97,7 +97,7 @@ impl Authorization {
         Self { principal_id, effect, policy: None, context, expires_at: None, usage_identifier_key: None }
     }
 
-    /// Returns this policy instead of one that covers exactly the requested route.
+    /// Sets a policy to use instead of one that covers exactly the requested route.
     ///
     /// [`respond`](Self::respond) checks that the policy covers that route, and that it does not
     /// allow a principal rejected with [`deny`](Self::deny).
@@ -203,8 +203,8 @@ pub enum Denied {
     Failed(Box<dyn StdError + Send + Sync>),
 }
 
-/// Converts any error, and any other type that converts to a boxed error: `anyhow::Error`, `Box<dyn
-/// Error + Send + Sync>`, `&str`, `String`.
+/// Converts any error, and any other type that converts to a boxed error: `anyhow::Error`,
+/// `Box<dyn Error + Send + Sync>`, `&str`, `String`.
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Denied {
     fn from(error: E) -> Self {
         Self::Failed(error.into())

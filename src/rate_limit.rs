@@ -5,8 +5,8 @@
 //!
 //! | Store | Scope of the limit | Cost of a message |
 //! |---|---|---|
-//! | [`InMemory`] | one execution environment: a client whose messages reach `n` environments may send `n` times as much | none |
-//! | `DynamoDb` (feature `dynamodb`) | all execution environments | one write, or none if the client is known to exceed the limit |
+//! | [`InMemory`] | one execution environment; `n` environments allow `n` times as many messages | none |
+//! | `DynamoDb` (feature `dynamodb`) | all execution environments | one write, or none if known to be over the limit |
 //!
 //! # Examples
 //!

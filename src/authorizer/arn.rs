@@ -91,8 +91,8 @@ impl RouteArn {
         Self { route_key, ..self.clone() }
     }
 
-    /// Returns a pattern for every route of the stage, including `$connect`: `…/<API
-    /// id>/<stage>/*`.
+    /// Returns a pattern for every route of the stage, including `$connect`:
+    /// `…/<API id>/<stage>/*`.
     ///
     /// The form `…/<stage>/*/*` of REST APIs does not match a WebSocket route.
     pub fn whole_stage(&self) -> Resource {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value passed through API Gateway as JSON in a string, such as a list of roles.
 ///
-/// The authorizer and the routes use the same type. The authorizer's whole response is limited to 8
+/// The authorizer and the routes use the same type. An authorizer's whole response has at most 8
 /// KB.
 ///
 /// # Examples

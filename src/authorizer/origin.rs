@@ -79,8 +79,8 @@ impl AllowedOrigins {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] for a string that a browser would not send as an origin, such as one with
-    /// a path, `*`, or `null`.
+    /// [`InvalidOrigin`] for a string that is neither an origin nor a wildcard for subdomains, such
+    /// as one with a path, `*`, or `null`.
     pub fn new<I>(origins: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,

@@ -64,7 +64,7 @@ impl Request {
         })
     }
 
-    /// Returns the request with this Lambda invocation attached.
+    /// Attaches the Lambda invocation to the request.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
         self.context.set_invocation(invocation);

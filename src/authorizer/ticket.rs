@@ -131,7 +131,9 @@ struct Content {
 }
 
 impl Tickets {
-    /// Creates an issuer for this stage of this API, which signs with the current key.
+    /// Creates a `Tickets` for this stage of this API.
+    ///
+    /// New tickets are signed with the current key.
     pub fn new(keys: Keys, api_id: ApiId, stage: Stage, store: impl TicketStore + 'static) -> Self {
         Self { keys, api_id, stage, lifetime: LIFETIME, store: Arc::new(store) }
     }

@@ -8,11 +8,11 @@ impl Request {
     /// The token is the value of the query parameter `parameter`, or follows `bearer.` in a
     /// subprotocol.
     ///
-    /// A browser cannot set headers of a WebSocket request, but it can set subprotocols: `new
-    /// WebSocket(url, ["chat.v1", "bearer." + token])`. Unlike a query string, a subprotocol does
-    /// not appear in access logs. The client needs to offer another subprotocol beside the token,
-    /// and `$connect` needs to [select](crate::Response::subprotocol) that one: a browser closes
-    /// the connection if it offered subprotocols and the server selects none. A subprotocol
+    /// A browser cannot set headers of a WebSocket request, but it can set subprotocols:
+    /// `new WebSocket(url, ["chat.v1", "bearer." + token])`. Unlike a query string, a subprotocol
+    /// does not appear in access logs. The client needs to offer another subprotocol beside the
+    /// token, and `$connect` needs to [select](crate::Response::subprotocol) that one: a browser
+    /// closes the connection if it offered subprotocols and the server selects none. A subprotocol
     /// consists of the characters that HTTP allows in a
     /// [token](https://www.rfc-editor.org/rfc/rfc9110#name-tokens). A JSON Web Token has only
     /// these; base64 has others.

@@ -22,7 +22,7 @@ const FULL_AT: &str = "fullAt";
 /// A random id for the attempt that took the last token.
 const TAKER: &str = "takenBy";
 const EXPIRES: &str = "expiresAt";
-/// The maximum number of write attempts. Each failed attempt means that another process took a
+/// The maximum number of write attempts. Each failed attempt means that another caller took a
 /// token, so after this many conflicts the client has exceeded its quota.
 const ATTEMPTS: u32 = 10;
 
@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 10;
 ///
 /// The table has the string `rateLimitKey` as its partition key, and `expiresAt` as its
 /// time-to-live attribute. The function needs `dynamodb:PutItem` on it. Taking a token costs one
-/// write, and another one each time another process has taken one in the meantime. A client that is
+/// write, and another one each time another caller has taken one in the meantime. A client that is
 /// known to exceed the limit costs none: a bucket never fills earlier than this process expects.
 #[derive(Clone)]
 pub struct DynamoDb {
@@ -128,7 +128,7 @@ impl RateLimitStore for DynamoDb {
     async fn take(&self, key: &str, quota: Quota) -> Result<Option<Duration>, BoxError> {
         let mut before = self.known().get(key);
         for attempt in 0..ATTEMPTS {
-            // Other processes take tokens of the same client concurrently: random pauses keep them
+            // Other callers take tokens of the same client concurrently: random pauses keep them
             // apart.
             if attempt > 0 {
                 let pause = u64::from(attempt).saturating_mul(fastrand::u64(0..5));
