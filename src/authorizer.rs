@@ -1,16 +1,18 @@
-//! The REQUEST authorizer of a WebSocket API: who may connect, and what the routes learn about them.
+//! REQUEST authorizers: decide who may connect, and pass values to the routes.
 //!
-//! A function takes a [`Request`] and returns an [`Authorization`], or why it is [`Denied`]. API Gateway asks once, when a
-//! client connects, and keeps the decision for the life of the connection.
+//! An authorizer function takes a [`Request`] and returns an [`Authorization`] or [`Denied`]. API
+//! Gateway invokes it once, when a client connects, and keeps the decision for the lifetime of the
+//! connection.
 //!
-//! | the function returns | the client gets | because the function answers |
+//! | The function returns | The client gets | Because Lambda returns |
 //! |---|---|---|
-//! | [`Authorization::allow`] | the connection, if `$connect` agrees | a policy that allows the route |
+//! | [`Authorization::allow`] | the connection, if `$connect` accepts it | a policy that allows the route |
 //! | [`Authorization::deny`], [`Denied::Forbidden`] | 403 | a policy that denies the route |
 //! | [`Denied::Unauthorized`] | 401 | an error with exactly the message `Unauthorized` |
-//! | any other error, or an answer that API Gateway would refuse | 500 | an error |
+//! | any other error, or a response that API Gateway would reject | 500 | an error |
 //!
-//! See [Lambda REQUEST authorizers of WebSocket APIs](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html).
+//! See [Lambda REQUEST authorizers of WebSocket
+//! APIs](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html).
 //!
 //! # Examples
 //!
@@ -64,9 +66,10 @@ use crate::event::wire::AUTHORIZATION_EXPIRES_AT;
 use crate::event::{chain, texts};
 use crate::metrics;
 
-/// Whether a principal may connect, and what the routes learn about it.
+/// Whether a principal may connect, and the values passed to the routes.
 ///
-/// Unless [`with_policy`](Self::with_policy) says otherwise, the policy is about exactly the route that was asked for.
+/// By default, the policy covers exactly the requested route; see
+/// [`with_policy`](Self::with_policy).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Authorization {
@@ -79,12 +82,12 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    /// Lets the principal connect. Its id is any text but the empty one.
+    /// Allows the principal to connect. Its id must not be empty.
     pub fn allow(principal_id: impl Into<String>) -> Self {
         Self::new(principal_id.into(), Effect::Allow)
     }
 
-    /// Refuses the principal with 403.
+    /// Rejects the principal with 403.
     pub fn deny(principal_id: impl Into<String>) -> Self {
         Self::new(principal_id.into(), Effect::Deny)
     }
@@ -94,32 +97,36 @@ impl Authorization {
         Self { principal_id, effect, policy: None, context, expires_at: None, usage_identifier_key: None }
     }
 
-    /// Answers with this policy instead of the one about exactly the route that was asked for.
+    /// Sets a policy to use instead of one that covers exactly the requested route.
     ///
-    /// [`respond`](Self::respond) checks that the policy says something about that route, and that it does not allow
-    /// what [`deny`](Self::deny) denies.
+    /// [`respond`](Self::respond) checks that the policy covers that route, and that it does not
+    /// allow a principal rejected with [`deny`](Self::deny).
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Hands values on to the routes, which read them with
-    /// [`RequestContext::context`](crate::event::RequestContext::context).
+    /// Passes values to the routes.
+    ///
+    /// Routes read them with [`RequestContext::context`](crate::event::RequestContext::context).
     ///
     /// # Errors
     ///
-    /// [`Denied::Failed`] with an [`InvalidContext`], when a value cannot cross API Gateway.
+    /// [`Denied::Failed`] with an [`InvalidContext`] if a value cannot be passed through API
+    /// Gateway.
     pub fn with_context(mut self, values: &(impl serde::Serialize + ?Sized)) -> Result<Self, Denied> {
         self.context = Context::new(values)?;
         Ok(self)
     }
 
-    /// Says until when the client is authorized, such as the `exp` of its token; cut off to the second.
+    /// Sets when the authorization expires, for example to the `exp` of a token.
     ///
-    /// API Gateway asks the authorizer once, and keeps the connection open for up to two hours, whatever the token says. The time
-    /// travels in the context, as `authorizationExpiresAt` in seconds since 1970.
-    /// [`Router::close_expired`](crate::Router::close_expired) closes the connection of a client that goes on sending, and the sweeps
-    /// of a [`Hub`](crate::hub::Hub) that of one that only listens.
+    /// API Gateway invokes the authorizer once and keeps the connection open for up to two hours,
+    /// even if the token expires earlier. The time is stored in the context as
+    /// `authorizationExpiresAt`, in whole seconds since 1970.
+    /// [`Router::close_expired`](crate::Router::close_expired) closes the connection when the
+    /// client sends a message after that time. The sweeps of a [`Hub`](crate::hub::Hub) close the
+    /// connections of clients that only listen.
     ///
     /// # Examples
     ///
@@ -135,19 +142,25 @@ impl Authorization {
         self
     }
 
-    /// Names the API key that the connection's usage counts for.
+    /// Sets the API key that the connection's usage counts toward.
     ///
-    /// For an API whose key source is the authorizer.
+    /// Use it for an API whose API key source is the authorizer.
     pub fn usage_identifier_key(mut self, key: impl Into<String>) -> Self {
         self.usage_identifier_key = Some(key.into());
         self
     }
 
-    /// The answer to API Gateway about this route.
+    /// Returns the response to API Gateway for this route.
     ///
     /// # Errors
     ///
-    /// [`InvalidAuthorization`] when API Gateway would refuse the answer, or would let nobody in because of it.
+    /// - [`InvalidAuthorization::NoPrincipal`] if the principal id is empty.
+    /// - [`InvalidAuthorization::NeverMatches`] if an allowed principal's policy does not cover the
+    ///   route.
+    /// - [`InvalidAuthorization::AllowsTheDenied`] if a denied principal's policy allows the route.
+    /// - [`InvalidAuthorization::Resource`] if the ARN is too long to be a policy resource.
+    /// - [`InvalidAuthorization::TooLarge`] if the response exceeds [`Response::MAX_BYTES`].
+    /// - [`InvalidAuthorization::NotJson`] if the response fails to serialize as JSON.
     pub fn respond(mut self, method_arn: &RouteArn) -> Result<Response, InvalidAuthorization> {
         if let Some(expires_at) = self.expires_at {
             let seconds = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -162,7 +175,7 @@ impl Authorization {
             | (Effect::Deny, Decision::Deny | Decision::ImplicitDeny) => {
                 Response::new(self.principal_id, policy, self.context, self.usage_identifier_key)
             }
-            // What a condition says is only known for a request.
+            // The outcome of a condition is known only when there is a request to evaluate.
             (Effect::Allow, Decision::ImplicitDeny) if policy.may_allow(method_arn) => {
                 Response::new(self.principal_id, policy, self.context, self.usage_identifier_key)
             }
@@ -176,13 +189,13 @@ impl Authorization {
     }
 }
 
-/// Why a client may not connect.
+/// The reason for rejecting a client.
 ///
-/// Any error becomes [`Denied::Failed`] with `?`.
+/// The `?` operator converts any error to [`Denied::Failed`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Denied {
-    /// The client did not say who it is, or not in a way that can be believed: 401.
+    /// The client did not authenticate, or its credentials are not valid: 401.
     Unauthorized,
     /// The client may not connect: 403.
     Forbidden,
@@ -190,7 +203,8 @@ pub enum Denied {
     Failed(Box<dyn StdError + Send + Sync>),
 }
 
-/// Any error, and whatever else becomes a boxed one: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `&str`, `String`.
+/// Converts any error, and any other type that converts to a boxed error: `anyhow::Error`,
+/// `Box<dyn Error + Send + Sync>`, `&str`, `String`.
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Denied {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
@@ -202,13 +216,14 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Denied {
 /// Clones are cheap and share the function.
 pub struct Authorizer<F>(Arc<F>);
 
-/// How an authorizer's invocation ends when it does not answer with a policy. There is no third way, so the enum is
-/// complete.
+/// An authorizer invocation that fails instead of returning a policy.
+///
+/// The enum is exhaustive: API Gateway distinguishes only these two failures.
 #[derive(Debug)]
 pub enum Failure {
-    /// With exactly the message `Unauthorized`, which API Gateway turns into 401.
+    /// The error message is exactly `Unauthorized`, which API Gateway turns into 401.
     Unauthorized,
-    /// With another message, which API Gateway turns into 500.
+    /// The error has any other message, which API Gateway turns into 500.
     Failed(Box<dyn StdError + Send + Sync>),
 }
 
@@ -216,7 +231,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unauthorized => f.write_str("Unauthorized"),
-            // The prefix keeps an error whose own text is `Unauthorized` from becoming a 401.
+            // The prefix prevents an error whose own message is `Unauthorized` from becoming a 401.
             Self::Failed(error) => {
                 write!(f, "the authorizer failed: {}", texts(&**error).first().map_or("", String::as_str))
             }
@@ -238,19 +253,23 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Authorization, Denied>> + Send,
 {
-    /// Makes an authorizer of a function.
+    /// Creates an authorizer from a function.
     pub fn new(authorize: F) -> Self {
         Self(Arc::new(authorize))
     }
 
-    /// Answers one request.
+    /// Handles one request.
     ///
     /// # Errors
     ///
-    /// [`Failure`] is what fails the invocation: that is how API Gateway wants to hear of a 401 and of a 500.
+    /// Each error fails the invocation, which API Gateway turns into a 401 or a 500.
+    ///
+    /// - [`Failure::Unauthorized`] if the function returns [`Denied::Unauthorized`].
+    /// - [`Failure::Failed`] if the function returns [`Denied::Failed`], or if
+    ///   [`Authorization::respond`] rejects the authorization.
     pub fn handle(&self, request: Request) -> impl Future<Output = Result<Response, Failure>> + Send + 'static {
         let context = request.request_context();
-        // Of the highest level, so that lines of every level say which request they are about.
+        // The span has the highest level, so that log lines of every level identify their request.
         let span = tracing::error_span!(
             "authorizer",
             request_id = %context.request_id,

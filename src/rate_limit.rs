@@ -1,11 +1,12 @@
-//! How many messages a client may send.
+//! Limits how many messages a client may send.
 //!
-//! A [`RateLimiter`] has a token bucket for each key, such as a connection or a principal, and keeps it in a [`RateLimitStore`]:
+//! A [`RateLimiter`] has a token bucket for each key, such as a connection or a principal, and
+//! keeps it in a [`RateLimitStore`]:
 //!
-//! | store | counts | a message costs |
+//! | Store | Scope of the limit | Cost of a message |
 //! |---|---|---|
-//! | [`InMemory`] | in one execution environment: a client whose messages meet `n` environments may send `n` times as much | nothing |
-//! | `DynamoDb` (feature `dynamodb`) | everywhere | one write, and nothing where the client is known to be too fast |
+//! | [`InMemory`] | one execution environment; `n` environments allow `n` times as many messages | none |
+//! | `DynamoDb` (feature `dynamodb`) | all execution environments | one write, or none if known to be over the limit |
 //!
 //! # Examples
 //!
@@ -41,7 +42,7 @@ pub use self::dynamodb::DynamoDb;
 pub use self::layer::{RateLimitLayer, RateLimited};
 pub use self::store::{InMemory, RateLimitStore};
 
-/// How fast a client may be: a sustained rate, and how much at once.
+/// A sustained rate and the maximum burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     interval: Duration,
@@ -49,12 +50,16 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Allows so many a second, all of them at once if none came before. At least one, at most 1,000,000.
+    /// Allows this many messages per second, from 1 to 1,000,000.
+    ///
+    /// The burst is the same number by default; see [`with_burst`](Self::with_burst).
     pub fn per_second(count: u32) -> Self {
         Self::per(Duration::from_secs(1), count)
     }
 
-    /// Allows so many a minute, all of them at once if none came before. At least one, at most 60,000,000.
+    /// Allows this many messages per minute, from 1 to 60,000,000.
+    ///
+    /// The burst is the same number by default; see [`with_burst`](Self::with_burst).
     pub fn per_minute(count: u32) -> Self {
         Self::per(Duration::from_secs(60), count)
     }
@@ -65,7 +70,9 @@ impl Quota {
         Self { interval: interval.max(Duration::from_micros(1)), burst }
     }
 
-    /// Allows so many at once, if none came before. At least one. Default: those of a second or a minute.
+    /// Sets how many messages a client may send at once, at least 1.
+    ///
+    /// A client can use the full burst after a pause. Default: the number per second or per minute.
     #[must_use]
     pub fn with_burst(mut self, burst: u32) -> Self {
         self.burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
@@ -73,16 +80,16 @@ impl Quota {
     }
 }
 
-/// The client is too fast.
+/// The client has exceeded its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many messages: try again in {} ms", .retry_after.as_millis())]
 #[non_exhaustive]
 pub struct TooFast {
-    /// When the next one is allowed.
+    /// How long the client has to wait until its next message is allowed.
     pub retry_after: Duration,
 }
 
-/// Limits how often something may happen for each of many keys.
+/// Applies one quota to each of many keys.
 ///
 /// Clones share the store.
 #[derive(Clone)]
@@ -94,18 +101,20 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Creates a limiter with this quota for each key.
     ///
-    /// Limiters that share a table need keys that differ, such as with the limiter's name at the start.
+    /// Limiters that share a store need distinct keys, for example with the limiter's name as a
+    /// prefix.
     pub fn new(quota: Quota, store: impl RateLimitStore + 'static) -> Self {
         Self { quota, store: Arc::new(store) }
     }
 
-    /// Takes one token of a key.
+    /// Takes one token from the bucket of a key.
     ///
-    /// A store that cannot tell lets the client pass, and is logged: a limit that fails must not stop the service.
+    /// If the store fails, the error is logged and the client may proceed: a failing limit must not
+    /// stop the service.
     ///
     /// # Errors
     ///
-    /// [`TooFast`] when there is none.
+    /// [`TooFast`] if the bucket has no token left.
     pub async fn take(&self, key: &str) -> Result<(), TooFast> {
         match self.store.take(key, self.quota).await {
             Ok(None) => Ok(()),

@@ -1,4 +1,4 @@
-//! The ARN of a route, and the patterns of ARNs that a policy is about.
+//! Route ARNs, and the ARN patterns of policy resources.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::event::{ApiId, Region, RouteKey, Stage};
 
-/// The ARN of one route of a WebSocket API, of any partition, checked.
+/// The ARN of one route of a WebSocket API, in any partition.
 ///
-/// `arn:<partition>:execute-api:<region>:<account>:<API id>/<stage>/<route key>`, at most 1600 bytes.
+/// The format is `arn:<partition>:execute-api:<region>:<account>:<API id>/<stage>/<route key>`,
+/// with at most 1600 bytes. Parsing validates every part.
 ///
-/// See [the ARNs of `execute-api`](https://docs.aws.amazon.com/apigateway/latest/developerguide/arn-format-reference.html).
+/// See [the ARNs of
+/// `execute-api`](https://docs.aws.amazon.com/apigateway/latest/developerguide/arn-format-reference.html).
 ///
 /// # Examples
 ///
@@ -33,7 +35,7 @@ pub struct RouteArn {
     route_key: RouteKey,
 }
 
-/// The text is not the ARN of a route.
+/// A string that is not the ARN of a WebSocket route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not the ARN of a WebSocket route: expected {expected} at byte {position}")]
 pub struct InvalidArn {
@@ -43,60 +45,61 @@ pub struct InvalidArn {
 }
 
 impl InvalidArn {
-    /// Where in the text the expected part should have been, in bytes from 0.
+    /// Returns the byte position, from 0, at which the expected part is missing.
     pub fn position(&self) -> usize {
         self.position
     }
 }
 
 impl RouteArn {
-    /// The longest ARN of a route, in bytes.
+    /// The maximum length of a route's ARN, in bytes.
     pub const LONGEST: usize = 1600;
 
-    /// The partition: `aws`, `aws-cn`, `aws-us-gov`, ….
+    /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`, ….
     pub fn partition(&self) -> &str {
         &self.partition
     }
 
-    /// The region.
+    /// Returns the region.
     pub fn region(&self) -> &Region {
         &self.region
     }
 
-    /// The account's number: digits.
+    /// Returns the account id, which consists of digits.
     pub fn account(&self) -> &str {
         &self.account
     }
 
-    /// The API.
+    /// Returns the API id.
     pub fn api_id(&self) -> &ApiId {
         &self.api_id
     }
 
-    /// The stage.
+    /// Returns the stage.
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
 
-    /// The route.
+    /// Returns the route key.
     pub fn route_key(&self) -> &RouteKey {
         &self.route_key
     }
 
-    /// The ARN of another route of the same stage.
+    /// Returns the ARN of another route of the same stage.
     #[must_use]
     pub fn with_route_key(&self, route_key: RouteKey) -> Self {
         Self { route_key, ..self.clone() }
     }
 
-    /// Every route of the stage, `$connect` among them: `…/<API id>/<stage>/*`.
+    /// Returns a pattern for every route of the stage, including `$connect`:
+    /// `…/<API id>/<stage>/*`.
     ///
-    /// The form `…/<stage>/*/*`, which REST APIs use, does not match a WebSocket route.
+    /// The form `…/<stage>/*/*` of REST APIs does not match a WebSocket route.
     pub fn whole_stage(&self) -> Resource {
         Resource(format!("{}{}/{}/*", self.prefix(), self.api_id, self.stage))
     }
 
-    /// Every route of every stage of the API: `…/<API id>/*`.
+    /// Returns a pattern for every route of every stage of the API: `…/<API id>/*`.
     pub fn whole_api(&self) -> Resource {
         Resource(format!("{}{}/*", self.prefix(), self.api_id))
     }
@@ -142,7 +145,7 @@ impl FromStr for RouteArn {
     }
 }
 
-/// Reads a text part by part and knows where it is.
+/// Parses a string part by part, and tracks the position for errors.
 struct Parts<'a> {
     text: &'a str,
     position: usize,
@@ -183,13 +186,14 @@ impl<'de> Deserialize<'de> for RouteArn {
     }
 }
 
-/// The ARNs that a policy statement is about: an ARN in which `*` stands for any text and `?` for any character.
+/// An ARN pattern that a policy statement applies to.
 ///
-/// At most 512 characters. The wildcards match across `:` and `/`.
+/// `*` matches any characters and `?` matches one, both also across `:` and `/`. A pattern has at
+/// most 512 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resource(String);
 
-/// The text cannot be the resource of a policy statement.
+/// A string that cannot be the resource of a policy statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the resource {found:?} is not valid: expected {expected}")]
 pub struct InvalidResource {
@@ -198,16 +202,17 @@ pub struct InvalidResource {
 }
 
 impl Resource {
-    /// The longest resource, in characters.
+    /// The maximum length of a resource, in characters.
     pub const LONGEST: usize = 512;
 
-    /// A pattern of yours.
+    /// Creates a custom pattern.
     ///
-    /// [`RouteArn::whole_stage`] and [`RouteArn::whole_api`] make the usual ones.
+    /// [`RouteArn::whole_stage`] and [`RouteArn::whole_api`] create the usual ones.
     ///
     /// # Errors
     ///
-    /// [`InvalidResource`] when it is longer than 512 characters, or is neither `*` nor starts with `arn:`.
+    /// [`InvalidResource`] if the pattern is longer than 512 characters, or is neither `*` nor
+    /// starts with `arn:`.
     pub fn new(pattern: impl Into<String>) -> Result<Self, InvalidResource> {
         let pattern = pattern.into();
         let refuse = |expected, found| Err(InvalidResource { found, expected });
@@ -220,20 +225,20 @@ impl Resource {
         }
     }
 
-    /// The pattern as text.
+    /// Returns the pattern as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Exactly this route.
+/// Creates a pattern that matches exactly this route.
 impl From<&RouteArn> for Resource {
     fn from(arn: &RouteArn) -> Self {
         Self(arn.to_string())
     }
 }
 
-/// Exactly this route.
+/// Creates a pattern that matches exactly this route.
 impl From<RouteArn> for Resource {
     fn from(arn: RouteArn) -> Self {
         Self::from(&arn)

@@ -1,4 +1,4 @@
-//! What is no flat value, carried through the context as text.
+//! Nested values in the context, as JSON in a string.
 
 use std::ops::Deref;
 
@@ -6,9 +6,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value that crosses API Gateway as JSON in a string, such as a list of roles.
+/// A value passed through API Gateway as JSON in a string, such as a list of roles.
 ///
-/// The authorizer and the routes use the same type. The whole answer of an authorizer has at most 8 KB.
+/// The authorizer and the routes use the same type. An authorizer's whole response has at most 8
+/// KB.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! From and to the policies and authorizer responses of the `aws_lambda_events` crate.
+//! Conversions from and to the policies and responses of the `aws_lambda_events` crate.
 
 use aws_lambda_events::event::apigw::{ApiGatewayCustomAuthorizerPolicy, ApiGatewayCustomAuthorizerResponse};
 use aws_lambda_events::event::iam::{IamPolicyDocument, IamPolicyEffect, IamPolicyStatement};
@@ -10,17 +10,17 @@ use super::context::{Context, InvalidContext};
 use super::policy::{Effect, Policy, Statement};
 use super::response::{InvalidAuthorization, Response};
 
-/// A policy of the `aws_lambda_events` crate says something that this crate does not evaluate.
+/// A policy of the `aws_lambda_events` crate that this crate cannot evaluate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPolicy {
-    /// A statement's effect is neither of the two that IAM knows.
+    /// A statement's effect is neither `Allow` nor `Deny`.
     #[error("statement {index} of the policy neither allows nor denies")]
     Effect {
-        /// The statement, counted from 0.
+        /// The index of the statement, counted from 0.
         index: usize,
     },
-    /// A resource is too long, or is not one.
+    /// A resource is too long, or is neither `*` nor an ARN.
     #[error(transparent)]
     Resource(#[from] InvalidResource),
 }
@@ -51,7 +51,8 @@ impl From<&Statement> for IamPolicyStatement {
     }
 }
 
-/// An absent effect has become `Allow` in the crate already: read policies with [`Policy`]'s own `Deserialize`.
+/// The `aws_lambda_events` crate has already read a missing effect as `Allow`. Prefer deserializing
+/// a [`Policy`] directly.
 impl TryFrom<&IamPolicyDocument> for Policy {
     type Error = InvalidPolicy;
 
@@ -74,8 +75,8 @@ impl TryFrom<&IamPolicyDocument> for Policy {
     }
 }
 
-/// The crate writes an absent context and an absent usage identifier key as `null`, which API Gateway has been seen to
-/// refuse: serialise [`Response`] itself where you can.
+/// The `aws_lambda_events` crate serializes a missing context and a missing usage identifier key as
+/// `null`, which API Gateway has been seen to reject. Serialize [`Response`] itself where you can.
 impl From<&Response> for ApiGatewayCustomAuthorizerResponse {
     fn from(response: &Response) -> Self {
         let policy = IamPolicyDocument::from(response.policy_document());
@@ -94,17 +95,17 @@ impl From<&Response> for ApiGatewayCustomAuthorizerResponse {
     }
 }
 
-/// A response of the `aws_lambda_events` crate is not one that API Gateway takes.
+/// A response of the `aws_lambda_events` crate that API Gateway would reject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidResponse {
-    /// Its policy says something that this crate does not evaluate.
+    /// The policy has something that this crate cannot evaluate.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
-    /// Its context cannot cross API Gateway.
+    /// The context has a value that cannot be passed through API Gateway.
     #[error(transparent)]
     Context(#[from] InvalidContext),
-    /// It has no principal, or is too large.
+    /// The response has no principal, or is too large.
     #[error(transparent)]
     Authorization(#[from] InvalidAuthorization),
 }

@@ -1,4 +1,4 @@
-//! Conditions of policy statements, as IAM evaluates them over what API Gateway knows of a request.
+//! Conditions of policy statements, evaluated as IAM does with the keys that API Gateway sets.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-/// Operators, each with the keys that it tests and the values that it compares them with.
+/// Condition operators, each with the keys that it tests and the values to compare them with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Condition(BTreeMap<String, BTreeMap<String, Values>>);
@@ -17,7 +17,7 @@ pub(super) struct Condition(BTreeMap<String, BTreeMap<String, Values>>);
 #[serde(transparent)]
 struct Values(Vec<String>);
 
-/// What a policy's conditions can be about: the global condition keys that API Gateway fills.
+/// The global condition keys that API Gateway sets and policy conditions can test.
 ///
 /// | key | set by |
 /// |---|---|
@@ -27,7 +27,8 @@ struct Values(Vec<String>);
 /// | `aws:CurrentTime`, `aws:EpochTime` | [`with_time`](Self::with_time) |
 /// | `aws:SecureTransport` | [`with_secure_transport`](Self::with_secure_transport) |
 ///
-/// See [global condition keys](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html).
+/// See [global condition
+/// keys](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConditionKeys {
     source_ip: Option<IpAddr>,
@@ -38,7 +39,7 @@ pub struct ConditionKeys {
 }
 
 impl ConditionKeys {
-    /// Creates a request without any key.
+    /// Creates an empty set of condition keys.
     pub fn new() -> Self {
         Self::default()
     }
@@ -71,17 +72,17 @@ impl ConditionKeys {
         self
     }
 
-    /// Sets whether the request came through TLS.
+    /// Sets whether the request used TLS.
     #[must_use]
     pub fn with_secure_transport(mut self, is_secure: bool) -> Self {
         self.secure_transport = Some(is_secure);
         self
     }
 
-    /// The value of a key; `None` for a key that nobody here knows.
+    /// Returns the value of a key. The outer `None` means that the key is unknown.
     fn find(&self, key: &str) -> Option<Option<String>> {
         let seconds = self.time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
-        // The operators for dates take seconds, too.
+        // The date operators accept seconds, too.
         let seconds = seconds.map(|seconds| seconds.to_string());
         Some(match key.to_ascii_lowercase().as_str() {
             "aws:sourceip" => self.source_ip.map(|address| address.to_string()),
@@ -99,7 +100,7 @@ impl ConditionKeys {
 pub(super) enum Holds {
     Yes,
     No,
-    /// An operator or a key is not known here, so that nobody can say.
+    /// The condition has an unknown operator or key, so it cannot be evaluated.
     Unknown,
 }
 
@@ -119,14 +120,14 @@ impl Condition {
         })
     }
 
-    /// Every key of every operator has to hold.
+    /// Evaluates the condition: every key of every operator has to match.
     pub(super) fn holds(&self, keys: &ConditionKeys) -> Holds {
         let mut holds = Holds::Yes;
         for (operator, tested) in &self.0 {
             for (key, values) in tested {
                 match test(operator, key, &values.0, keys) {
                     Some(true) => {}
-                    // It does not hold, whatever the others are about.
+                    // One failed test is enough: the condition does not hold.
                     Some(false) => return Holds::No,
                     None => {
                         tracing::warn!(operator, key, "a policy's condition is not known here, so access is denied");
@@ -139,7 +140,9 @@ impl Condition {
     }
 }
 
-/// `None` for an operator or a key that is not known, and for values that the operator cannot compare.
+/// Evaluates one test of a condition.
+///
+/// Returns `None` for an unknown operator or key, and for values that the operator cannot compare.
 fn test(operator: &str, key: &str, values: &[String], keys: &ConditionKeys) -> Option<bool> {
     let (set, name) = match operator.split_once(':') {
         Some((set @ ("ForAllValues" | "ForAnyValue"), name)) => (Some(set), name),
@@ -157,7 +160,8 @@ fn test(operator: &str, key: &str, values: &[String], keys: &ConditionKeys) -> O
         return None;
     }
     let Some(found) = found else {
-        // IAM: an absent key matches nothing, which is what a negated operator wants; `ForAllValues` holds for no value.
+        // In IAM, an absent key matches nothing. A negated operator therefore holds, and so does
+        // `ForAllValues`, which holds for an empty set.
         return Some(if_exists || set == Some("ForAllValues") || (is_negated && set.is_none()));
     };
     let mut matches = false;
@@ -167,10 +171,12 @@ fn test(operator: &str, key: &str, values: &[String], keys: &ConditionKeys) -> O
     Some(matches != is_negated)
 }
 
-/// Whether a key's value matches that of a policy; `None` when one of them is not of the operator's type.
+/// Compares a key's value with a value of the policy.
+///
+/// Returns `None` if one of them does not have the operator's type.
 type Compare = fn(&str, &str) -> Option<bool>;
 
-/// The operator that is negated or not, by its name.
+/// Returns the comparison for an operator's name, and whether the operator negates it.
 fn comparison(name: &str) -> Option<(Compare, bool)> {
     let equal: Compare = |found, value| Some(found == value);
     let same: Compare = |found, value| Some(found.to_lowercase() == value.to_lowercase());
@@ -206,8 +212,10 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-/// Seconds since 1970 of a date as IAM writes it: such seconds, or `2026-06-01T12:00:00Z`, with an offset instead of `Z`, or
-/// without a time. Fractions of a second are left out.
+/// Parses a date as IAM writes it into seconds since 1970.
+///
+/// A date is a number of seconds, or `2026-06-01T12:00:00Z`, with an offset instead of `Z`, or
+/// without a time. Fractions of a second are dropped.
 fn date(text: &str) -> Option<f64> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(f64::from(seconds));
@@ -233,21 +241,23 @@ fn date(text: &str) -> Option<f64> {
     Some(days(year, month, day) * 86_400.0 + hours * 3600.0 + minutes * 60.0 + seconds - offset)
 }
 
-/// Three numbers of digits.
+/// Parses three unsigned numbers.
 fn numbers(text: &str, separator: char) -> Option<[f64; 3]> {
     let mut parts = text.split(separator).map(|part| part.parse::<u16>().ok().map(f64::from));
     let numbers = [parts.next()??, parts.next()??, parts.next()??];
     parts.next().is_none().then_some(numbers)
 }
 
-/// Days since 1970 of a date of the Gregorian calendar, whose years are counted from March: February is the last month.
+/// Returns the days since 1970 for a date of the Gregorian calendar.
+///
+/// It counts years from March, so that February is the last month.
 fn days(year: f64, month: f64, day: f64) -> f64 {
     let (year, month) = if month <= 2.0 { (year - 1.0, month + 9.0) } else { (year, month - 3.0) };
     let leap_days = (year / 4.0).floor() - (year / 100.0).floor() + (year / 400.0).floor();
     year * 365.0 + leap_days + ((153.0 * month + 2.0) / 5.0).floor() + day - 1.0 - 719_468.0
 }
 
-/// Whether an address is this one, or in this range.
+/// Returns whether an address equals this address, or is in this CIDR range.
 fn is_within(address: &str, range: &str) -> Option<bool> {
     let (start, length) = match range.split_once('/') {
         Some((start, length)) => (start, Some(length.parse::<u32>().ok()?)),
@@ -262,11 +272,11 @@ fn is_within(address: &str, range: &str) -> Option<bool> {
         _ => return Some(false),
     };
     let rest = bits.checked_sub(length.unwrap_or(bits))?;
-    // A range of every address leaves nothing to compare.
+    // The shift is too wide when the range covers every address; then there is nothing to compare.
     Some(address.checked_shr(rest).unwrap_or(0) == start.checked_shr(rest).unwrap_or(0))
 }
 
-/// IAM takes one value where it takes a list, and numbers and booleans as what they are.
+/// IAM accepts one value in place of a list, and unquoted numbers and booleans.
 impl<'de> Deserialize<'de> for Values {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrMany;

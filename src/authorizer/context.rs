@@ -1,4 +1,4 @@
-//! The values that an authorizer hands on to the routes.
+//! The values that an authorizer passes to the routes.
 
 use std::fmt;
 
@@ -7,57 +7,62 @@ use serde_json::{Map, Value};
 
 use crate::event::wire::{INTEGRATION_LATENCY, PRINCIPAL_ID};
 
-/// Named values that an authorizer hands on to the routes: strings, numbers, booleans and nulls.
+/// Named values that an authorizer passes to the routes.
 ///
-/// API Gateway takes no lists and no objects, and makes text of every value: a route that reads them with
-/// [`RequestContext::context`](crate::event::RequestContext::context) gets numbers and booleans back. JSON has no
-/// infinite numbers: they become null.
+/// The values are strings, numbers, booleans, and nulls. API Gateway rejects lists and objects, and
+/// turns every value into a string. A route that reads them with
+/// [`RequestContext::context`](crate::event::RequestContext::context) gets numbers and booleans
+/// back. JSON has no infinite numbers: they become null.
 ///
-/// See [the output of an authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
+/// See [the output of an
+/// authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
 #[derive(Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Context(Map<String, Value>);
 
-/// The values cannot cross API Gateway.
+/// Values that cannot be passed through API Gateway.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidContext {
     /// A value is a list or an object.
     #[error("{path}: {kind} cannot cross API Gateway; `AsJson` carries them as text")]
     Nested {
-        /// The members that lead to the innermost of the first nested values, joined by dots.
+        /// The path of the innermost of the first nested values, with the keys joined by dots.
         path: String,
         /// `arrays` or `objects`.
         kind: &'static str,
     },
-    /// A key is one that API Gateway itself puts beside the values.
+    /// A key is reserved: API Gateway adds its own value under it.
     #[error("{key}: API Gateway puts its own value under this key")]
     Reserved {
-        /// The key.
+        /// The reserved key.
         key: &'static str,
     },
-    /// The whole is not a map from names to values.
+    /// The context is not a struct or a map.
     #[error("an authorizer's context is a struct or a map, found {found}")]
     NotAMap {
-        /// What it is instead.
+        /// The type found instead, such as `a list`.
         found: &'static str,
     },
-    /// The value refuses to be serialised, or has a number that JSON cannot carry.
+    /// The value failed to serialize, or has a number that JSON cannot represent.
     #[error("the authorizer's context cannot be made JSON: {reason}")]
     NotJson {
-        /// Why not.
+        /// The message of the serialization error.
         reason: String,
     },
 }
 
 impl Context {
-    /// Makes a context of a struct or a map.
+    /// Creates a context from a struct or a map.
     ///
-    /// `()` and `None` make an empty one.
+    /// `()` and `None` create an empty context.
     ///
     /// # Errors
     ///
-    /// [`InvalidContext`] names the first value that cannot cross API Gateway, keys in the order of their text.
+    /// - [`InvalidContext::Nested`] for the first list or object, in the order of the keys.
+    /// - [`InvalidContext::Reserved`] for a key that API Gateway sets itself.
+    /// - [`InvalidContext::NotAMap`] if the value is not a struct or a map.
+    /// - [`InvalidContext::NotJson`] if the value fails to serialize as JSON.
     ///
     /// # Examples
     ///
@@ -98,18 +103,18 @@ impl Context {
         self.0.insert(key.to_owned(), value);
     }
 
-    /// Whether there are no values.
+    /// Returns whether the context has no values.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The values, in the order of their keys' text.
+    /// Returns the values, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 }
 
-/// The path of the first nested value, followed inwards as long as it is nested itself.
+/// Returns the path of the first nested value, followed down to the innermost nested value.
 fn first_nested(members: &Map<String, Value>) -> Option<(String, &'static str)> {
     members.iter().find_map(|(key, value)| match value {
         Value::Array(_) => Some((key.clone(), "arrays")),
@@ -121,7 +126,7 @@ fn first_nested(members: &Map<String, Value>) -> Option<(String, &'static str)> 
     })
 }
 
-/// Shows the keys only.
+/// Shows only the keys.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

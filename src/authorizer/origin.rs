@@ -1,4 +1,4 @@
-//! Which web pages may connect.
+//! The origins of the web pages that may connect.
 
 use std::fmt;
 
@@ -9,12 +9,14 @@ use crate::event::Headers;
 
 /// An allow-list of the origins whose pages may connect.
 ///
-/// A browser lets every page open a WebSocket to every host, and sends the cookies of that host along. The `Origin` header names the
-/// page's scheme, host and port, and a page cannot change it. Other programs can send any value, so the list replaces no token.
+/// A browser lets every page open a WebSocket to every host, and sends that host's cookies along.
+/// The `Origin` header names the page's scheme, host, and port, and a page cannot change it. Other
+/// programs can send any value, so the list does not replace a token.
 ///
-/// Schemes and hosts are compared without regard to case, and the default port of `http` and `https` can be left out. Everything else
-/// has to be equal. The opaque origin `null`, that of a sandboxed frame for example, is never allowed. A request without an `Origin`
-/// header is refused by default; see [`with_missing_origin`](Self::with_missing_origin).
+/// Schemes and hosts are compared case-insensitively, and the default port of `http` and `https`
+/// can be left out. Everything else must be equal. The opaque origin `null`, sent for example by a
+/// sandboxed frame, is never allowed. A request without an `Origin` header is rejected by default;
+/// see [`with_missing_origin`](Self::with_missing_origin).
 ///
 /// See [origins](https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Origin).
 ///
@@ -39,7 +41,7 @@ pub struct AllowedOrigins {
     missing: bool,
 }
 
-/// The text is not an origin that can be allowed.
+/// A string that is not a valid origin for the allow-list.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin:?} is not an origin: {reason}")]
 pub struct InvalidOrigin {
@@ -47,14 +49,14 @@ pub struct InvalidOrigin {
     reason: &'static str,
 }
 
-/// The text: it is what a `main` prints that returns the error.
+/// Shows the message, which is what a `main` that returns this error prints.
 impl fmt::Debug for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A scheme, a host and a port, all in lower case and without defaults.
+/// A scheme, a host, and a port, all in lower case and without default ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     scheme: String,
@@ -72,11 +74,13 @@ enum Pattern {
 impl AllowedOrigins {
     /// Allows pages of these origins, such as `https://example.com` and `http://localhost:3000`.
     ///
-    /// `https://*.example.com` allows every subdomain of `example.com`, also a subdomain of a subdomain, but not `example.com` itself.
+    /// `https://*.example.com` allows every subdomain of `example.com`, at any depth, but not
+    /// `example.com` itself.
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] for a text that a browser would not send, such as one with a path, `*`, or `null`.
+    /// [`InvalidOrigin`] for a string that is neither an origin nor a wildcard for subdomains, such
+    /// as one with a path, `*`, or `null`.
     pub fn new<I>(origins: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,
@@ -86,25 +90,25 @@ impl AllowedOrigins {
         Ok(Self { patterns, missing: false })
     }
 
-    /// Allows requests without an `Origin` header too, as programs other than browsers send them.
+    /// Also allows requests without an `Origin` header, as sent by programs other than browsers.
     #[must_use]
     pub fn with_missing_origin(mut self) -> Self {
         self.missing = true;
         self
     }
 
-    /// Checks the `Origin` header of a client that wants to connect.
+    /// Checks the `Origin` header of a client that is connecting.
     ///
     /// # Errors
     ///
-    /// [`Denied::Forbidden`] when the origin is not allowed.
+    /// [`Denied::Forbidden`] if the origin is not allowed.
     pub fn check(&self, request: &Request) -> Result<(), Denied> {
         if self.allows(request.headers()) { Ok(()) } else { Err(Denied::Forbidden) }
     }
 
-    /// Returns whether the headers have one allowed origin.
+    /// Returns whether the headers have exactly one `Origin`, and the list allows it.
     ///
-    /// For a `$connect` route without an authorizer: `origins.allows(event.headers())`.
+    /// Use it in a `$connect` route without an authorizer: `origins.allows(event.headers())`.
     pub fn allows(&self, headers: &Headers) -> bool {
         let mut origins = headers.get_all("Origin");
         match (origins.next(), origins.next()) {
@@ -124,7 +128,7 @@ impl Pattern {
         let Some(suffix) = origin.host.strip_prefix('*') else {
             return Ok(Self::Exactly(origin));
         };
-        // `*.com` would be everybody's.
+        // `*.com` would allow every site under `.com`.
         let is_suffix = suffix.starts_with('.') && suffix.matches('.').count() > 1 && !suffix.contains(['*', ':']);
         if !is_suffix {
             return Err(invalid("a wildcard stands for subdomains, as in `https://*.example.com`"));
@@ -159,7 +163,8 @@ impl Origin {
         if host.contains('*') && !host.starts_with("*.") {
             return Err("a wildcard stands for subdomains, as in `https://*.example.com`");
         }
-        // `Uri` takes a colon without a number, and has no number for one that is too large.
+        // `Uri` accepts a colon without a number, and returns no port for a number that is too
+        // large.
         let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let port = uri.port_u16();
         if has_port && port.is_none() {

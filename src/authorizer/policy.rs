@@ -1,4 +1,4 @@
-//! Policies: how they are built, written, read and evaluated.
+//! IAM policies: building, serializing, parsing, and evaluating them.
 
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
@@ -8,8 +8,9 @@ use super::condition::{Condition, ConditionKeys, Holds};
 
 /// An IAM policy about the routes of an API.
 ///
-/// An authorizer's policy is evaluated once, for `$connect`: statements about other routes are not enforced when messages
-/// come. See [the output of an authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
+/// API Gateway evaluates an authorizer's policy once, for `$connect`. It does not enforce
+/// statements about other routes when messages arrive. See [the output of an
+/// authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
 ///
 /// # Examples
 ///
@@ -31,30 +32,34 @@ pub struct Policy {
     statement: Vec<Statement>,
 }
 
-/// What a policy says about a route. There is no other outcome, so the enum is complete.
+/// The result of evaluating a policy for a route.
+///
+/// The enum is exhaustive: there are no other results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// A statement allows it and none denies it.
+    /// A statement allows the route, and none denies it.
     Allow,
-    /// A statement denies it.
+    /// A statement denies the route.
     Deny,
-    /// No statement is about it, so it is denied.
+    /// No statement applies to the route, so it is denied.
     ImplicitDeny,
 }
 
 impl Policy {
-    /// A policy without statements: it denies everything.
+    /// Creates a policy without statements, which denies everything.
     pub fn new() -> Self {
         Self { version: Version::Current, id: None, statement: Vec::new() }
     }
 
-    /// Adds a statement that allows a route, or what a pattern matches.
+    /// Adds a statement that allows a route, or the routes that a pattern matches.
     #[must_use]
     pub fn allow(self, resource: impl Into<Resource>) -> Self {
         self.statement(Statement::new(Effect::Allow, [resource.into()]))
     }
 
-    /// Adds a statement that denies a route, or what a pattern matches. It wins over every one that allows.
+    /// Adds a statement that denies a route, or the routes that a pattern matches.
+    ///
+    /// It overrides every statement that allows.
     #[must_use]
     pub fn deny(self, resource: impl Into<Resource>) -> Self {
         self.statement(Statement::new(Effect::Deny, [resource.into()]))
@@ -67,7 +72,7 @@ impl Policy {
         self
     }
 
-    /// The statements, in the order in which they were added.
+    /// Returns the statements, in the order in which they were added.
     pub fn statements(&self) -> &[Statement] {
         &self.statement
     }
@@ -80,25 +85,29 @@ impl Policy {
         }
     }
 
-    /// What the policy says about invoking a route, as IAM evaluates it for a request without condition keys.
+    /// Evaluates the policy for a route, without condition keys.
     ///
-    /// Actions are compared without regard to case, resources exactly, both with `*` and `?` as wildcards.
+    /// The evaluation follows IAM's rules: actions are compared case-insensitively, resources
+    /// case-sensitively, both with `*` and `?` as wildcards.
     pub fn evaluate(&self, arn: &RouteArn) -> Decision {
         self.evaluate_for(arn, &ConditionKeys::new())
     }
 
-    /// Whether a statement allows the route, at least under its condition.
+    /// Returns whether a statement allows the route, ignoring its condition.
     pub(super) fn may_allow(&self, arn: &RouteArn) -> bool {
         let arn = arn.to_string();
         self.statement.iter().any(|statement| statement.effect == Effect::Allow && statement.covers(&arn))
     }
 
-    /// What the policy says about invoking a route, as IAM evaluates it for a request with these condition keys.
+    /// Evaluates the policy for a route, with these condition keys.
     ///
-    /// A condition with an operator or a key that is not known here denies: a statement that allows does not apply, and one that
-    /// denies does. A warning in the log names it. Known are the operators `String…`, `Arn…`, `Numeric…`, `Date…`, `IpAddress`,
-    /// `NotIpAddress`, `Bool` and `Null`, with `IfExists`, `ForAllValues:` and `ForAnyValue:`, and the keys of
-    /// [`ConditionKeys`].
+    /// The evaluation follows IAM's rules. A condition with an unknown operator or key leads to a
+    /// denial: a statement that allows does not apply, and one that denies does. A warning in the
+    /// log names the operator and the key.
+    ///
+    /// Known operators are `String…`, `Arn…`, `Numeric…`, `Date…`, `IpAddress`, `NotIpAddress`,
+    /// `Bool`, and `Null`, with `IfExists`, `ForAllValues:`, and `ForAnyValue:`. Known keys are
+    /// those of [`ConditionKeys`].
     ///
     /// # Examples
     ///
@@ -136,19 +145,21 @@ impl Default for Policy {
     }
 }
 
-/// Whether a statement allows or denies. IAM knows no other effect, so the enum is complete.
+/// Whether a statement allows or denies.
+///
+/// The enum is exhaustive: IAM has no other effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
-    /// What the statement is about is allowed, unless another statement denies it.
+    /// Allows the resources, unless another statement denies them.
     Allow,
-    /// What the statement is about is denied.
+    /// Denies the resources.
     Deny,
 }
 
 /// One statement of a policy.
 ///
-/// Reading one refuses `NotAction`, `NotResource` and `Principal`: they are not evaluated here, and passing over them would
-/// allow too much.
+/// Deserialization rejects `NotAction`, `NotResource`, and `Principal`: they are not evaluated
+/// here, and ignoring them would allow too much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Statement {
@@ -165,10 +176,10 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// The action that connecting and sending are: `execute-api:Invoke`.
+    /// The action for connecting and sending: `execute-api:Invoke`.
     pub const INVOKE: &'static str = "execute-api:Invoke";
 
-    /// A statement about invoking the routes that these resources match.
+    /// Creates a statement about invoking the routes that these resources match.
     pub fn new(effect: Effect, resources: impl IntoIterator<Item = Resource>) -> Self {
         Self {
             sid: None,
@@ -179,11 +190,12 @@ impl Statement {
         }
     }
 
-    /// The same statement, which applies only when this condition holds, beside those that it has.
+    /// Adds a condition; the statement applies only if all its conditions hold.
     ///
-    /// `operator` is one of IAM's condition operators, such as `IpAddress` or `StringLikeIfExists`, `key` a condition key such as
-    /// `aws:SourceIp`. The condition holds when the key matches one of the values, and for a negated operator when it matches
-    /// none.
+    /// `operator` is an IAM condition operator, such as `IpAddress` or `StringLikeIfExists`. `key`
+    /// is a condition key, such as `aws:SourceIp`. The condition holds if the key matches one of
+    /// the values, or for a negated operator if it matches none. A second condition with the same
+    /// operator and key replaces the first.
     #[must_use]
     pub fn when(
         mut self,
@@ -200,29 +212,30 @@ impl Statement {
         &self.condition
     }
 
-    /// The same statement about these actions, in which `*` and `?` are wildcards.
+    /// Replaces the actions, in which `*` and `?` are wildcards.
     #[must_use]
     pub fn with_actions(mut self, actions: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.action = actions.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Whether it allows or denies.
+    /// Returns whether the statement allows or denies.
     pub fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// The actions it is about.
+    /// Returns the actions that the statement applies to.
     pub fn actions(&self) -> &[String] {
         &self.action
     }
 
-    /// What it is about.
+    /// Returns the resources that the statement applies to.
     pub fn resources(&self) -> &[Resource] {
         &self.resource
     }
 
-    /// Whether its condition holds, or for one that is not known here whether that denies.
+    /// Returns whether the condition holds. An unknown condition counts as holding if the statement
+    /// denies.
     fn applies(&self, keys: &ConditionKeys) -> bool {
         match self.condition.holds(keys) {
             Holds::Yes => true,
@@ -246,7 +259,7 @@ enum Version {
     Old,
 }
 
-/// IAM takes a single value where it takes a list.
+/// IAM accepts a single value in place of a list.
 fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! What API Gateway asks an authorizer.
+//! The event that API Gateway sends to an authorizer.
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -6,9 +6,9 @@ use super::arn::RouteArn;
 use crate::event::wire::{ContextWire, Envelope, NameValues};
 use crate::event::{ConnectionId, Headers, InvalidEvent, Invocation, Query, RequestContext};
 
-/// The event of a REQUEST authorizer: a client wants to connect.
+/// The event of a REQUEST authorizer, sent when a client connects.
 ///
-/// Headers, query string and stage variables stay undecoded until somebody asks for them.
+/// Headers, query string, and stage variables are decoded on first access.
 #[derive(Debug, Clone)]
 pub struct Request {
     method_arn: RouteArn,
@@ -18,11 +18,16 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the event from its JSON.
+    /// Parses the event from JSON.
     ///
     /// # Errors
     ///
-    /// [`InvalidEvent`] says what was expected and what came instead.
+    /// - [`InvalidEvent::NotJson`] if the bytes are not JSON.
+    /// - [`InvalidEvent::Shape`] if the JSON does not have the shape that API Gateway sends.
+    /// - [`InvalidEvent::Unexpected`] for the event of something other than a WebSocket API's
+    ///   REQUEST authorizer.
+    /// - [`InvalidEvent::Missing`] if a required member is absent or `null`.
+    /// - [`InvalidEvent::Member`] if a member is not valid.
     pub fn from_slice(json: &[u8]) -> Result<Self, InvalidEvent> {
         Self::from_envelope(Envelope::from_slice(json)?)
     }
@@ -37,7 +42,7 @@ impl Request {
         let Some(method_arn) = envelope.method_arn.as_deref() else {
             return Err(unexpected(wire.ok().flatten().as_ref()));
         };
-        // A REST API's authorizer has a method ARN too, but no connection.
+        // The event of a REST API's authorizer has a method ARN too, but no connection id.
         let wire = match wire? {
             Some(wire) if envelope.kind.as_deref() == Some("REQUEST") && wire.connection_id.is_some() => wire,
             other => return Err(unexpected(other.as_ref())),
@@ -59,57 +64,57 @@ impl Request {
         })
     }
 
-    /// The request, carried by this invocation.
+    /// Attaches the Lambda invocation to the request.
     #[must_use]
     pub fn with_invocation(mut self, invocation: Invocation) -> Self {
         self.context.set_invocation(invocation);
         self
     }
 
-    /// The route that the client asks for: `$connect` of the stage.
+    /// Returns the ARN of the requested route: `$connect` of the stage.
     pub fn method_arn(&self) -> &RouteArn {
         &self.method_arn
     }
 
-    /// The connection, the API and the client's address.
+    /// Returns the request context, with the connection, the API, and the client's address.
     pub fn request_context(&self) -> &RequestContext {
         &self.context
     }
 
-    /// The id that the connection will have if it comes about.
+    /// Returns the id that the connection will have if the client may connect.
     pub fn connection_id(&self) -> &ConnectionId {
         &self.context.connection_id
     }
 
-    /// The headers of the client's request.
+    /// Returns the headers of the client's request.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// The first value of a request header, whatever the case of its name.
+    /// Returns the first value of a request header. The name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
-    /// The query string of the client's request.
+    /// Returns the query string of the client's request.
     pub fn query_string(&self) -> &Query {
         &self.query
     }
 
-    /// The last value of a query parameter, which may be empty.
+    /// Returns the last value of a query parameter, which may be empty.
     ///
-    /// [`query_string`](Self::query_string) has every value.
+    /// Use [`query_string`](Self::query_string) to read every value.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name)
     }
 
-    /// A variable of the stage.
+    /// Returns the value of a stage variable.
     pub fn stage_variable(&self, name: &str) -> Option<&str> {
         self.context.stage_variable(name)
     }
 }
 
-/// Reads the request where `lambda_runtime` or another crate asks for a type that serde can read.
+/// Lets `lambda_runtime` and other crates that expect a `Deserialize` type parse the event.
 impl<'de> Deserialize<'de> for Request {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_envelope(Envelope::deserialize(deserializer)?).map_err(de::Error::custom)

@@ -1,4 +1,4 @@
-//! What an authorizer answers API Gateway.
+//! The response of an authorizer to API Gateway.
 
 use std::io;
 
@@ -8,9 +8,11 @@ use super::arn::InvalidResource;
 use super::context::Context;
 use super::policy::Policy;
 
-/// The answer of an authorizer as API Gateway takes it: at most 8 KB.
+/// The response of an authorizer as API Gateway expects it, of at most 8 KB.
 ///
-/// Absent members are left out, since API Gateway refuses some that are null. Reading one is as strict as the gateway is.
+/// Serialization leaves out absent members, because API Gateway rejects some that are null.
+/// Deserialization rejects unknown members and nested context values, but does not check the size
+/// or the principal id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Response {
@@ -22,47 +24,47 @@ pub struct Response {
     usage_identifier_key: Option<String>,
 }
 
-/// API Gateway would refuse the answer, or would let nobody in because of it.
+/// An authorization that API Gateway would reject, or that contradicts its own policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAuthorization {
-    /// The principal's id is empty.
+    /// The principal id is empty.
     #[error("the principal id is empty")]
     NoPrincipal,
-    /// The principal may connect, but no statement is about connecting.
+    /// The authorization allows, but no statement of its policy covers the route.
     #[error(
         "no statement of the policy matches `{method_arn}`, so nobody could connect; `RouteArn::whole_stage` makes a \
          pattern that does, while the form `…/<stage>/*/*` of REST APIs does not"
     )]
     NeverMatches {
-        /// The route that the policy should be about.
+        /// The ARN of the route that the policy should cover.
         method_arn: String,
     },
-    /// The principal may not connect, but the policy lets it.
+    /// The authorization denies, but its policy allows the route.
     #[error("the authorization denies, but its policy allows `{method_arn}`")]
     AllowsTheDenied {
-        /// The route that the policy allows.
+        /// The ARN of the route that the policy allows.
         method_arn: String,
     },
-    /// A resource is too long, or is not one.
+    /// A resource is too long, or is neither `*` nor an ARN.
     #[error(transparent)]
     Resource(#[from] InvalidResource),
-    /// The answer is larger than the 8192 bytes that API Gateway takes.
+    /// The response is larger than the 8192 bytes that API Gateway accepts.
     #[error("the answer has {size} bytes, of which API Gateway takes at most 8192")]
     TooLarge {
-        /// Its size as JSON, in bytes.
+        /// The size of the response as JSON, in bytes.
         size: usize,
     },
-    /// The answer cannot be made JSON.
+    /// The response failed to serialize as JSON.
     #[error("the answer cannot be made JSON: {reason}")]
     NotJson {
-        /// Why not.
+        /// The message of the serialization error.
         reason: String,
     },
 }
 
 impl Response {
-    /// The largest answer that API Gateway takes, in bytes.
+    /// The maximum size of a response that API Gateway accepts, in bytes.
     pub const MAX_BYTES: usize = 8192;
 
     pub(super) fn new(
@@ -84,28 +86,28 @@ impl Response {
         Ok(response)
     }
 
-    /// The principal that the routes learn of.
+    /// Returns the id of the principal, which the routes can read.
     pub fn principal_id(&self) -> &str {
         &self.principal_id
     }
 
-    /// The policy that decides.
+    /// Returns the policy that decides whether the client may connect.
     pub fn policy_document(&self) -> &Policy {
         &self.policy_document
     }
 
-    /// The values that the routes learn.
+    /// Returns the values that are passed to the routes.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// The API key that the connection's usage counts for.
+    /// Returns the API key that the connection's usage counts toward.
     pub fn usage_identifier_key(&self) -> Option<&str> {
         self.usage_identifier_key.as_deref()
     }
 }
 
-/// Counts what is written.
+/// A writer that only counts the bytes written.
 struct Size(usize);
 
 impl io::Write for Size {

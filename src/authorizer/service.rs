@@ -1,4 +1,4 @@
-//! An authorizer as a Lambda function: a tower service, and the loop of `lambda_runtime`.
+//! An authorizer as a Lambda function: a tower service, run by `lambda_runtime`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,11 +11,12 @@ use crate::runtime::{check_environment, invocation};
 
 /// Runs a function as the REQUEST authorizer of a WebSocket API.
 ///
-/// On Lambda Managed Instances several invocations run at a time, as those of [`lambda_websocket::run`](crate::run) do.
+/// On Lambda Managed Instances, invocations run concurrently, as with
+/// [`lambda_websocket::run`](crate::run).
 ///
 /// # Errors
 ///
-/// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+/// Returns an error if the process does not run in Lambda, or if the Lambda runtime fails.
 pub async fn run<F, Fut>(authorize: F) -> Result<(), lambda_runtime::Error>
 where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
@@ -44,7 +45,7 @@ where
     }
 }
 
-/// The message of a 401 is exactly `Unauthorized`, which is how API Gateway knows it.
+/// The error message of a 401 is exactly `Unauthorized`, which API Gateway looks for.
 impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
         let error_type = match failure {

@@ -21,21 +21,24 @@ use crate::clock;
 use crate::event::{ApiId, Stage};
 use crate::keys::{Keys, Known};
 
-/// What the text of a ticket starts with. An address of `reply` never does, so neither can stand for the other.
+/// The prefix of a ticket. An address of `reply` never has it, so neither can be used as the other.
 const VERSION: &str = "t1";
 const LIFETIME: Duration = Duration::from_secs(60);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longer ones were not made here: a context has at most 8 KB.
+/// Longer tickets are rejected, since an authorizer's response is limited to 8 KB.
 const MAX_LENGTH: usize = 16 * 1024;
 
 /// Issues and redeems tickets, each of which lets its principal connect once.
 ///
-/// Your login, an ordinary HTTP endpoint, [issues](Self::issue) a ticket to somebody whom it knows, by a session cookie for example. The
-/// client connects with it at once, and the authorizer [redeems](Self::redeem) it. So what travels in the WebSocket's URL or subprotocol,
-/// and may end in a log, is worth nothing a minute later, and nothing after it has been used.
+/// Your login is an ordinary HTTP endpoint. It [issues](Self::issue) a ticket to an authenticated
+/// user, for example one with a session cookie. The client connects with the ticket at once, and
+/// the authorizer [redeems](Self::redeem) it. The ticket travels in the WebSocket's URL or
+/// subprotocol and may end up in a log, but it is worthless once it has been used, and expires
+/// after a minute in any case.
 ///
-/// A ticket is signed with HMAC-SHA-256. It belongs to one stage of one API, expires after 60 seconds by default, and has 200 to 300
-/// letters, digits, `.`, `-` and `_`, so it can be a subprotocol. Its content is not secret.
+/// A ticket is signed with HMAC-SHA-256. It belongs to one stage of one API, and expires after 60
+/// seconds by default. With a small context, it has 200 to 300 characters: letters, digits, `.`,
+/// `-`, and `_`. It can therefore be a subprotocol. Its content is not secret.
 ///
 /// Clones share the store.
 ///
@@ -74,33 +77,33 @@ pub struct Tickets {
     store: Arc<dyn TicketStore>,
 }
 
-/// A signed text that opens one connection.
+/// A signed string that opens one connection.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Ticket(String);
 
-/// Why no ticket was issued.
+/// An error that occurs when issuing a ticket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotIssued {
-    /// The principal's id is empty.
+    /// The principal id is empty.
     #[error("the principal id is empty")]
     NoPrincipal,
-    /// The authorizer's context is not one.
+    /// The context is not a valid context of an authorizer.
     #[error(transparent)]
     Context(#[from] InvalidContext),
 }
 
-/// Why a ticket does not open a connection.
+/// The reason that a ticket is not valid.
 ///
-/// [`Tickets::redeem`] turns each into [`Denied::Forbidden`], and logs it.
+/// [`Tickets::redeem`] logs the reason and returns [`Denied::Forbidden`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTicket {
-    /// The text does not have the form of a ticket.
+    /// The string does not have the form of a ticket.
     #[error("this is not a ticket")]
     Malformed,
-    /// The ticket is signed with an unknown or retired key, or was changed.
+    /// The ticket is signed with an unknown or retired key, or was modified.
     #[error("the signature of the ticket is wrong, or its key is not known")]
     Signature,
     /// The ticket is for another API or stage.
@@ -114,10 +117,10 @@ pub enum InvalidTicket {
     Used,
 }
 
-/// What a ticket carries. Times are seconds since 1970.
+/// The content of a ticket. Times are seconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// Tells tickets apart: 32 random hexadecimal digits.
+    /// The ticket's id: 32 random hexadecimal digits.
     id: String,
     api: ApiId,
     stage: Stage,
@@ -128,24 +131,26 @@ struct Content {
 }
 
 impl Tickets {
-    /// Creates tickets for this stage of this API, signed with the current key.
+    /// Creates a `Tickets` for this stage of this API.
+    ///
+    /// New tickets are signed with the current key.
     pub fn new(keys: Keys, api_id: ApiId, stage: Stage, store: impl TicketStore + 'static) -> Self {
         Self { keys, api_id, stage, lifetime: LIFETIME, store: Arc::new(store) }
     }
 
-    /// Lets tickets expire after this time, at most a day. Default: 60 seconds.
+    /// Sets how long tickets are valid, at most one day. Default: 60 seconds.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime.min(MAX_LIFETIME);
         self
     }
 
-    /// Issues a ticket to a principal, with the authorizer's context of its connection.
+    /// Issues a ticket to a principal, with the context for its connection.
     ///
     /// # Errors
     ///
-    /// [`NotIssued::Context`] when a value cannot be in the context of an authorizer, and [`NotIssued::NoPrincipal`] for an empty
-    /// principal.
+    /// - [`NotIssued::NoPrincipal`] if the principal id is empty.
+    /// - [`NotIssued::Context`] if a value cannot be in the context of an authorizer.
     pub fn issue(
         &self,
         principal_id: impl Into<String>,
@@ -157,7 +162,7 @@ impl Tickets {
         }
         let until = clock::now().checked_add(self.lifetime).and_then(|until| until.duration_since(UNIX_EPOCH).ok());
         let content = Content {
-            // Ids only have to differ: the signature is what cannot be guessed.
+            // Ids need to be unique, not unpredictable: the signature protects the ticket.
             id: format!("{:032x}", fastrand::u128(..)),
             api: self.api_id.clone(),
             stage: self.stage.clone(),
@@ -172,14 +177,15 @@ impl Tickets {
         Ok(Ticket(format!("{signed}.{code}")))
     }
 
-    /// Lets the principal of a ticket connect, once.
+    /// Redeems a ticket, and allows its principal to connect once.
     ///
-    /// A handshake that API Gateway repeats redeems its ticket again. Should the function be killed meanwhile, the ticket is used: the
-    /// client fetches another one.
+    /// If API Gateway retries a handshake, the retry can redeem the same ticket again. If the
+    /// function is killed in the meantime, the ticket is used up and the client needs a new one.
     ///
     /// # Errors
     ///
-    /// [`Denied::Forbidden`] for a ticket that is [not valid](InvalidTicket), and [`Denied::Failed`] when the store cannot tell.
+    /// - [`Denied::Forbidden`] if the ticket is [not valid](InvalidTicket).
+    /// - [`Denied::Failed`] if the store fails.
     pub async fn redeem(&self, request: &Request, ticket: &str) -> Result<Authorization, Denied> {
         let context = request.request_context();
         let refuse = |invalid: InvalidTicket| {
@@ -188,7 +194,7 @@ impl Tickets {
         };
         let content = self.open(ticket, &context.api_id, &context.stage, clock::now()).map_err(refuse)?;
         let redeemer = Redeemer::new(&context.request_id, &context.connection_id);
-        // Kept for a minute longer, in case that clocks differ.
+        // Kept for a minute longer, in case clocks differ.
         let keep_until = UNIX_EPOCH.checked_add(Duration::from_secs(content.until.saturating_add(60)));
         let keep_until = keep_until.unwrap_or_else(clock::now);
         if !self.store.redeem(&content.id, &redeemer, keep_until).await.map_err(Denied::Failed)? {
@@ -224,13 +230,13 @@ impl Tickets {
 }
 
 impl Ticket {
-    /// Returns the text that the client connects with.
+    /// Returns the string that the client connects with.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Hides the text: who has it may connect.
+/// Hides the ticket, since it lets its holder connect.
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ticket({} bytes)", self.0.len())

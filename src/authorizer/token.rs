@@ -1,22 +1,28 @@
-//! The token by which a client says who it is.
+//! The token that a client authenticates with.
 
 use super::{Denied, Request};
 
 impl Request {
-    /// Returns the client's token: the query parameter of this name, or the subprotocol `bearer.<token>`.
+    /// Returns the client's token from the query string or a subprotocol.
     ///
-    /// A browser cannot set headers of a WebSocket request, but subprotocols:
-    /// `new WebSocket(url, ["chat.v1", "bearer." + token])`. Unlike a query string, a subprotocol is in no access log. The client needs
-    /// to offer another subprotocol beside the token, and `$connect` needs to [select](crate::Response::subprotocol) that: a browser
-    /// closes a connection for which it has offered subprotocols and none is selected. Subprotocols are made of the characters that
-    /// HTTP allows in a [token](https://www.rfc-editor.org/rfc/rfc9110#name-tokens): a JSON Web Token has no others, base64 does.
+    /// The token is the value of the query parameter `parameter`, or follows `bearer.` in a
+    /// subprotocol.
     ///
-    /// The authorizer of such an API has no identity source, or one that both kinds of clients send, since API Gateway answers 401 itself
-    /// for a request without one of them.
+    /// A browser cannot set headers of a WebSocket request, but it can set subprotocols:
+    /// `new WebSocket(url, ["chat.v1", "bearer." + token])`. Unlike a query string, a subprotocol
+    /// does not appear in access logs. The client needs to offer another subprotocol beside the
+    /// token, and `$connect` needs to [select](crate::Response::subprotocol) that one: a browser
+    /// closes the connection if it offered subprotocols and the server selects none. A subprotocol
+    /// consists of the characters that HTTP allows in a
+    /// [token](https://www.rfc-editor.org/rfc/rfc9110#name-tokens). A JSON Web Token has only
+    /// these; base64 has others.
+    ///
+    /// Configure the authorizer without an identity source, or with one that both kinds of clients
+    /// send. API Gateway itself responds with 401 to a request that lacks an identity source.
     ///
     /// # Errors
     ///
-    /// [`Denied::Unauthorized`] without a token, with an empty one, and with more than one.
+    /// [`Denied::Unauthorized`] if there is no token, an empty one, or more than one.
     ///
     /// # Examples
     ///
@@ -44,5 +50,5 @@ impl Request {
     }
 }
 
-/// What a subprotocol starts with that is a token.
+/// The prefix of a subprotocol that carries a token.
 const BEARER: &str = "bearer.";

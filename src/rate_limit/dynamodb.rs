@@ -1,4 +1,4 @@
-//! Token buckets in a table of DynamoDB.
+//! Token buckets in a DynamoDB table.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,42 +17,45 @@ use crate::clock;
 use crate::dynamodb::{self, BoxError, Retries};
 
 const KEY: &str = "rateLimitKey";
-/// When the bucket is full again, in microseconds since 1970.
+/// The time when the bucket is full again, in microseconds since 1970.
 const FULL_AT: &str = "fullAt";
-/// Who has taken the last token: the name of one attempt.
+/// A random id for the attempt that took the last token.
 const TAKER: &str = "takenBy";
 const EXPIRES: &str = "expiresAt";
-/// After so many others were faster, the client is too fast. Each of them has taken a token.
+/// The maximum number of write attempts. Each failed attempt means that another caller took a
+/// token, so after this many conflicts the client has exceeded its quota.
 const ATTEMPTS: u32 = 10;
 
-/// Keeps token buckets in a table of DynamoDB.
+/// Keeps token buckets in a DynamoDB table.
 ///
-/// The table has the string `rateLimitKey` as its partition key, and `expiresAt` as its time-to-live attribute. The function needs
-/// `dynamodb:PutItem` on it. Taking a token costs one write, and a second one when another process has taken one since. A client that is
-/// known to be too fast costs none: buckets never fill earlier than this process knows.
+/// The table has the string `rateLimitKey` as its partition key, and `expiresAt` as its
+/// time-to-live attribute. The function needs `dynamodb:PutItem` on it. Taking a token costs one
+/// write, and another one each time another caller has taken one in the meantime. A client that is
+/// known to exceed the limit costs none: a bucket never fills earlier than this process expects.
 #[derive(Clone)]
 pub struct DynamoDb {
     client: Client,
     table: String,
-    /// What this process knows of the buckets. Others may have taken more since.
+    /// The last known state of the buckets. Other processes may have taken more tokens since.
     known: Arc<Mutex<Buckets>>,
 }
 
 impl DynamoDb {
-    /// Creates a store over this table, with credentials, region and endpoint of the environment.
+    /// Creates a store in this table, with credentials, region, and endpoint from the environment.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Sdk).await)
     }
 
-    /// Creates a store over this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    /// Creates a store in this table, with an AWS SDK configuration.
     ///
-    /// As [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config). Requests have at most 15 seconds, unless it says
-    /// otherwise, and its number of retries.
+    /// Credentials, region, endpoint, HTTP client, timeouts, and retries are those of the
+    /// configuration. Default operation timeout: 15 seconds. See
+    /// [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config).
     pub fn from_config(table: impl Into<String>, config: &SdkConfig) -> Self {
         Self::over(table, dynamodb::from_config(config, Retries::Sdk))
     }
 
-    /// Creates a store over a table of an emulator at this URL, which takes any credentials.
+    /// Creates a store in a table of an emulator at this URL, with placeholder credentials.
     pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
         Self::over(table, dynamodb::with_endpoint_url(url, Retries::Sdk).await)
     }
@@ -61,11 +64,11 @@ impl DynamoDb {
         Self { client, table: table.into(), known: Arc::default() }
     }
 
-    /// Creates the table, for tests and emulators, unless it exists.
+    /// Creates the table if it does not exist, for tests and emulators.
     ///
     /// # Errors
     ///
-    /// When DynamoDB refuses the request, or cannot be reached.
+    /// Returns an error if DynamoDB rejects the request or cannot be reached.
     pub async fn create_table(&self) -> Result<(), BoxError> {
         dynamodb::create_store(&self.client, &self.table, KEY, EXPIRES).await
     }
@@ -74,7 +77,7 @@ impl DynamoDb {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the bucket in the table, and returns the one that is there instead if that is another.
+    /// Replaces the bucket in the table, or returns the current one if it has changed.
     async fn replace(
         &self,
         key: &str,
@@ -84,7 +87,7 @@ impl DynamoDb {
     ) -> Result<Option<Bucket>, BoxError> {
         let number = |bucket: Bucket| AttributeValue::N(bucket.0.to_string());
         let (now, taker) = (Bucket::full_at(now), format!("{:032x}", fastrand::u128(..)));
-        // A bucket that is full by now is as good as none.
+        // A bucket that is full by now can be replaced like a missing one.
         let put = self
             .client
             .put_item()
@@ -106,7 +109,8 @@ impl DynamoDb {
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(found)) => {
                     let attribute = |name| found.item().and_then(|item| item.get(name));
-                    // The SDK repeats a request whose answer was lost: what it finds then is its own.
+                    // The SDK retries a request whose response was lost, and may then find its own
+                    // item.
                     if attribute(TAKER).and_then(|value| value.as_s().ok()) == Some(&taker) {
                         return Ok(None);
                     }
@@ -124,7 +128,8 @@ impl RateLimitStore for DynamoDb {
     async fn take(&self, key: &str, quota: Quota) -> Result<Option<Duration>, BoxError> {
         let mut before = self.known().get(key);
         for attempt in 0..ATTEMPTS {
-            // Others take tokens of the same client at the same time: each waits for a while of its own.
+            // Other callers take tokens of the same client concurrently: random pauses keep them
+            // apart.
             if attempt > 0 {
                 let pause = u64::from(attempt).saturating_mul(fastrand::u64(0..5));
                 tokio::time::sleep(Duration::from_millis(pause)).await;

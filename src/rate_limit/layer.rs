@@ -1,4 +1,4 @@
-//! A limit around routes.
+//! A tower layer that limits routes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use super::RateLimiter;
 use crate::event::{Event, RequestContext};
 use crate::route::{Error, ErrorCode, Response};
 
-/// A layer that answers messages of clients that are too fast with the error `too_many_requests`.
+/// A layer that rejects messages over the limit with the error `too_many_requests`.
 ///
-/// The error's `details` have `retryAfterMs`. Connecting and disconnecting are not limited. A message that is refused has invoked the
-/// function all the same: it saves what the route would cost, not the invocation. API Gateway's own throttling is per route and stage.
+/// The error's `details` contain `retryAfterMs`. `$connect` and `$disconnect` are not limited. A
+/// rejected message has still invoked the function: the layer saves the cost of the route, not of
+/// the invocation. API Gateway's own throttling is per route and stage.
 ///
 /// # Examples
 ///
@@ -36,12 +37,14 @@ pub struct RateLimitLayer {
 }
 
 impl RateLimitLayer {
-    /// Limits each connection.
+    /// Creates a layer that limits each connection.
     pub fn per_connection(limiter: RateLimiter) -> Self {
         Self { limiter, name: Arc::default(), key: of_connection }
     }
 
-    /// Limits each principal, whatever its number of connections. A connection without a principal is limited by itself.
+    /// Creates a layer that limits each principal across all its connections.
+    ///
+    /// A connection without a principal has its own limit.
     pub fn per_principal(limiter: RateLimiter) -> Self {
         let key = |context: &RequestContext| match context.principal_id() {
             Some(principal) => format!("{}/{} principal {principal}", context.api_id, context.stage),
@@ -50,7 +53,9 @@ impl RateLimitLayer {
         Self { limiter, name: Arc::default(), key }
     }
 
-    /// Names the limit. Layers with different quotas that share a store need different names.
+    /// Sets the name of the limit.
+    ///
+    /// Layers with different quotas that share a store need different names.
     #[must_use]
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
@@ -70,7 +75,7 @@ fn of_connection(context: &RequestContext) -> String {
     format!("{}/{} connection {}", context.api_id, context.stage, context.connection_id)
 }
 
-/// A route with a [`RateLimitLayer`] around it.
+/// A service wrapped by a [`RateLimitLayer`].
 #[derive(Debug, Clone)]
 pub struct RateLimited<T> {
     layer: RateLimitLayer,
@@ -92,7 +97,7 @@ where
     }
 
     fn call(&mut self, event: Event) -> Self::Future {
-        // The service that is ready is called, and its clone waits for the next event.
+        // Call the service that is ready, and keep its clone for the next event.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let limit = matches!(event, Event::Message(_)).then(|| {

@@ -1,4 +1,4 @@
-//! Where token buckets are kept.
+//! Stores of token buckets.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -15,17 +15,19 @@ use crate::clock;
 /// Keeps a token bucket for each key.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync {
-    /// Takes a token of this key, and returns `None`, or how long there is none.
+    /// Takes a token from the bucket of this key.
     ///
-    /// Every call for a key has the same quota.
+    /// Returns `None` if there was a token, and otherwise how long to wait for one.
+    ///
+    /// Every call for a key passes the same quota.
     ///
     /// # Errors
     ///
-    /// When the store cannot tell.
+    /// Returns an error if the store fails.
     async fn take(&self, key: &str, quota: Quota) -> Result<Option<Duration>, Box<dyn Error + Send + Sync>>;
 }
 
-/// Keeps token buckets in this process: one entry for each key that was used recently.
+/// Keeps token buckets in this process, one for each recently used key.
 ///
 /// Clones share the buckets.
 #[derive(Clone, Default)]
@@ -61,7 +63,7 @@ impl fmt::Debug for InMemory {
     }
 }
 
-/// Buckets by their keys. A full one has no entry, or one that the next growth of the map removes.
+/// Buckets by their keys. A full bucket has no entry, or one that is removed before the map grows.
 #[derive(Default)]
 pub(super) struct Buckets(HashMap<String, Bucket>);
 
@@ -78,7 +80,7 @@ impl Buckets {
         if self.0.len() == self.0.capacity() {
             let now = Bucket::full_at(now);
             self.0.retain(|_, bucket| *bucket > now);
-            // So that the next look is as many insertions away as there are entries.
+            // The next removal is then as many insertions away as there are entries.
             self.0.reserve(self.0.len().max(1));
         }
         self.0.insert(key.to_owned(), bucket);

@@ -1,4 +1,4 @@
-//! Which tickets have been redeemed, in a table of DynamoDB.
+//! A store of redeemed tickets in a DynamoDB table.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,10 +16,10 @@ const KEY: &str = "ticketId";
 const REDEEMER: &str = "redeemedBy";
 const EXPIRES: &str = "expiresAt";
 
-/// Remembers in a table of DynamoDB which tickets have been redeemed.
+/// Records redeemed tickets in a DynamoDB table.
 ///
-/// The table has the string `ticketId` as its partition key, and `expiresAt` as its time-to-live attribute. The authorizer needs
-/// `dynamodb:PutItem` on it. A ticket takes one write.
+/// The table has the string `ticketId` as its partition key, and `expiresAt` as its time-to-live
+/// attribute. The authorizer needs `dynamodb:PutItem` on it. Redeeming a ticket costs one write.
 #[derive(Clone)]
 pub struct DynamoDb {
     client: Client,
@@ -27,29 +27,30 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Creates a store over this table, with credentials, region and endpoint of the environment.
+    /// Creates a store in this table, with credentials, region, and endpoint from the environment.
     pub async fn new(table: impl Into<String>) -> Self {
         Self { client: dynamodb::client(Retries::Sdk).await, table: table.into() }
     }
 
-    /// Creates a store over this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    /// Creates a store in this table, with an AWS SDK configuration.
     ///
-    /// As [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config). Requests have at most 15 seconds, unless it says
-    /// otherwise, and its number of retries.
+    /// Credentials, region, endpoint, HTTP client, timeouts, and retries are those of the
+    /// configuration. Default operation timeout: 15 seconds. See
+    /// [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config).
     pub fn from_config(table: impl Into<String>, config: &SdkConfig) -> Self {
         Self { client: dynamodb::from_config(config, Retries::Sdk), table: table.into() }
     }
 
-    /// Creates a store over a table of an emulator at this URL, which takes any credentials.
+    /// Creates a store in a table of an emulator at this URL, with placeholder credentials.
     pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
         Self { client: dynamodb::with_endpoint_url(url, Retries::Sdk).await, table: table.into() }
     }
 
-    /// Creates the table, for tests and emulators, unless it exists.
+    /// Creates the table if it does not exist, for tests and emulators.
     ///
     /// # Errors
     ///
-    /// When DynamoDB refuses the request, or cannot be reached.
+    /// Returns an error if DynamoDB rejects the request or cannot be reached.
     pub async fn create_table(&self) -> Result<(), BoxError> {
         dynamodb::create_store(&self.client, &self.table, KEY, EXPIRES).await
     }
@@ -67,7 +68,7 @@ impl TicketStore for DynamoDb {
             .item(KEY, AttributeValue::S(ticket_id.to_owned()))
             .item(REDEEMER, redeemer.clone())
             .item(EXPIRES, AttributeValue::N(seconds.to_string()))
-            // The SDK repeats a request whose answer was lost: what it finds then is its own.
+            // The SDK retries a request whose response was lost, and may then find its own item.
             .condition_expression("attribute_not_exists(#key) OR #redeemer = :me")
             .expression_attribute_names("#key", KEY)
             .expression_attribute_names("#redeemer", REDEEMER)

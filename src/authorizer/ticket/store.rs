@@ -1,4 +1,4 @@
-//! Which tickets have been redeemed.
+//! Stores of redeemed tickets.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,17 +11,19 @@ use async_trait::async_trait;
 use crate::clock;
 use crate::event::{ConnectionId, RequestId};
 
-/// Remembers which tickets have been redeemed until they expire, so that each opens one connection.
+/// Records which tickets have been redeemed, so that each opens only one connection.
 #[async_trait]
 pub trait TicketStore: Send + Sync {
-    /// Redeems a ticket by its id, and returns whether this redeemer is the first one.
+    /// Redeems a ticket by its id, and returns whether this redeemer was the first.
     ///
-    /// Of several redeemers at the same time exactly one is the first. The first one is the first again when it asks again, since the
-    /// store may have lost an answer. After `expires_at` the ticket is refused anyway, and the store can forget it.
+    /// If several redeemers call this concurrently, exactly one is the first. A repeated call by
+    /// the first redeemer returns `true` again, since the response to its earlier call may have
+    /// been lost. The store can delete the record after `expires_at`, when the ticket is no longer
+    /// valid.
     ///
     /// # Errors
     ///
-    /// When the store cannot tell. The client then gets 500.
+    /// Returns an error if the store fails. The client then gets 500.
     async fn redeem(
         &self,
         ticket_id: &str,
@@ -30,7 +32,7 @@ pub trait TicketStore: Send + Sync {
     ) -> Result<bool, Box<dyn Error + Send + Sync>>;
 }
 
-/// Names the handshake that redeems a ticket.
+/// Identifies the handshake that redeems a ticket.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Redeemer(String);
 
@@ -39,7 +41,7 @@ impl Redeemer {
         Self(format!("{request_id} {connection_id}"))
     }
 
-    /// Returns the name.
+    /// Returns the identifier as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,17 +53,17 @@ impl fmt::Debug for Redeemer {
     }
 }
 
-/// Remembers in this process, for tests and local development.
+/// Records redeemed tickets in this process, for tests and local development.
 ///
-/// On AWS each execution environment would have a memory of its own, and a ticket would open a connection in each of them. Clones share
-/// what they remember.
+/// Do not use it on AWS: each execution environment would have its own memory, and a ticket would
+/// open one connection in each. Clones share their records.
 #[derive(Clone, Default)]
 pub struct InMemory {
     redeemed: Arc<Mutex<HashMap<String, (Redeemer, SystemTime)>>>,
 }
 
 impl InMemory {
-    /// Creates a store that has seen no ticket.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -77,10 +79,10 @@ impl TicketStore for InMemory {
     ) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let now = clock::now();
         let mut redeemed = self.redeemed.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map is looked through whenever it would have to grow.
+        // Expired entries are removed whenever the map would have to grow.
         if redeemed.len() == redeemed.capacity() {
             redeemed.retain(|_, (_, until)| *until > now);
-            // So that the next look is as many insertions away as there are entries.
+            // The next removal is then as many insertions away as there are entries.
             let entries = redeemed.len().max(1);
             redeemed.reserve(entries);
         }
