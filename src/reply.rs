@@ -135,8 +135,8 @@ impl ReplyAddress {
 
     /// Returns when the connection began to open, or `None` if it is open.
     ///
-    /// By default only the address of a [`Connect`] event has this time: a connection that has sent a
-    /// [`Message`] is open.
+    /// By default only the address of a [`Connect`] event has this time: a connection that has sent
+    /// a [`Message`] is open.
     pub fn connecting_since(&self) -> Option<SystemTime> {
         self.connecting_since
     }

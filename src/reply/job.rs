@@ -104,13 +104,12 @@ impl Job {
     /// # Errors
     ///
     /// - [`InvalidAddress::OtherJob`] if the address was sealed with another job, and
-    ///   [`InvalidAddress::Unbound`] if it was sealed
-    /// without one.
+    ///   [`InvalidAddress::Unbound`] if it was sealed without one.
     /// - [`InvalidAddress::Expired`] if it has expired.
     /// - [`InvalidAddress::Malformed`] and [`InvalidAddress::Version`] if it cannot be parsed.
     /// - [`InvalidAddress::Unsigned`], [`InvalidAddress::UnknownKey`],
-    ///   [`InvalidAddress::RetiredKey`], and
-    /// [`InvalidAddress::Tampered`] if none of the keys has signed it.
+    ///   [`InvalidAddress::RetiredKey`], and [`InvalidAddress::Tampered`] if none of the keys has
+    ///   signed it.
     pub fn open(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         self.reply_to.open(Binding::To(self.json()), keys, now)
     }

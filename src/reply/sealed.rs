@@ -188,13 +188,12 @@ impl SealedAddress {
     /// # Errors
     ///
     /// - [`InvalidAddress::OtherJob`] if the address was sealed with another job, and
-    ///   [`InvalidAddress::Unbound`] if it was sealed
-    /// without one.
+    ///   [`InvalidAddress::Unbound`] if it was sealed without one.
     /// - [`InvalidAddress::Expired`] if it has expired.
     /// - [`InvalidAddress::Malformed`] and [`InvalidAddress::Version`] if it cannot be parsed.
     /// - [`InvalidAddress::Unsigned`], [`InvalidAddress::UnknownKey`],
-    ///   [`InvalidAddress::RetiredKey`], and
-    /// [`InvalidAddress::Tampered`] if none of the keys has signed it.
+    ///   [`InvalidAddress::RetiredKey`], and [`InvalidAddress::Tampered`] if none of the keys has
+    ///   signed it.
     pub fn open_for(&self, job: &str, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         self.open(Binding::To(job), keys, now)
     }
