@@ -1,11 +1,12 @@
-//! What it takes a function to set up its AWS clients at a cold start: each by itself, or all from one configuration.
+//! The cost of creating AWS clients at a cold start: separately, or from one configuration.
 //!
 //! ```sh
 //! cargo bench --bench clients --no-default-features --features dynamodb,rate-limit,sdk,tickets
 //! ```
 //!
-//! A transport and three tables. Nothing is sent: each client reads the trusted certificates and sets up TLS. Instructions are counted by
-//! valgrind's callgrind, on a process of its own for each row.
+//! Creates a transport and three tables. Nothing is sent: each client reads the trusted
+//! certificates and sets up TLS. Valgrind's callgrind counts instructions, in a separate process
+//! for each row.
 
 #![allow(clippy::unwrap_used, reason = "a bench that panics has failed, which is all it can do")]
 

@@ -1,12 +1,12 @@
-//! From the bytes of an event to the bytes of the answer: a `Router` beside the same work written by hand.
+//! From event bytes to response bytes: a `Router` compared with hand-written code.
 //!
 //! ```sh
 //! cargo bench --bench dispatch --no-default-features --features runtime
 //! ```
 //!
-//! Both go through what `lambda_runtime` does to an event and an answer: its deserialiser, which keeps track of the path,
-//! and `serde_json` for the answer. Times are medians of alternating rounds. Instructions are counted by valgrind's
-//! callgrind, which this program runs on itself; they are the same every time.
+//! Both use what `lambda_runtime` uses: its deserializer, which tracks the path, for the event, and
+//! `serde_json` for the response. Times are medians of alternating rounds. Valgrind's callgrind,
+//! which this program runs on itself, counts instructions; the counts are the same in every run.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What is measured, and the largest share of the hand-written work that it may cost.
+/// The cases, and the maximum cost as a ratio to the hand-written code.
 const CASES: [(&str, f64); 5] = [
     ("connect_20_headers", 0.35),
     ("message_200_b", 0.81),
@@ -46,7 +46,7 @@ struct Say {
     message: String,
 }
 
-/// The same with an id, by which the client knows the reply.
+/// The same, with an id by which the client matches the reply.
 #[derive(Deserialize)]
 struct Ask {
     id: u64,
@@ -64,7 +64,7 @@ struct Said {
     length: usize,
 }
 
-/// An event with its members in the order in which API Gateway writes them.
+/// An event whose members are in API Gateway's order.
 fn event(case: &str) -> Vec<u8> {
     let context = |route_key: &str, event_type: &str| {
         let message_id = if event_type == "MESSAGE" { r#""messageId":"Kb7qAd4-PHcCIhw=","# } else { "" };
@@ -106,7 +106,7 @@ fn event(case: &str) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// As `lambda_runtime` reads an event.
+/// Reads an event as `lambda_runtime` does.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> LambdaEvent<T> {
     let json = &mut serde_json::Deserializer::from_slice(bytes);
     LambdaEvent::new(serde_path_to_error::deserialize(json).unwrap(), lambda_runtime::Context::default())
@@ -172,7 +172,7 @@ fn repeat(who: &str, case: &str, times: usize) {
     }
 }
 
-/// Instructions of one round, as the difference between a short and a long run.
+/// Returns the instructions of one round: the difference between a short and a long run.
 fn instructions(who: &str, case: &str) -> Option<u64> {
     let count = |times: &str| {
         let output = Command::new("valgrind")

@@ -1,11 +1,14 @@
-//! What metrics and spans add to an event, beside the same span, counter, and histogram written by hand.
+//! What metrics and spans add to an event, compared with hand-written ones.
+//!
+//! The hand-written code has the same span, counter, and histogram.
 //!
 //! ```sh
 //! cargo bench --bench observability --no-default-features --features metrics,runtime
 //! ```
 //!
-//! The recorder is that of CloudWatch's embedded metric format, flushed after each 100 events; the subscriber formats JSON. Both write to
-//! nowhere. Each row is a process of its own, since a recorder and a subscriber are installed once in a process.
+//! The recorder is that of CloudWatch's embedded metric format, flushed after every 100 events. The
+//! subscriber formats JSON. Both discard their output. Each row runs in a separate process, because
+//! a process can install only one recorder and one subscriber.
 
 #![allow(
     clippy::unwrap_used,
@@ -53,12 +56,12 @@ fn event() -> Event {
     Event::from_slice(black_box(EVENT.as_bytes())).unwrap()
 }
 
-/// One event, and what it is answered.
+/// Handles one event and finishes its response.
 fn ours(router: &Router) {
     black_box(finish(router.handle(event())).unwrap());
 }
 
-/// The same work without a router: one span, one counter, one histogram.
+/// Does the same work without a router: one span, one counter, one histogram.
 fn by_hand() {
     let Event::Message(message) = event() else { panic!() };
     let context = message.request_context().clone();
@@ -107,7 +110,7 @@ fn work(row: &str, times: usize) -> f64 {
     best * 1e9
 }
 
-/// Instructions of one event, as the difference between a long and a short run.
+/// Returns the instructions of one event: the difference between a long and a short run.
 fn instructions(row: &str) -> Option<u64> {
     let count = |times: &str| {
         let output = Command::new("valgrind")

@@ -1,4 +1,4 @@
-//! What a registry costs: in memory, and in a table of AWS's DynamoDB Local beside bare requests to it.
+//! The cost of a registry: in memory, and in DynamoDB Local compared with bare requests.
 //!
 //! ```sh
 //! DYNAMODB_LOCAL=<folder of DynamoDBLocal.jar> cargo bench --bench registry --no-default-features --features dynamodb,hub,direct
@@ -39,7 +39,7 @@ mod proxy;
 
 use self::proxy::Proxy;
 
-/// How many connections the rates are measured with.
+/// The number of connections for the rates.
 const CONNECTIONS: usize = 5_000;
 const AT_ONCE: usize = 32;
 
@@ -59,13 +59,13 @@ fn principal(number: usize) -> Principal {
     Principal::new(format!("user-{number}")).unwrap()
 }
 
-/// A key with its principal, as that of an event has it.
+/// A key with its principal, as in an event.
 fn key(number: usize) -> ConnectionKey {
     let id = ConnectionId::new(format!("L0SM9cOF{number:07}=")).unwrap();
     ConnectionKey::new(namespace(), id).with_principal(principal(number))
 }
 
-/// A connection with what an authorizer typically passes on.
+/// A connection with the data that an authorizer typically passes.
 fn connection(number: usize) -> Connection {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
@@ -76,7 +76,7 @@ fn connection(number: usize) -> Connection {
         .unwrap()
 }
 
-/// How many a second, so many at once.
+/// Returns the operations per second at this concurrency.
 async fn rate<F: Future>(count: usize, one: impl Fn(usize) -> F) -> f64 {
     let start = Instant::now();
     stream::iter((0..count).map(one)).buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
@@ -92,7 +92,7 @@ async fn listed(registry: &dyn Registry, audience: &Audience) -> usize {
     count
 }
 
-/// Connects, joins, finds, lists, and removes.
+/// Measures connects, joins, lookups, lists, and removals.
 async fn rates(registry: &dyn Registry) -> [(&'static str, f64); 5] {
     let insert = async |number| assert!(registry.insert(&connection(number)).await.unwrap().is_registered());
     let connects = rate(CONNECTIONS, insert).await;
@@ -106,7 +106,7 @@ async fn rates(registry: &dyn Registry) -> [(&'static str, f64); 5] {
     [("connects", connects), ("joins", joins), ("finds", finds), ("listed", lists), ("removals", removals)]
 }
 
-/// A program that ends with this one.
+/// A child process that is killed when this program ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -142,7 +142,7 @@ fn client(url: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-/// Items like those of connections, put and got by hand.
+/// Puts and gets items like those of connections, without the registry.
 async fn bare(client: &Client, table: &str) -> (f64, f64) {
     let pk = |number: usize| AttributeValue::S(format!("C#bare/dev#L0SM9cOF{number:07}="));
     let item = |number: usize| {
@@ -177,14 +177,14 @@ async fn bare(client: &Client, table: &str) -> (f64, f64) {
     (puts, gets.await)
 }
 
-/// What each call asks of DynamoDB: requests, and capacity units as it counts them.
+/// Prints the requests and consumed capacity units of each call.
 async fn consumption(url: &str) {
     let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     let registry = DynamoDb::with_endpoint_url("consumption", proxy.url()).await;
     registry.create_table().await.unwrap();
     let room = Group::new("room").unwrap();
     let data = ConnectionData::new(&serde_json::json!({"org": "8", "admin": "true"})).unwrap();
-    // A lobby of a thousand, and a principal with several connections.
+    // A lobby of a thousand connections, and a principal with several.
     for number in 1000..2000 {
         assert!(registry.insert_into(&connection(number), &[lobby()]).await.unwrap().is_registered());
     }
@@ -258,7 +258,9 @@ async fn fill(registry: &dyn Registry, count: usize) {
     .await;
 }
 
-/// A broadcast through the hub to a group of 10,000, of which 5 % are stale, beside one to ids that are known.
+/// Compares a broadcast to a group through the hub with one to known ids.
+///
+/// The group has 10,000 connections, of which 5 % are stale.
 async fn broadcasts(name: &str, registry: Arc<dyn Registry>) {
     fill(&*registry, 10_000).await;
     let pusher = Pusher::new(Nothing).with_timeout(Duration::from_secs(600));
@@ -284,14 +286,16 @@ async fn broadcasts(name: &str, registry: Arc<dyn Registry>) {
     );
 }
 
-/// The most memory that this process has had, in KiB.
+/// Returns the peak memory of this process in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a system with /proc");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Lists, broadcasts to, or disbands a group in a table, in a process of its own, and prints the memory that it took.
+/// Lists, broadcasts to, or disbands a group in a separate process.
+///
+/// Prints the memory that it took.
 async fn child(what: &str, url: &str, table: &str) {
     let registry = DynamoDb::with_endpoint_url(table, url).await;
     let start = Instant::now();
@@ -320,7 +324,7 @@ async fn main() {
     {
         return child(what, url, table).await;
     }
-    // Of another server, by hand: `cargo bench … -- --consumption http://127.0.0.1:4566`.
+    // For another server, run `cargo bench … -- --consumption http://127.0.0.1:4566`.
     if let [flag, url, ..] = arguments.as_slice()
         && flag == "--consumption"
     {
@@ -337,7 +341,7 @@ async fn main() {
     let (_local, url) = dynamodb_local(&folder).await;
     let registry = DynamoDb::with_endpoint_url("rates", &url).await;
     registry.create_table().await.unwrap();
-    // The first requests are slow, since Java compiles meanwhile.
+    // Warm up: the first requests are slow while Java compiles.
     fill(&registry, 2_000).await;
     let (puts, gets) = bare(&client(&url), "rates").await;
     registry.disband(&namespace(), &lobby()).await.unwrap();

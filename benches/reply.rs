@@ -1,10 +1,13 @@
-//! What it costs to seal and to open an address, and how many jobs a worker takes beside a loop written by hand.
+//! The cost of sealing and opening an address, and the throughput of a worker.
+//!
+//! The worker is compared with a hand-written loop.
 //!
 //! ```sh
 //! cargo bench --bench reply --no-default-features --features worker
 //! ```
 //!
-//! Instructions are counted by valgrind's callgrind, which this program runs on itself, beside the signature alone.
+//! Valgrind's callgrind, which this program runs on itself, counts instructions, also those of the
+//! signature alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,7 +69,7 @@ fn instructions(what: &str) -> Option<u64> {
     Some((count("220")? - count("20")?) / 200)
 }
 
-/// A batch of ten jobs, as SQS brings it.
+/// A batch of ten jobs, as in an event from SQS.
 fn batch() -> Value {
     let keys = keys();
     let records = (0..10).map(|number| {
@@ -78,7 +81,7 @@ fn batch() -> Value {
     json!({"Records": records.collect::<Vec<_>>()})
 }
 
-/// What people write: no signatures, no panics caught, no groups, one job after the other.
+/// A typical hand-written loop: no signatures, panic handling, or groups; one job at a time.
 async fn by_hand(event: Value, pusher: &Pusher) -> SqsBatchResponse {
     let event: SqsEvent = serde_json::from_value(event).unwrap();
     let mut response = SqsBatchResponse::default();
@@ -98,7 +101,7 @@ async fn jobs_per_second() -> (f64, f64) {
     let event = batch();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..15 {
-        // A recorder remembers everything, so each round has its own.
+        // A recorder stores every push, so each round gets a new one.
         let worker = Worker::new(Pusher::new(Recorder::new()), keys(), |task: Task<Value>| async move {
             Ok(task.job["number"].as_u64())
         });

@@ -1,11 +1,12 @@
-//! Who may connect? A REQUEST authorizer that reads a JSON Web Token from `?Auth=`.
+//! A REQUEST authorizer that verifies a JSON Web Token from `?Auth=`.
 //!
 //! ```sh
 //! cargo build --release --example authorizer --no-default-features --features runtime
 //! ```
 //!
-//! `JWT_KEY` is the key that tokens are signed with by HMAC-SHA-256, at least 32 bytes. Or `JWT_KEY_SECRET` names a secret of
-//! Secrets Manager that has the key, and may be rotated while clients are connected.
+//! `JWT_KEY` is the HMAC-SHA-256 key that signs the tokens, at least 32 bytes. Alternatively,
+//! `JWT_KEY_SECRET` names a secret in Secrets Manager that contains the key. It may be rotated
+//! while clients are connected.
 
 #[path = "authorizer/key_secret.rs"]
 pub mod key_secret;
@@ -23,43 +24,43 @@ use tokio::time::Instant;
 
 use self::key_secret::KeySecret;
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who it is about.
+    /// The user.
     pub sub: String,
-    /// The organisation they belong to.
+    /// The user's organization.
     pub org: u64,
-    /// Until when it is good, in seconds since 1970.
+    /// When the token expires, in seconds since 1970.
     pub exp: u64,
 }
 
-/// What the routes learn from the authorizer.
+/// The context that the authorizer passes to the routes.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     pub org: u64,
 }
 
-/// The key is missing or too short to be safe.
+/// The key is missing, or too short to be secure.
 #[derive(thiserror::Error)]
 #[error("JWT_KEY must be set to the key that tokens are signed with, at least 32 bytes; it has {length}")]
 pub struct WeakKey {
     length: usize,
 }
 
-/// The same text: it is what `main` prints when it returns the error.
+/// The same text as `Display`, because `main` prints the `Debug` form of its error.
 impl fmt::Debug for WeakKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// How old keys from a secret may be: so long a key that was withdrawn is still believed.
+/// Maximum age of keys from a secret. A revoked key is accepted for up to this long.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
-/// A client that invents tokens does not make us read the secret more often.
+/// Minimum time between two reads, so that clients with invalid tokens cannot force more.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// Knows which tokens are good. Clones share the keys.
+/// Verifies tokens. Clones share the keys.
 #[derive(Clone)]
 pub struct Tokens {
     keys: Arc<RwLock<Vec<DecodingKey>>>,
@@ -67,25 +68,27 @@ pub struct Tokens {
     validation: Validation,
 }
 
-/// Where new keys come from, and when they were last asked for. Locked meanwhile.
+/// The source of new keys, and the time of the last read, locked during a read.
 struct Rotating {
     secret: KeySecret,
     read: Mutex<Option<Instant>>,
 }
 
 impl Tokens {
-    /// Believes tokens that are signed with this key and not expired.
+    /// Accepts unexpired tokens signed with this key.
     pub fn new(key: &[u8]) -> Result<Self, WeakKey> {
         Ok(Self { keys: Arc::new(RwLock::new(vec![checked(key)?])), secret: None, validation: validation() })
     }
 
-    /// Believes tokens that are signed with the current or the previous key of this secret, which is read when a token comes.
+    /// Accepts tokens signed with the current or the previous key of this secret.
+    ///
+    /// The secret is read when a request arrives.
     pub fn from_secret(secret: KeySecret) -> Self {
         let secret = Some(Arc::new(Rotating { secret, read: Mutex::default() }));
         Self { keys: Arc::default(), secret, validation: validation() }
     }
 
-    /// The handler: 401 without exactly one token, 403 for a token that is not good.
+    /// Handles a request: 401 without exactly one token, 403 for an invalid token.
     pub async fn authorize(self, request: Request) -> Result<Authorization, Denied> {
         let mut tokens = request.query_string().get_all("Auth");
         let token = match (tokens.next(), tokens.next()) {
@@ -94,7 +97,7 @@ impl Tokens {
         };
         self.refresh(MAX_AGE).await;
         let claims = match self.claims(token).await {
-            // Perhaps it is signed with a key that is new.
+            // The token may be signed with a new key.
             None if self.refresh(MIN_AGE).await => self.claims(token).await,
             claims => claims,
         };
@@ -111,7 +114,7 @@ impl Tokens {
         keys.iter().find_map(|key| decode(token, key, &self.validation).ok()).map(|data| data.claims)
     }
 
-    /// Reads the secret if that was not done for this time. Returns whether there may be other keys now.
+    /// Reads the secret unless it was read within `age`. Returns whether it tried to.
     async fn refresh(&self, age: Duration) -> bool {
         let Some(rotating) = &self.secret else { return false };
         let mut read = rotating.read.lock().await;
@@ -126,7 +129,7 @@ impl Tokens {
             .and_then(|keys| Ok(keys.iter().map(|key| checked(key)).collect::<Result<_, _>>()?));
         match keys {
             Ok(keys) => *self.keys.write().await = keys,
-            // Those that are known stay good.
+            // The known keys stay valid.
             Err(error) => tracing::error!(%error, "the secret with the keys cannot be read"),
         }
         true
@@ -141,7 +144,7 @@ fn checked(key: &[u8]) -> Result<DecodingKey, WeakKey> {
 }
 
 fn validation() -> Validation {
-    // Only this algorithm: a token must not choose how it is checked.
+    // Allow only this algorithm, so that a token cannot choose how it is verified.
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = 0;
     validation

@@ -1,17 +1,19 @@
-//! Who may connect? A REQUEST authorizer for the tokens of an identity provider, such as Amazon Cognito, Auth0 or Keycloak.
+//! A REQUEST authorizer for tokens of an identity provider.
+//!
+//! Such providers are Amazon Cognito, Auth0, and Keycloak.
 //!
 //! ```sh
 //! cargo build --release --example authorizer_jwks --no-default-features --features runtime
 //! ```
 //!
-//! The token travels as `?Auth=` or as the subprotocol `bearer.<token>`. In the environment:
+//! The token is sent as `?Auth=` or as the subprotocol `bearer.<token>`. Environment variables:
 //!
-//! | variable | is |
+//! | variable | value |
 //! |---|---|
-//! | `JWKS_URL` | where the provider publishes its keys, as `https://cognito-idp.<region>.amazonaws.com/<pool>/.well-known/jwks.json` |
-//! | `JWT_ISSUER` | the claim `iss` of its tokens |
-//! | `JWT_AUDIENCE` | the claim `aud` of tokens for this API |
-//! | `ORIGINS` | the origins whose pages may connect, separated by commas; without it all may |
+//! | `JWKS_URL` | the URL of the provider's keys, such as `https://cognito-idp.<region>.amazonaws.com/<pool>/.well-known/jwks.json` |
+//! | `JWT_ISSUER` | the `iss` claim of its tokens |
+//! | `JWT_AUDIENCE` | the `aud` claim of tokens for this API |
+//! | `ORIGINS` | the origins whose pages may connect, separated by commas. Default: all origins |
 
 use std::collections::HashMap;
 use std::env;
@@ -34,38 +36,38 @@ use tokio::time::{Instant, timeout};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A token must not choose how it is checked, and a public key must never be taken for a shared secret.
+/// A token must not choose how it is verified. A public key must never serve as a shared secret.
 const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::ES256, Algorithm::PS256, Algorithm::EdDSA];
-/// A client that invents key ids does not make us ask the provider more often.
+/// Minimum time between two fetches, so that clients with invented key ids cannot force more.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-/// API Gateway waits for an authorizer as long as for a function, but the client does not like to.
+/// Shorter than API Gateway waits for an authorizer, so that clients do not wait that long.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_JWKS_BYTES: usize = 256 * 1024;
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    /// Until when it is good, in seconds since 1970.
+    /// When the token expires, in seconds since 1970.
     exp: u64,
 }
 
-/// The keys of the provider by their ids.
+/// The provider's keys by key id.
 type Keys = HashMap<String, (DecodingKey, Algorithm)>;
 
-/// Knows which tokens are good.
+/// Verifies tokens with the provider's keys.
 #[derive(Clone)]
 pub struct Provider {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     url: http::Uri,
     validation: Arc<Validation>,
     keys: Arc<RwLock<Keys>>,
-    /// When the keys were fetched. Locked while they are.
+    /// When the keys were fetched. Locked during a fetch.
     fetched: Arc<Mutex<Instant>>,
 }
 
 impl Provider {
-    /// Fetches the keys, so that a wrong URL is found at the start.
+    /// Creates a provider and fetches its keys, so that a wrong URL fails at startup.
     pub async fn new(url: &str, issuer: &str, audience: &str) -> Result<Self, BoxError> {
         let url: http::Uri = url.parse().map_err(|error| format!("JWKS_URL: {error}"))?;
         let builder =
@@ -73,7 +75,7 @@ impl Provider {
         let is_local = matches!(url.host(), Some("127.0.0.1" | "localhost"));
         let builder = if is_local { builder.https_or_http() } else { builder.https_only() };
         let client = Client::builder(TokioExecutor::new()).build(builder.enable_http1().build());
-        // The algorithm is that of the key, which is looked at for each token.
+        // For each token, the algorithm is replaced by that of its key.
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = ALGORITHMS.to_vec();
         validation.leeway = 0;
@@ -104,12 +106,15 @@ impl Provider {
         if keys.is_empty() { Err(format!("{} has no key that can be used", self.url).into()) } else { Ok(keys) }
     }
 
-    /// The key of this id. An unknown one may be new: the provider is asked again, at most once in a while.
+    /// Returns the key with this id.
+    ///
+    /// An unknown id may belong to a new key, so the keys are fetched again, but not more often
+    /// than [`REFRESH_INTERVAL`].
     async fn key(&self, id: &str) -> Option<(DecodingKey, Algorithm)> {
         if let Some(key) = self.keys.read().await.get(id) {
             return Some(key.clone());
         }
-        // Clients whose keys are known do not wait for this.
+        // Clients whose keys are known do not wait for this lock.
         let mut fetched = self.fetched.lock().await;
         let is_known = self.keys.read().await.contains_key(id);
         if !is_known && fetched.elapsed() >= REFRESH_INTERVAL {
@@ -122,7 +127,7 @@ impl Provider {
         self.keys.read().await.get(id).cloned()
     }
 
-    /// The handler: 401 without exactly one token, 403 for a token that is not good.
+    /// Handles a request: 401 without exactly one token, 403 for an invalid token.
     pub async fn authorize(&self, request: &Request) -> Result<Authorization, Denied> {
         let token = request.token("Auth")?;
         let id = decode_header(token).map_err(|_| Denied::Forbidden)?.kid.ok_or(Denied::Forbidden)?;

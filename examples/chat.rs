@@ -1,13 +1,18 @@
-//! How does a chat run on my machine? Behind the local gateway, with a page to talk in.
+//! Runs a chat locally, behind the local gateway, with a page to chat in.
 //!
 //! ```sh
 //! cargo run --example chat --features local,hub,dynamodb
 //! ```
 //!
-//! Open the address that it prints in two tabs. `PORT` changes the page's port (0: any free one). With `CHAT_TABLE` connections
-//! are kept in that table of DynamoDB, which with `AWS_ENDPOINT_URL_DYNAMODB` is one of an emulator and made if need be.
-//! `CHAT_SWEEP_PERIOD` is the time in seconds within which a lost `$disconnect` is noticed (10 unless set); with `CHAT_LOSES` set,
-//! every `$disconnect` is lost.
+//! Open the URL that it prints in two tabs. Environment variables:
+//!
+//! | variable | value |
+//! |---|---|
+//! | `PORT` | the page's port; 0 for any free port. Default: 8080 |
+//! | `CHAT_TABLE` | the DynamoDB table of the connections. Default: none, they are kept in memory |
+//! | `AWS_ENDPOINT_URL_DYNAMODB` | the URL of a DynamoDB emulator; the table is created there if it does not exist |
+//! | `CHAT_SWEEP_PERIOD` | the time in seconds within which a lost `$disconnect` is detected. Default: 10 |
+//! | `CHAT_LOSES` | if set, every `$disconnect` is lost |
 
 #[path = "authorizer.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]
@@ -41,12 +46,12 @@ use self::authorizer::{Claims, Tokens};
 
 const PAGE: &str = include_str!("chat/page.html");
 const STAGE: &str = "dev";
-/// How long a browser may take to send the head of a request.
+/// Timeout for reading the head of a browser's request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a browser may take to send the body of a request.
+/// Timeout for reading the body of a browser's request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who wants to come in. A real chat has a login in the place of this.
+/// A user who wants to enter. A production chat has a login instead.
 #[derive(Deserialize)]
 struct Visitor {
     name: String,
@@ -57,7 +62,7 @@ struct Session {
     url: String,
 }
 
-/// The registry that the environment asks for.
+/// Returns the registry selected by the environment.
 async fn registry() -> Result<Arc<dyn Registry>, Box<dyn Error + Send + Sync>> {
     let Ok(table) = env::var("CHAT_TABLE") else { return Ok(Arc::new(Memory::new())) };
     let registry = DynamoDb::new(table).await;
@@ -83,9 +88,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let builder = Gateway::builder(STAGE).bind(("127.0.0.1", 0))?;
     let pusher = builder.pusher();
-    // Two sweeps in a period, of which each asks about everybody, notice it in time.
+    // Two sweeps per period, each of which checks every connection, detect a lost event in time.
     let interval = period.mul_f64(0.5).max(Duration::from_millis(100));
-    // The local gateway opens a connection as soon as `$connect` is answered.
+    // The local gateway opens a connection as soon as `$connect` completes.
     let hub = chat_function::settings(Hub::builder(registry().await?, pusher.clone()))
         .with_sweep_period(interval)
         .with_sweep_interval(interval)
@@ -100,7 +105,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         gateway.inject(Fault::DisconnectLost, When::Sometimes(1.0));
     }
 
-    // On AWS a schedule does this.
+    // On AWS, a scheduled function does this.
     let namespace = Namespace::for_stage(&ApiId::new("local")?, &Stage::new(STAGE)?);
     tokio::spawn(async move {
         loop {
@@ -125,11 +130,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// Serves the page, and tokens to those who ask for one.
+/// Serves the page, and issues tokens on request.
 async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // There are too many files open, for example.
+            // For example, too many files are open.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -161,7 +166,7 @@ async fn answer(request: Request<Incoming>, url: &str, key: &[u8]) -> Response<F
     response
 }
 
-/// Where to connect, with a token that says the name.
+/// Returns the URL to connect to, with a token that contains the name.
 async fn session(request: Request<Incoming>, url: &str, key: &[u8]) -> Result<String, String> {
     let body = Limited::new(request.into_body(), 1000).collect();
     let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| "the request takes too long".to_owned())?;

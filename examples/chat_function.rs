@@ -1,17 +1,18 @@
-//! A chat with rooms: a table keeps the connections, and a message goes to everyone in its room.
+//! A chat with rooms: a table stores the connections, and rooms get messages.
 //!
-//! | the client sends | and gets |
+//! | the client sends | the client gets |
 //! |---|---|
 //! | `{"action":"join","room":"lobby"}` | `{"event":"who","room":"lobby","who":["alice"],"more":false}`; the others `{"event":"presence",…}` |
-//! | `{"action":"say","room":"lobby","text":"hello"}` | with all in the room `{"event":"said","room":"lobby","who":"alice","text":"hello"}` |
-//! | `{"action":"who","room":"lobby"}` | who is there |
+//! | `{"action":"say","room":"lobby","text":"hello"}` | like all in the room, `{"event":"said","room":"lobby","who":"alice","text":"hello"}` |
+//! | `{"action":"who","room":"lobby"}` | the names of those in the room, as for `join` |
 //! | `{"action":"leave","room":"lobby"}` | the others get `{"event":"presence",…}` |
 //! | anything else | `{"action":…,"error":{"code":…,"message":…}}` |
 //!
 //! A presence message tells a room who joined and who left:
 //! `{"event":"presence","room":"lobby","events":[{"event":"joined","who":"alice","version":1764028800000}]}`.
 //!
-//! Names are those of the authorizer. Needs `CHAT_TABLE` in its environment, and what a function needs to push.
+//! Names are the authorizer's principal ids. The function needs `CHAT_TABLE` in its environment,
+//! and the permissions and environment of a function that pushes.
 
 use std::env;
 
@@ -23,9 +24,9 @@ use lambda_websocket::{Json, Pusher, Result, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// How many names a list has at most.
+/// Maximum number of names in a list.
 const NAMES: usize = 100;
-/// How many characters can be said at once.
+/// Maximum number of characters in a message.
 const TEXT: usize = 1000;
 
 #[derive(Deserialize)]
@@ -39,7 +40,7 @@ struct Words {
     text: String,
 }
 
-/// What clients get.
+/// The messages that clients get.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Told {
@@ -89,12 +90,16 @@ async fn who(me: Caller, Json(Room { room }): Json<Room>) -> Result<Json<Told>> 
     Ok(Json(Told::Who { room, who, more }))
 }
 
-/// What every function of the chat has in common: rooms are open to everybody, and hear who joins and who leaves.
+/// Applies the settings that all functions of the chat share.
+///
+/// Anyone may join a room, and rooms get presence events.
 pub fn settings(hub: HubBuilder) -> HubBuilder {
     hub.allowing_all_joins().announcing(announcement)
 }
 
-/// Tells a room who has joined and who has left, each with the version that says which of two events is the later one.
+/// Creates the message that tells a room who joined and who left.
+///
+/// Each event has a version, which tells which of two events is later.
 fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
     let events_of_room: Vec<_> = events
         .iter()
@@ -103,7 +108,9 @@ fn announcement(events: &[PresenceEvent]) -> Option<serde_json::Value> {
     Some(json!({"event": "presence", "room": events.first()?.group, "events": events_of_room}))
 }
 
-/// The routes of the chat. Replies and errors are pushed, so no route needs a route response.
+/// Creates the routes of the chat.
+///
+/// Replies and errors are pushed, so no route needs a route response.
 pub fn routes(hub: Hub, pusher: Pusher) -> Router<Hub> {
     Router::with_state(hub.clone())
         .route(OnConnect::new(hub.clone()))

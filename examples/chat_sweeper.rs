@@ -1,7 +1,8 @@
-//! Which connections are stale? A function on a schedule, which asks API Gateway about each connection once in a period.
+//! A scheduled function that removes stale connections.
 //!
-//! Needs `CHAT_TABLE` in its environment, and what a function needs to push. `CHAT_SWEEP_PERIOD` is the period in seconds (600
-//! unless set); the schedule calls the function once a minute.
+//! It asks API Gateway about each connection once per period. It needs `CHAT_TABLE` in its
+//! environment, and the permissions and environment of a function that pushes. `CHAT_SWEEP_PERIOD`
+//! is the period in seconds (default: 600). The schedule invokes the function once a minute.
 
 use std::env;
 use std::time::Duration;

@@ -1,9 +1,11 @@
-//! How does a slow job get into a queue? With the address of the client that asked, which is told that it has been taken.
+//! A route that puts slow jobs into a queue, with the client's reply address.
 //!
-//! A client sends `{"action":"sum","numbers":[1,2,3],"id":7}`, and gets `{"id":7,"accepted":true}` at once. The result of the
-//! [worker](worker.rs) it gets later, with the same id. A client that sends no `id` learns it here.
+//! A client that sends `{"action":"sum","numbers":[1,2,3],"id":7}` gets `{"id":7,"accepted":true}`
+//! at once, and later the result from the [worker](worker.rs), with the same id. A client that
+//! sends no `id` learns it from the first reply.
 //!
-//! Needs `QUEUE_URL` and `REPLY_KEY` in its environment, `sqs:SendMessage` on the queue, and a route response.
+//! The function needs `QUEUE_URL` and `REPLY_KEY` in its environment, `sqs:SendMessage` on the
+//! queue, and a route response.
 
 use std::env;
 
@@ -14,13 +16,13 @@ use lambda_websocket::reply::{Accepted, Job, Keys};
 use lambda_websocket::{Message, Result, Route, Router};
 use serde::{Deserialize, Serialize};
 
-/// What a client asks for, and the job that it becomes.
+/// A client's request, which is also the job.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Sum {
     pub numbers: Vec<u64>,
 }
 
-/// Puts jobs into the queue.
+/// The route that puts jobs into the queue.
 pub struct Enqueue {
     pub queue: Client,
     pub queue_url: String,
@@ -36,12 +38,12 @@ impl Route for Enqueue {
         let address = event.reply_address()?;
         let body = serde_json::to_string(&Job::seal(&event.body, &address, &self.keys)?)?;
         self.queue.send_message().queue_url(&self.queue_url).message_body(body).send().await?;
-        // Only now: an accepted request is in the queue.
+        // Accept the request only once it is in the queue.
         Ok(Accepted::for_address(&address))
     }
 }
 
-/// A client of SQS with what the environment says of credentials, region and endpoint.
+/// Creates an SQS client with the environment's credentials, region, and endpoint.
 pub async fn sqs() -> Client {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))

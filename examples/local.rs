@@ -1,10 +1,10 @@
-//! How do the four functions run on my machine? Behind a local gateway, unchanged.
+//! Runs the four functions unchanged behind a local gateway.
 //!
 //! ```sh
 //! cargo run --example local --features local
 //! ```
 //!
-//! `PORT` changes the port (0: any free one).
+//! `PORT` is the port; 0 for any free port. Default: 3001.
 
 #[path = "authorizer.rs"]
 #[allow(dead_code, reason = "it has a `main` of its own")]
@@ -41,7 +41,7 @@ pub async fn start(port: u16, key: &[u8]) -> Result<Gateway, Box<dyn Error>> {
 
 fn set_up(port: u16, key: &[u8]) -> Result<Builder, Box<dyn Error>> {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", port))?;
-    // The AWS SDK, as on AWS: it signs, and the local gateway takes any signature.
+    // Use the AWS SDK, as on AWS: it signs requests, and the local gateway accepts any signature.
     let endpoint = gateway.endpoint().ok_or("the gateway has no address")?;
     let transport = Sdk::with_static_credentials(&endpoint, &Region::new("us-east-1")?, "local", "local");
     let pusher = Pusher::new(transport);
@@ -54,7 +54,7 @@ fn set_up(port: u16, key: &[u8]) -> Result<Builder, Box<dyn Error>> {
     Ok(gateway)
 }
 
-/// A token that is good for this time.
+/// Creates a token that is valid for this long.
 pub fn token(key: &[u8], good_for: Duration) -> Result<String, Box<dyn Error>> {
     let exp = SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_add(good_for).as_secs();
     let claims = Claims { sub: "alice".to_owned(), org: 7, exp };
@@ -68,9 +68,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(port) => port.parse().map_err(|_| format!("PORT must be a number from 0 to 65535, not {port:?}"))?,
         Err(_) => 3001,
     };
-    // Without a key of yours, one for this run alone.
+    // By default, use a random key for this run only.
     let key = env::var("JWT_KEY").map_or_else(|_| random_key(), String::into_bytes);
-    // A line for everything that happens, and why.
+    // Print a line for everything that happens, and why.
     let gateway = set_up(port, &key)?.verbose().start().await?;
     let token = token(&key, Duration::from_secs(24 * 60 * 60))?;
     let mut out = stdout().lock();

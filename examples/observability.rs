@@ -1,15 +1,16 @@
-//! How do I see what a function does? Logs as JSON, metrics in CloudWatch's embedded metric format, and traces.
+//! A function with JSON logs, CloudWatch metrics, and traces.
 //!
-//! It is the route `pushtowebsocket` again. Each line of its log is one JSON object, as
-//! [Lambda's JSON format](https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html) wants it, and says which
-//! request, connection, and trace it belongs to. CloudWatch makes metrics of the lines that have `_aws`.
+//! The route is `pushtowebsocket` again. Each log line is one JSON object, in [Lambda's JSON
+//! format](https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html),
+//! and names its request, connection, and trace. Metrics are written in the embedded metric format:
+//! CloudWatch creates them from the lines that contain `_aws`.
 //!
 //! ```sh
 //! cargo build --release --example observability --features metrics
 //! ```
 //!
-//! Spans go to the log as text, so that the example needs no collector. In production replace the exporter with that of
-//! `opentelemetry-otlp`.
+//! Spans are written to the log as text, so that the example needs no collector. In production, use
+//! the exporter of `opentelemetry-otlp` instead.
 
 use std::collections::HashMap;
 use std::io;
@@ -40,14 +41,14 @@ struct Pushed {
 }
 
 async fn push_to_websocket(event: Message<Push>) -> Result<Json<Pushed>> {
-    // A span and a metric of your own.
+    // Your own span and metric.
     let echoed = async { event.body.message }.instrument(info_span!("echo")).await;
     metrics::counter!("echoed_bytes").increment(echoed.len() as u64);
     info!(bytes = echoed.len(), "echoed");
     Ok(Json(Pushed { echoed }))
 }
 
-/// Makes a span of the crate a child of the span that Lambda, or the client, names.
+/// Makes the crate's span a child of the span that Lambda or the client names.
 fn continue_trace(span: &tracing::Span, trace: TraceContext) {
     let carrier = HashMap::from([("traceparent".to_owned(), trace.traceparent().unwrap_or_default())]);
     let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
@@ -79,7 +80,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         .push_replies(Pusher::from_env().await?)
         .on_trace(continue_trace)
         .accept_traceparent();
-    // Lambda may freeze the process after an invocation, so everything is written before it ends.
+    // Lambda may freeze the process after an invocation, so flush everything before it ends.
     let flushing = ServiceBuilder::new().map_future(move |invocation| {
         let traces = traces.clone();
         async move {

@@ -1,4 +1,4 @@
-//! What happens when a client connects? The route `$connect`, which knows what the authorizer found out.
+//! The route `$connect`, which reads the authorizer's context.
 //!
 //! ```sh
 //! cargo build --release --example on_connect --no-default-features --features runtime
@@ -7,13 +7,13 @@
 use lambda_websocket::{Connect, Result, Route, Router};
 use serde::Deserialize;
 
-/// What the authorizer hands on.
+/// The context that the authorizer passes to the routes.
 #[derive(Deserialize)]
 struct Session {
     org: u64,
 }
 
-/// Lets every client in that the authorizer let through.
+/// Accepts every client that the authorizer has allowed.
 pub struct OnConnect;
 
 impl Route for OnConnect {

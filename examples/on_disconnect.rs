@@ -1,4 +1,4 @@
-//! What happens when a connection ends? The route `$disconnect`, which API Gateway calls at best.
+//! The route `$disconnect`, which API Gateway invokes as a best-effort event.
 //!
 //! ```sh
 //! cargo build --release --example on_disconnect --no-default-features --features runtime
@@ -6,7 +6,7 @@
 
 use lambda_websocket::{Disconnect, Result, Route, Router};
 
-/// Says goodbye in the log.
+/// Logs the end of each connection.
 pub struct OnDisconnect;
 
 impl Route for OnDisconnect {

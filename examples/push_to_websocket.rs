@@ -1,14 +1,15 @@
-//! How does a function answer a client? The route `pushtowebsocket` pushes back to the caller.
+//! The route `pushtowebsocket`, which pushes its reply to the caller.
 //!
-//! A client that sends `{"action":"pushtowebsocket","message":"hello","id":7}` gets `{"id":7,"result":{"echoed":"hello"}}`; without an
-//! `id` it gets `{"echoed":"hello"}`. Of a message that does not fit it hears why: replies and errors are pushed, so the route
-//! needs no route response.
+//! A client that sends `{"action":"pushtowebsocket","message":"hello","id":7}` gets
+//! `{"id":7,"result":{"echoed":"hello"}}`; without an `id` it gets `{"echoed":"hello"}`. For an
+//! invalid message it gets an error. Replies and errors are pushed, so the route needs no route
+//! response.
 //!
 //! ```sh
 //! cargo build --release --example push_to_websocket
 //! ```
 //!
-//! `API_GATEWAY_ID` and `STAGE` say where the API is; Lambda sets `AWS_REGION`.
+//! `API_GATEWAY_ID` and `STAGE` identify the API; Lambda sets `AWS_REGION`.
 
 use lambda_websocket::{Json, Message, Pusher, Result, Route, Router};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub struct Pushed {
     echoed: String,
 }
 
-/// Says what a client says back to it.
+/// Echoes a client's message.
 pub struct PushToWebSocket;
 
 impl Route for PushToWebSocket {
@@ -36,7 +37,7 @@ impl Route for PushToWebSocket {
     }
 }
 
-/// The function, which pushes through this.
+/// Creates the function's router, which replies through this pusher.
 pub fn router(pusher: Pusher) -> Router {
     Router::new().route(PushToWebSocket).push_replies(pusher)
 }

@@ -1,10 +1,12 @@
-//! How does the result of a slow job get to the client that asked? By a function behind the queue, which pushes it there.
+//! A function behind a queue that runs slow jobs and pushes their results to clients.
 //!
-//! It takes the jobs that [enqueue](enqueue.rs) puts into the queue. The client gets
-//! `{"id":7,"progress":{"added":3,"of":6}}` now and then, and `{"id":7,"result":21}` at last.
+//! It runs the jobs that [enqueue](enqueue.rs) puts into the queue. The client gets
+//! `{"id":7,"progress":{"added":6,"of":6}}` for each progress report, and finally
+//! `{"id":7,"result":21}`.
 //!
-//! Needs `REPLY_KEY` in its environment, what a function needs to push, and an event source mapping with
-//! `ReportBatchItemFailures`. With `IDEMPOTENCY_TABLE` it runs each job once, though queues may deliver it several times.
+//! The function needs `REPLY_KEY` in its environment, the permissions and environment of a function
+//! that pushes, and an event source mapping with `ReportBatchItemFailures`. If `IDEMPOTENCY_TABLE`
+//! is set, it runs each job once, even if the queue delivers it several times.
 
 use std::env;
 use std::time::Duration;
@@ -25,16 +27,18 @@ struct Added {
     of: usize,
 }
 
-/// That of the queue in `examples/deploy/queue.yaml`: after so many deliveries a job is given up, and its client hears of it.
+/// The `maxReceiveCount` of the queue in `examples/deploy/queue.yaml`.
+///
+/// After this many deliveries a job is given up, and its client is told.
 const MAX_RECEIVE_COUNT: u32 = 5;
 
-/// The job: it tells how far it is after every hundred numbers.
+/// The job: adds numbers, and reports progress after every hundred.
 async fn sum(task: Task<Sum>) -> Result<u64> {
     let numbers = &task.job.numbers;
     let mut sum = 0_u64;
     let mut added: usize = 0;
     for hundred in numbers.chunks(100) {
-        // No attempt will do better, so the client is told at once.
+        // A retry cannot succeed, so the client is told at once.
         let overflow = || Error::client(ErrorCode::new("overflow"), "the sum is more than 2^64 - 1");
         sum = hundred.iter().try_fold(sum, |sum, number| sum.checked_add(*number)).ok_or_else(overflow)?;
         added = added.saturating_add(hundred.len());
@@ -50,7 +54,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Keys::new("example", env::var("REPLY_KEY").map_err(|_| "set REPLY_KEY to a secret of 32 bytes or more")?)?;
     let mut worker = Worker::new(Pusher::from_env().await?, keys, sum).with_max_receive_count(MAX_RECEIVE_COUNT);
     if let Ok(table) = env::var("IDEMPOTENCY_TABLE") {
-        // As long as the function may run.
+        // As long as the function timeout.
         let lease = env::var("IDEMPOTENCY_LEASE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
         let store = DynamoDb::new(table).await.with_lease(Duration::from_secs(lease));
         worker = worker.with_idempotency_store(store);

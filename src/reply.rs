@@ -1,8 +1,8 @@
-//! Replying later: from a queue back to exactly the client that asked.
+//! Deferred replies: from a job queue back to the client that sent the request.
 //!
-//! A route takes the [`ReplyAddress`] of its event and [seals](Job::seal) it together with a job. The function that
-//! finishes the job [opens](Job::open) it and pushes the result to the address; a `Worker` (feature `worker`) does that behind a
-//! queue.
+//! A route takes the [`ReplyAddress`] of its event and [seals](Job::seal) it together with a job.
+//! The function that finishes the job [opens](Job::open) it and pushes the result to the address.
+//! Behind a queue, a `Worker` (feature `worker`) does that.
 //!
 //! # Examples
 //!
@@ -49,30 +49,33 @@ pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
 use crate::route::{EventKinds, FromEvent};
 
-/// No connection lives longer (LIM-3).
+/// Maximum duration of a connection (LIM-3).
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Where to reply to one request later: a connection, how it is reached, and which request it was.
+/// Address for replying to one request later.
 ///
-/// It expires when its connection must end: two hours after that was opened. Of times it keeps whole seconds.
+/// It holds the connection, the endpoint that reaches it, and the request's correlation id. It
+/// expires two hours after the connection was opened, the maximum duration of a connection. Sealing
+/// truncates its times to whole seconds.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReplyAddress {
     connection_id: ConnectionId,
     endpoint: Endpoint,
     correlation_id: CorrelationId,
-    /// The gateway's id of the request, for the log. An address that was made by hand has none.
+    /// API Gateway's id of the request, for logging. `None` if the address was created by
+    /// [`new`](Self::new).
     request_id: Option<RequestId>,
     expires_at: SystemTime,
-    /// Since when the connection is being opened, if it may not be open yet.
+    /// When the connection began to open; `None` if it is known to be open.
     connecting_since: Option<SystemTime>,
-    /// The trace that the request is a part of.
+    /// The trace that the request belongs to.
     trace: Option<TraceContext>,
-    /// Tells jobs of one request apart. An address gets it when it is sealed.
+    /// Distinguishes several jobs of one request. Set when the address is sealed.
     job_id: Option<String>,
 }
 
 impl ReplyAddress {
-    /// Creates the address of a connection behind this endpoint, which expires at this time.
+    /// Creates an address for a connection behind an endpoint.
     pub fn new(
         connection_id: ConnectionId,
         endpoint: Endpoint,
@@ -98,67 +101,74 @@ impl ReplyAddress {
         Ok(Self { request_id: Some(context.request_id.clone()), trace: context.trace(), ..address })
     }
 
-    /// Returns the connection.
+    /// Returns the id of the connection.
     pub fn connection_id(&self) -> &ConnectionId {
         &self.connection_id
     }
 
     /// Returns the endpoint at which the connection's API serves `@connections`.
     ///
-    /// That of an event knows its [API and stage](Endpoint::api).
+    /// The endpoint of an event's address knows its [API and stage](Endpoint::api).
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Returns the id that replies carry.
+    /// Returns the correlation id that replies carry.
     ///
-    /// Default: the id that the client gave its request, or else the gateway's id of the request.
+    /// Default: the id that the client gave its request, or API Gateway's request id if it gave
+    /// none.
     pub fn correlation_id(&self) -> &CorrelationId {
         &self.correlation_id
     }
 
-    /// Returns the gateway's id of the request, as in the logs of the route. An address that was made by hand has none.
+    /// Returns API Gateway's id of the request, as it appears in the route's logs.
+    ///
+    /// Returns `None` if the address was created by [`new`](Self::new).
     pub fn request_id(&self) -> Option<&RequestId> {
         self.request_id.as_ref()
     }
 
-    /// Returns when the address expires.
+    /// Returns the time at which the address expires.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// Returns since when the connection is being opened, if it may not be open yet.
+    /// Returns when the connection began to open, or `None` if it is open.
     ///
-    /// The address of a [`Connect`] event knows that time. A connection that has sent a [`Message`] is open.
+    /// By default only the address of a [`Connect`] event has this time: a connection that has sent
+    /// a [`Message`] is open.
     pub fn connecting_since(&self) -> Option<SystemTime> {
         self.connecting_since
     }
 
-    /// Returns the trace that the request is a part of. The work on a job, and its reply, go on with it.
+    /// Returns the trace that the request belongs to.
+    ///
+    /// The job and its reply continue this trace.
     pub fn trace(&self) -> Option<TraceContext> {
         self.trace
     }
 
-    /// Makes what follows the request a part of this trace.
+    /// Sets the trace that the job and its reply continue.
     ///
-    /// Default: the trace of the event, with the parent that Lambda names. A tracer that has a span of its own for the route sets it
-    /// here, so that the job becomes a child of that span.
+    /// Default: the trace of the event, with the parent named by Lambda. If your tracer has its own
+    /// span for the route, set that span's trace here, so that the job becomes its child.
     #[must_use]
     pub fn with_trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
         self
     }
 
-    /// Replies with this correlation id, such as one that the client has chosen.
+    /// Sets the correlation id that replies carry.
     #[must_use]
     pub fn with_correlation_id(mut self, correlation_id: CorrelationId) -> Self {
         self.correlation_id = correlation_id;
         self
     }
 
-    /// Reaches the connection through this endpoint, such as that of a custom domain.
+    /// Sets the endpoint that reaches the connection, such as that of a custom domain.
     ///
-    /// An endpoint that does not know its API and stage is [given](Endpoint::for_api) those of the former one.
+    /// If the endpoint does not know its API and stage, it is [given](Endpoint::for_api) those of
+    /// the previous endpoint.
     #[must_use]
     pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = match (endpoint.api(), self.endpoint.api()) {
@@ -168,17 +178,17 @@ impl ReplyAddress {
         self
     }
 
-    /// Expires at this time.
+    /// Sets the time at which the address expires.
     #[must_use]
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = expires_at;
         self
     }
 
-    /// Treats the connection as one that may not be open yet, since it began to connect at this time.
+    /// Sets when the connection began to open, if it may not be open yet.
     ///
-    /// API Gateway answers 410 until `$connect` has been answered, which takes 29 seconds at most. A worker repeats
-    /// a push that met a 410 until 30 seconds after this time.
+    /// API Gateway returns 410 until `$connect` completes, which takes at most 29 seconds. A worker
+    /// retries a push that failed with 410 until 30 seconds after this time.
     #[must_use]
     pub fn with_connecting_since(mut self, connecting_since: SystemTime) -> Self {
         self.connecting_since = Some(connecting_since);
@@ -186,7 +196,10 @@ impl ReplyAddress {
     }
 }
 
-/// Shows the request id alone: who has the rest may push, and the correlation id may be a part of the client's message.
+/// Shows only the request id.
+///
+/// Anyone who has the other fields may be able to push, and the correlation id may be part of the
+/// client's message.
 impl fmt::Debug for ReplyAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplyAddress").field("request_id", &self.request_id).finish_non_exhaustive()
@@ -194,34 +207,35 @@ impl fmt::Debug for ReplyAddress {
 }
 
 impl<B> Message<B> {
-    /// Returns where to reply to this message later.
+    /// Returns the address for replying to this message later.
     ///
-    /// The endpoint is made of the event's host and stage. Behind a custom domain with another mapping key, set it by
+    /// The endpoint is derived from the event's host and stage. Behind a custom domain whose
+    /// mapping key differs from the stage, set the endpoint with
     /// [`with_endpoint`](ReplyAddress::with_endpoint).
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the event's host is not one.
+    /// [`InvalidEndpoint::Url`] if the event's host is invalid.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
         ReplyAddress::from_context(self.request_context(), self.correlation_id())
     }
 }
 
 impl Connect {
-    /// Returns where to write to the client once its connection is open.
+    /// Returns the address for pushing to the client once its connection is open.
     ///
     /// A worker waits up to 30 seconds for the connection to open.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the event's host is not one.
+    /// [`InvalidEndpoint::Url`] if the event's host is invalid.
     pub fn reply_address(&self) -> Result<ReplyAddress, InvalidEndpoint> {
         let context = self.request_context();
         Ok(ReplyAddress::from_context(context, None)?.with_connecting_since(context.connected_at))
     }
 }
 
-/// A handler takes it as an argument: where to reply to its message later, or to write once the connection is open.
+/// Extracts the reply address of a `$connect` event or a message.
 impl<S: Send + Sync> FromEvent<S> for ReplyAddress {
     const EVENTS: EventKinds = EventKinds::MESSAGE.or(EventKinds::CONNECT);
 

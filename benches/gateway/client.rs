@@ -1,4 +1,4 @@
-//! The client of every measurement.
+//! The client used by every measurement.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,9 @@ pub async fn connect(url: &str, count: usize) -> Vec<Socket> {
     clients
 }
 
-/// How many round trips all clients make in a second, each waiting for one answer before the next question.
+/// Returns the round trips per second of all clients together.
+///
+/// Each client waits for one response before it sends the next message.
 pub async fn round_trips(clients: Vec<Socket>, round: Duration) -> (f64, Vec<Socket>) {
     let start = Instant::now();
     let tasks: Vec<_> = clients

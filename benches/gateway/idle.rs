@@ -1,5 +1,7 @@
-//! Ten thousand idle connections: how fast they come, what each costs in memory, and whether every `$disconnect` runs when
-//! all leave at once.
+//! Ten thousand idle connections: connection rate, memory per connection, and simultaneous
+//! disconnects.
+//!
+//! Checks that every `$disconnect` runs when all connections close at once.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::client::{Socket, connect};
 
-/// An API that counts its disconnects and tells who asks.
+/// An API that counts its disconnects and returns the count.
 fn counting() -> Router {
     let disconnects = Arc::new(AtomicU64::new(0));
     let asked = Arc::clone(&disconnects);
@@ -29,7 +31,7 @@ fn counting() -> Router {
         })
 }
 
-/// The gateway alone in its process, until its standard input ends.
+/// Runs the gateway alone in this process until its standard input closes.
 pub async fn serve() {
     let gateway = Gateway::builder("dev").router(counting()).route_response("count").start().await.unwrap();
     println!("{}", gateway.url());

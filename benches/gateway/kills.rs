@@ -1,5 +1,7 @@
-//! A hundred thousand messages to functions as processes, which are killed again and again: every message has exactly one
-//! answer, which is its own or says that its function died; what died is asked again until all are answered.
+//! A hundred thousand messages to functions as processes that are killed repeatedly.
+//!
+//! Every message gets exactly one response: its own, or one that says that its function died.
+//! Messages whose function died are sent again until all have their own response.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -15,16 +17,16 @@ use super::client::{Socket, connect};
 use super::processes;
 
 const CLIENTS: usize = 50;
-/// A process is killed after so many answers.
+/// A process is killed after this many responses.
 const KILL_EVERY: u64 = 500;
 
 struct Client {
     socket: Socket,
-    /// How many answers said that the function died.
+    /// The number of responses that said that the function died.
     died: u64,
 }
 
-/// Asks `numbers` and returns when each was answered by its own answer.
+/// Sends `numbers` and returns once each has its own response.
 async fn ask(client: &mut Client, numbers: std::ops::Range<usize>, answered: &Mutex<(u64, BTreeSet<u64>)>) {
     for number in numbers {
         loop {
@@ -61,7 +63,7 @@ pub async fn kills(messages: usize) {
             tokio::spawn(async move {
                 let mut client = Client { socket, died: 0 };
                 ask(&mut client, index * each..(index + 1) * each, &answered).await;
-                // Nothing more may come.
+                // No further response may arrive.
                 let more = tokio::time::timeout(Duration::from_millis(500), client.socket.next()).await;
                 assert!(more.is_err(), "an answer came twice: {more:?}");
                 client.died

@@ -1,15 +1,16 @@
-//! Round trips through the local gateway, beside a plain WebSocket echo in the same run.
+//! Round trips through the local gateway, compared with a plain WebSocket echo in the same run.
 //!
 //! ```sh
 //! cargo bench --bench gateway --no-default-features --features local
 //! ```
 //!
-//! Then functions as processes, ten thousand idle connections to a gateway in another process (which need as many open files:
-//! `ulimit -n`), and a hundred thousand messages while functions are killed. `benches/peers/run` runs the same beside other
-//! local gateways.
+//! Also measures functions as processes, ten thousand idle connections to a gateway in another
+//! process (which need as many open files: `ulimit -n`), and a hundred thousand messages while
+//! functions are killed. `benches/peers/run` compares with other local gateways.
 //!
-//! The gateway's way is longer than the echo's: it selects the route, makes the event's JSON, runs the router on it, reads the
-//! answer's JSON, and sends its body. Client, gateway and echo share the machine, in alternating rounds.
+//! The gateway does more than the echo: it selects the route, serializes the event as JSON, runs
+//! the router on it, parses the response's JSON, and sends its body. Client, gateway and echo share
+//! the machine, in alternating rounds.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +38,7 @@ use self::client::{Socket, config, connect, round_trips};
 const ROUND: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 5;
 
-/// The same library as the gateway's, with the same settings, and nothing else.
+/// An echo with the gateway's WebSocket library and settings, and nothing else.
 async fn plain_echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -58,7 +59,9 @@ async fn plain_echo() -> String {
     format!("ws://{address}/dev")
 }
 
-/// The function that every gateway runs: `echo` answers with the message, `number` with its number and the process's.
+/// The function that every gateway runs.
+///
+/// `echo` returns the message; `number` returns its number with the process id.
 fn echo() -> Router {
     Router::new()
         .on("echo", |event: Message| async move { Ok(Response::ok().body(event.body.to_text().into_owned())) })
@@ -69,12 +72,12 @@ fn echo() -> Router {
         })
 }
 
-/// The function as processes: this program, in its other role.
+/// The function as processes: this program, started with `--function`.
 fn processes(instances: usize) -> Function {
     Function::process(Process::new("echo", std::env::current_exe().unwrap()).arg("--function").instances(instances))
 }
 
-/// One of those that are compared, with its connections.
+/// A gateway to compare, with its connections.
 struct Contender {
     name: &'static str,
     clients: Vec<Socket>,
@@ -94,7 +97,7 @@ impl Contender {
     }
 }
 
-/// Other local gateways, where they have been started.
+/// Other local gateways, if they are running.
 fn peers() -> Vec<(&'static str, String)> {
     [("ministack", "MINISTACK_URL"), ("serverless-offline", "SERVERLESS_OFFLINE_URL")]
         .into_iter()
@@ -130,7 +133,7 @@ async fn compare(urls: &[(&'static str, String)], connections: usize) {
 }
 
 fn main() {
-    // A small function has one thread, a gateway more.
+    // A small function has one thread; a gateway has several.
     let (one, more) = (tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread);
     match std::env::args().nth(1).unwrap_or_default().as_str() {
         "--function" => one().enable_all().build().unwrap().block_on(lambda_websocket::run(echo())).unwrap(),

@@ -1,4 +1,4 @@
-//! Those that are compared.
+//! The clients to compare.
 
 use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::server::Server;
 use super::stub::connection_id;
 
-/// 200 bytes.
+/// A payload of 200 bytes.
 pub fn payload() -> Payload {
     Payload::new("x".repeat(200)).unwrap()
 }
@@ -44,7 +44,7 @@ pub fn sdk(server: &Server) -> Sdk {
     Sdk::with_static_credentials(&endpoint(&server.address), &region, "AKIDEXAMPLE", "secret")
 }
 
-/// The SDK's client as its users have it, in a loop that keeps so many under way.
+/// Pushes with the bare SDK client, in a loop with this concurrency.
 pub async fn bare_sdk(server: &Server, pushes: usize, concurrency: usize) {
     let trusted = server.root.as_ref().map_or_else(tls::TrustStore::default, |root| {
         let pem = base64::engine::general_purpose::STANDARD.encode(root);
@@ -76,7 +76,7 @@ pub async fn bare_sdk(server: &Server, pushes: usize, concurrency: usize) {
         .await;
 }
 
-/// The same bytes over sockets that know nothing of HTTP, and no signature.
+/// Writes the same bytes to raw sockets, without an HTTP library or a signature.
 pub async fn raw_floor(server: &Server, pushes: usize, concurrency: usize) {
     let tasks = (0..concurrency).map(|first| async move {
         let mut stream = TcpStream::connect(&server.address).await.unwrap();

@@ -1,4 +1,4 @@
-//! From the start of a process to its first push.
+//! The time from the start of a process to its first push.
 
 use std::process::Command;
 use std::time::Instant;
@@ -11,7 +11,9 @@ use super::contenders::endpoint;
 use super::server::Server;
 use super::stub::{Behavior, connection_id};
 
-/// A process that pushes once and ends; warmed, it says how long the push itself took, in microseconds.
+/// Pushes once and prints how long the push took, in microseconds.
+///
+/// With `warmed`, the pusher is warmed up before.
 pub async fn push(what: &str) {
     let address = std::env::var("STUB").unwrap();
     let pusher = match what {

@@ -1,4 +1,4 @@
-//! What a push costs, and what a broadcast does, beside the SDK's client and beside a socket that knows nothing but bytes.
+//! The cost of pushes and broadcasts, compared with the SDK's client and raw sockets.
 //!
 //! ```sh
 //! cargo bench --bench push --no-default-features --features sdk,direct           # all of it
@@ -6,7 +6,8 @@
 //! cargo bench --bench push --no-default-features --features sdk,direct -- stream # tokens alone
 //! ```
 //!
-//! The server is this program in another process. CPU time is that of the client's process alone, which has one thread.
+//! The server is this program in another process. CPU time is that of the client's process only,
+//! which has one thread.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,11 +36,11 @@ use self::contenders::{bare_sdk, direct, payload, raw_floor, sdk};
 use self::server::Server;
 use self::stub::{Behavior, connection_id};
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Copy)]
 pub struct Cost {
     pushes: f64,
-    /// Microseconds of each.
+    /// CPU microseconds per push.
     cpu: f64,
     wall: Duration,
 }
@@ -50,7 +51,7 @@ impl Cost {
     }
 }
 
-/// Nanoseconds that this process has run.
+/// Returns the CPU nanoseconds of this process.
 fn cpu_time() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("a system with /proc");
     let of = |task: std::path::PathBuf| std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
@@ -80,7 +81,7 @@ async fn broadcast(pusher: &Pusher, pushes: usize, concurrency: usize) {
     assert_eq!(report.delivered, pushes, "{report}");
 }
 
-/// Every contender at a concurrency, in alternating rounds.
+/// Measures every contender at this concurrency, in alternating rounds.
 async fn costs(concurrency: usize, rounds: usize) {
     let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     let (direct, sdk) = (Pusher::new(direct(&server)), Pusher::new(sdk(&server)));
@@ -115,7 +116,7 @@ async fn costs(concurrency: usize, rounds: usize) {
     );
 }
 
-/// The same over TLS, where the endpoint offers HTTP/2, as API Gateway does.
+/// Measures the same over TLS, where the endpoint offers HTTP/2, as API Gateway does.
 async fn costs_with_tls(concurrency: usize, rounds: usize) {
     let server = Server::start_with_tls();
     let direct = Pusher::new(direct(&server));
@@ -132,7 +133,7 @@ async fn costs_with_tls(concurrency: usize, rounds: usize) {
     );
 }
 
-/// What `Pusher` adds to a transport.
+/// Measures what `Pusher` adds to a transport.
 async fn layer<T: Push + Clone + 'static>(name: &str, transport: T, pushes: usize) {
     let pusher = Pusher::new(transport.clone());
     let payload = payload();
@@ -160,7 +161,7 @@ async fn layer<T: Push + Clone + 'static>(name: &str, transport: T, pushes: usiz
     println!("figure push_layer_{name}: {ours:.2} µs vs {theirs:.2} µs = {:.3} (goal 1.05)", ours / theirs);
 }
 
-/// A hundred thousand connections; then where the endpoint takes its time; then where it is out of order.
+/// Measures broadcasts to 100,000 connections, to a slow endpoint, and to a failing one.
 async fn broadcasts() {
     let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     for (name, pusher) in [("direct", Pusher::new(direct(&server))), ("sdk", Pusher::new(sdk(&server)))] {
@@ -203,7 +204,7 @@ async fn broadcasts() {
     assert_eq!((report.delivered, report.gone.len(), report.ids()), (delivered, gone, 10_000));
 }
 
-/// The most memory that a broadcast to so many takes, in a process of its own.
+/// Measures the peak memory of a broadcast to this many, in a separate process.
 async fn memory(count: usize) {
     let server = Server::start(Behavior { forgets: true, ..Behavior::default() });
     broadcast(&Pusher::new(direct(&server)), count, 64).await;

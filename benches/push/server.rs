@@ -1,4 +1,4 @@
-//! The stub in another process.
+//! The stub server in another process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -9,7 +9,7 @@ use super::authority::authority;
 use super::stub::{Behavior, Stub};
 
 pub struct Server {
-    /// The certificate of the authority that it is to be trusted by, if it speaks TLS.
+    /// The certificate of its authority, if it speaks TLS.
     pub root: Option<Vec<u8>>,
     child: Child,
     output: std::cell::RefCell<BufReader<ChildStdout>>,
@@ -21,7 +21,7 @@ impl Server {
         Self::speaking(behavior, "--stub")
     }
 
-    /// One that speaks TLS, and over it HTTP/2 to those who can.
+    /// Starts a stub that speaks TLS, with HTTP/2 for clients that support it.
     pub fn start_with_tls() -> Self {
         Self::speaking(Behavior { forgets: true, ..Behavior::default() }, "--tls-stub")
     }
@@ -46,7 +46,7 @@ impl Server {
         Self { root, child, output: output.into(), address: address.trim().to_owned() }
     }
 
-    /// How many connections the stub delivered to, and how many it found gone.
+    /// Returns how many connections the stub delivered to, and how many were gone.
     pub fn answered(&self) -> (usize, usize) {
         writeln!(self.child.stdin.as_ref().unwrap()).unwrap();
         let mut line = String::new();
@@ -63,7 +63,9 @@ impl Drop for Server {
     }
 }
 
-/// The stub, until its standard input ends; a line is answered with what [`Server::answered`] wants.
+/// Runs the stub until its standard input closes.
+///
+/// It responds to each line with the counts for [`Server::answered`].
 pub async fn serve(arguments: &[String], with_tls: bool) {
     let number = |at: usize| arguments[at].parse::<f64>().unwrap();
     let behavior = Behavior {

@@ -1,4 +1,6 @@
-//! A broadcast with clients that do not read, in virtual time: the figures are exact, and the same in every run.
+//! A broadcast with clients that do not read.
+//!
+//! It runs in virtual time: the figures are exact, and the same in every run.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,7 @@ use super::stub::connection_id;
 const RECIPIENTS: usize = 10_000;
 const LATENCY: Duration = Duration::from_millis(15);
 
-/// Answers after 15 ms: with 429 for some connections, and with 200 for the others.
+/// Responds after 15 ms: with 429 for slow connections, and with 200 for the others.
 #[derive(Debug, Clone)]
 struct Api {
     slow: Arc<HashSet<ConnectionId>>,
@@ -39,7 +41,7 @@ impl Push for Api {
     }
 }
 
-/// Until the last delivery, and from there to the report.
+/// Returns the time until the last delivery, and from there to the report.
 async fn broadcast(slow: HashSet<ConnectionId>) -> (Duration, Duration) {
     let start = Instant::now();
     let api = Api { slow: Arc::new(slow), last_delivery: Arc::new(Mutex::new(start)) };

@@ -1,7 +1,8 @@
-//! A stream of tokens beside one push for each of them.
+//! A stream of tokens, compared with one push for each token.
 //!
-//! Frames and times are those of virtual time: exact, and the same in every run. Instructions are counted by valgrind's callgrind,
-//! which this program runs on itself, over a transport that does nothing.
+//! Frames and times are measured in virtual time: exact, and the same in every run. Valgrind's
+//! callgrind, which this program runs on itself, counts instructions, over a transport that does
+//! nothing.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::stub::connection_id;
 const TOKEN: Duration = Duration::from_millis(5);
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// Answers after this time, and at once if that is zero.
+/// A transport that succeeds after this time, or at once if it is zero.
 #[derive(Debug)]
 struct After(Duration);
 
@@ -38,14 +39,14 @@ impl Push for After {
     }
 }
 
-/// What is pushed for a token by hand.
+/// The payload for one token in the hand-written version.
 #[derive(Serialize)]
 struct Token {
     seq: usize,
     chunk: &'static str,
 }
 
-/// Tokens that come one after the other, as from a socket: each has to be waited for.
+/// Tokens that arrive one by one, as from a socket: each has to be awaited.
 fn one_by_one(count: usize) -> impl Stream<Item = &'static str> + Send {
     stream::iter(0..count).then(|_| async {
         tokio::task::yield_now().await;
@@ -53,7 +54,7 @@ fn one_by_one(count: usize) -> impl Stream<Item = &'static str> + Send {
     })
 }
 
-/// Sends tokens in this way.
+/// Sends tokens in this way, this many times.
 pub fn repeat(way: &str, times: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (pusher, id) = (Pusher::new(After(Duration::ZERO)), connection_id(7));

@@ -1,7 +1,8 @@
-//! The keys in a secret of Secrets Manager, through the AWS Parameters and Secrets Lambda Extension.
+//! Reads keys from Secrets Manager, through the AWS Parameters and Secrets Lambda Extension.
 //!
-//! The extension is a layer that answers on the function's own machine, so the function needs no SDK. Rotation is Secrets Manager's:
-//! a new value becomes `AWSCURRENT`, and the one before it `AWSPREVIOUS`.
+//! The extension is a layer that serves HTTP on the function's own machine, so the function needs
+//! no SDK. Secrets Manager rotates the keys: the new value becomes `AWSCURRENT`, and the previous
+//! one `AWSPREVIOUS`.
 //!
 //! See [the extension](https://docs.aws.amazon.com/secretsmanager/latest/userguide/retrieving-secrets_lambda.html).
 
@@ -19,20 +20,20 @@ use tokio::time::timeout;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// For all of the secret, so that an extension that hangs does not use up the authorizer's five seconds.
+/// Timeout for reading the secret, within the authorizer's five seconds if the extension hangs.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// As much as a secret can have, with its JSON around it.
+/// Maximum size of a secret, with the JSON around it.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// A secret that is a key as text.
+/// A secret that contains a key as a string.
 pub struct KeySecret {
     client: Client<HttpConnector, Empty<Bytes>>,
-    /// Where the extension answers about this secret.
+    /// The extension's URL for this secret.
     url: String,
     token: String,
 }
 
-/// The part of the extension's answer that is of interest.
+/// The part of the extension's response that is used.
 #[derive(serde::Deserialize)]
 struct Answer {
     #[serde(rename = "SecretString")]
@@ -40,21 +41,21 @@ struct Answer {
 }
 
 impl KeySecret {
-    /// The secret with this name or ARN, at the extension of this process.
+    /// Creates a reader for the secret with this name or ARN, at this process's extension.
     pub fn new(id: &str) -> Result<Self, String> {
         let token = env::var("AWS_SESSION_TOKEN").map_err(|_| "AWS_SESSION_TOKEN must be set, as Lambda does")?;
         let port = env::var("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT").unwrap_or_else(|_| "2773".to_owned());
         Ok(Self::at(&format!("localhost:{port}"), id, token))
     }
 
-    /// The secret with this name or ARN, at an extension elsewhere.
+    /// Creates a reader for the secret with this name or ARN, at another extension.
     pub fn at(host: &str, id: &str, token: String) -> Self {
         let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
         let url = format!("http://{host}/secretsmanager/get?secretId={id}");
         Self { client: Client::builder(TokioExecutor::new()).build_http(), url, token }
     }
 
-    /// The current key, and the one before it, if there was one.
+    /// Returns the current key, and the previous key if there is one.
     pub async fn keys(&self) -> Result<Vec<Vec<u8>>, BoxError> {
         let versions = async { tokio::try_join!(self.version("AWSCURRENT"), self.version("AWSPREVIOUS")) };
         let (current, previous) = timeout(TIMEOUT, versions).await??;

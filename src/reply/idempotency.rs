@@ -1,4 +1,4 @@
-//! What tells one job from every other.
+//! The key that identifies a job.
 
 use std::fmt;
 
@@ -9,23 +9,25 @@ use sha2::{Digest as _, Sha256};
 
 use super::ReplyAddress;
 
-/// Names one job: opaque text of 43 letters, digits, `-` and `_`.
+/// Identifies one job: an opaque string of 43 letters, digits, `-` and `_`.
 ///
-/// Two deliveries of one message have the same key. Two messages have different ones, even when they
+/// Two deliveries of one message have the same key. Two messages have different keys, even if they
 ///
-/// - have the same correlation id and come from different clients, or from one client before and after it reconnects;
+/// - have the same correlation id and come from different clients, or from one client before and
+///   after it reconnects;
 /// - are two jobs for one request;
 /// - are the same job, sealed twice.
 ///
-/// So a key tells redeliveries by a queue, not requests that a client repeats. It is a hash of the API and stage (of the
-/// endpoint's URL where they are unknown), the connection, the correlation id, and a random number that
-/// [sealing](super::Job::seal) adds. Nobody can read these from it, so it may be logged, stored, and passed as the idempotency
-/// key of another service.
+/// A key therefore detects redeliveries by a queue, not requests that a client repeats. It is a
+/// hash of the API and stage (of the endpoint's URL if they are unknown), the connection, the
+/// correlation id, and a random number added by [sealing](super::Job::seal). None of these can be
+/// recovered from the key, so you may log it, store it, and pass it to another service as its
+/// idempotency key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// Returns the key as text.
+    /// Returns the key as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,7 +47,7 @@ impl ReplyAddress {
             Some((api_id, stage)) => Audience::Api(api_id.as_str(), stage.as_str()),
             None => Audience::Url(self.endpoint.as_str()),
         };
-        // As JSON no part can run into the next. Texts are always JSON.
+        // JSON delimits the parts unambiguously. Serializing strings cannot fail.
         let parts = (audience, &self.connection_id, self.correlation_id.as_json(), &self.job_id);
         let json = serde_json::to_vec(&parts).unwrap_or_default();
         IdempotencyKey(URL_SAFE_NO_PAD.encode(Sha256::digest(json)))

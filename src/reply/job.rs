@@ -1,4 +1,4 @@
-//! What goes into the queue, and the route's reply meanwhile.
+//! The message that goes into the queue, and the route's reply in the meantime.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -11,15 +11,17 @@ use super::{InvalidAddress, Keys, ReplyAddress, SealedAddress};
 use crate::event::CorrelationId;
 use crate::route::{Reply, Response};
 
-/// A job and where its result goes: the body of a message in a queue.
+/// A job and the address for its result, as the body of a queue message.
 ///
-/// In JSON it is `{"replyTo": "…", "job": "…"}`, where `job` is the job's own JSON as a *string*. The address is sealed for exactly
-/// these bytes: nobody can send its client the result of another job, or of a changed one. A string survives EventBridge and
-/// other services that read and write JSON anew, which may reorder an object's members.
+/// Its JSON is `{"replyTo": "…", "job": "…"}`, where `job` is the job's own JSON as a *string*. The
+/// address is sealed for exactly these bytes, so nobody can send its client the result of another
+/// or a modified job. A string also survives services that parse and re-serialize JSON, such as
+/// EventBridge, which may reorder an object's members.
 ///
-/// Instead of in the body the address may travel in the message attribute `replyTo`, where the body is [`json`](Self::json) alone:
+/// Alternatively, the address travels in the message attribute `replyTo`, and the body is
+/// [`json`](Self::json) alone:
 ///
-/// | carried by | body of the message, or `detail` of the event | attribute |
+/// | service | message body, or `detail` of the event | attribute |
 /// |---|---|---|
 /// | SQS, SNS, EventBridge | the `Job` as JSON | – |
 /// | SQS, SNS | [`json()`](Self::json) | `replyTo`: [`reply_to()`](Self::reply_to) |
@@ -46,19 +48,19 @@ pub struct Job {
     job: Json,
 }
 
-/// JSON as text.
+/// A JSON document as a string.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Json(String);
 
 impl Job {
-    /// Seals an address for this job, signed with the current key.
+    /// Seals the address for this job, signing it with the current key.
     ///
-    /// Sealed twice, a job becomes two jobs: each has its own [key](super::IdempotencyKey).
+    /// Sealing a job twice creates two jobs, each with its own [key](super::IdempotencyKey).
     ///
     /// # Errors
     ///
-    /// When the job fails to serialize as JSON.
+    /// [`serde_json::Error`] if the job fails to serialize as JSON.
     pub fn seal<T: Serialize + ?Sized>(
         job: &T,
         address: &ReplyAddress,
@@ -68,20 +70,21 @@ impl Job {
         Ok(Self { reply_to: address.seal(Some(&json), keys), job: Json(json) })
     }
 
-    /// Creates a job whose address nobody has signed.
+    /// Creates a job whose address is not signed.
     ///
-    /// For tests, and for queues that nobody else can write to; see [`ReplyAddress::unsigned`].
+    /// Use it in tests, and for queues that nobody else can write to; see
+    /// [`ReplyAddress::unsigned`].
     ///
     /// # Errors
     ///
-    /// When the job fails to serialize as JSON.
+    /// [`serde_json::Error`] if the job fails to serialize as JSON.
     pub fn unsigned<T: Serialize + ?Sized>(job: &T, address: &ReplyAddress) -> Result<Self, serde_json::Error> {
         Ok(Self::from_parts(address.unsigned(), serde_json::to_string(job)?))
     }
 
-    /// Joins an address and a job's JSON, which have traveled apart.
+    /// Creates a job from an address and the job's JSON that were sent separately.
     ///
-    /// [`open`](Self::open) tells whether they belong together.
+    /// [`open`](Self::open) checks that they belong together.
     pub fn from_parts(reply_to: SealedAddress, json: impl Into<String>) -> Self {
         Self { reply_to, job: Json(json.into()) }
     }
@@ -96,37 +99,46 @@ impl Job {
         &self.job.0
     }
 
-    /// Opens the address, at this time.
+    /// Verifies and opens the address, as of `now`.
     ///
     /// # Errors
     ///
-    /// As of [`SealedAddress::open_for`].
+    /// - [`InvalidAddress::OtherJob`] if the address was sealed with another job, and
+    ///   [`InvalidAddress::Unbound`] if it was sealed without one.
+    /// - [`InvalidAddress::Expired`] if it has expired.
+    /// - [`InvalidAddress::Malformed`] and [`InvalidAddress::Version`] if it cannot be parsed.
+    /// - [`InvalidAddress::Unsigned`], [`InvalidAddress::UnknownKey`],
+    ///   [`InvalidAddress::RetiredKey`], and [`InvalidAddress::Tampered`] if none of the keys has
+    ///   signed it.
     pub fn open(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         self.reply_to.open(Binding::To(self.json()), keys, now)
     }
 
-    /// Deserializes the job. [Open](Self::open) it first: only then it is the one that was sealed.
+    /// Deserializes the job.
+    ///
+    /// [Open](Self::open) the address first: that verifies that the job is the one that was sealed.
     ///
     /// # Errors
     ///
-    /// When the job's JSON does not fit `T`.
+    /// [`serde_json::Error`] if the job's JSON does not deserialize as `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.json())
     }
 }
 
-/// Shows the length: a job is the client's own affair.
+/// Shows only the length, because a job may contain a client's data.
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-/// The reply of a route that has put a request into a queue: `{"id":…,"accepted":true}`.
+/// Acknowledges a request that a route has put into a queue: `{"id":…,"accepted":true}`.
 ///
-/// It does not end the request: that does the worker's frame with the same id. The id is that of the client's message, or
-/// else the gateway's request id, which the client learns here. The reply of a quick worker may overtake it, so a client that
-/// leaves the ids to the gateway keeps replies that it does not know yet.
+/// It does not complete the request: the worker's frame with the same id does. The id is the one in
+/// the client's message, or API Gateway's request id if the message has none; the client learns
+/// that id from this reply. The reply of a fast worker may arrive first, so a client that does not
+/// choose its ids should keep replies whose ids it does not know yet.
 ///
 /// # Examples
 ///
@@ -153,7 +165,7 @@ impl Accepted {
         Self { correlation_id: address.correlation_id().clone() }
     }
 
-    /// Returns the id that the reply, and those of the worker, carry.
+    /// Returns the id that this reply and the worker's replies carry.
     pub fn correlation_id(&self) -> &CorrelationId {
         &self.correlation_id
     }

@@ -1,4 +1,4 @@
-//! An address as the opaque text that travels.
+//! The serialized form of a reply address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,14 +16,15 @@ use crate::keys::{Keys, Known};
 use crate::push::Endpoint;
 
 const VERSION: &str = "1";
-/// Longer ones were not made here.
+/// Longer strings were not made by this crate.
 const MAX_LENGTH: usize = 4096;
 
-/// A [`ReplyAddress`] as one opaque text of some 400 letters, digits, `.`, `-` and `_`.
+/// A [`ReplyAddress`] as an opaque string.
 ///
-/// It is a string in JSON. Its content is not secret, but nobody can change it. It is
+/// It has about 400 letters, digits, `.`, `-` and `_`, and serializes as a JSON string. Its content
+/// is not secret, but cannot be modified unless it is unsigned.
 ///
-/// | sealed by | and opened by | right for |
+/// | sealed by | opened by | use for |
 /// |---|---|---|
 /// | [`Job::seal`](super::Job::seal) | [`Job::open`](super::Job::open), [`open_for`](Self::open_for) its job | a queue |
 /// | [`ReplyAddress::seal_unbound`] | [`open_unbound`](Self::open_unbound) | a workflow's input, a database's column |
@@ -32,105 +33,109 @@ const MAX_LENGTH: usize = 4096;
 #[serde(transparent)]
 pub struct SealedAddress(String);
 
-/// The text is not an address that may be used.
+/// The string is not a valid reply address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAddress {
-    /// It does not have the form of an address.
+    /// The string does not have the form of a reply address.
     #[error("this is not a reply address: expected {expected}")]
     Malformed {
-        /// What was expected.
+        /// The expected form.
         expected: &'static str,
     },
-    /// It was made by a newer version of this crate.
+    /// The address was made by a newer version of this crate.
     #[error("the reply address has the version {found:?}, and this is version 1")]
     Version {
-        /// The version.
+        /// The version of the address.
         found: String,
     },
-    /// Nobody has signed it.
+    /// The address is not signed.
     #[error("the reply address is not signed")]
     Unsigned,
-    /// It is signed with a key that nobody here knows.
+    /// The address is signed with an unknown key.
     #[error("the reply address is signed with the key {key_id:?}, which is not known")]
     UnknownKey {
         /// The key's name.
         key_id: String,
     },
-    /// It is signed with a key that is not used any more.
+    /// The address is signed with a retired key.
     #[error("the reply address is signed with the key {key_id:?}, which is retired")]
     RetiredKey {
         /// The key's name.
         key_id: String,
     },
-    /// The signature does not fit: somebody has changed the address, or signed with another secret.
+    /// The signature is wrong: the address was modified, or signed with another secret.
     #[error("the signature of the reply address is wrong: it was changed, or signed with another secret")]
     Tampered,
-    /// It was sealed with another job: somebody has exchanged the job, or changed it on its way.
+    /// The address was sealed with another job: the job was replaced or modified in transit.
     #[error("the reply address was sealed with another job: expected exactly the bytes that were sealed")]
     OtherJob,
-    /// It was sealed without a job, and is to be opened with one.
+    /// The address was sealed without a job, but is opened with one.
     #[error("the reply address is not bound to a job: seal it with `Job::seal`")]
     Unbound,
-    /// It was sealed with a job, and is to be opened without it.
+    /// The address was sealed with a job, but is opened without it.
     #[error("the reply address is bound to a job: open it together with that job")]
     Bound,
-    /// It is too old.
+    /// The address has expired.
     #[error("the reply address has expired {} s ago", .since.as_secs())]
     Expired {
-        /// Which request it was. A client may have chosen it, so the error's text leaves it out.
+        /// The request's correlation id. A client may have chosen it, so the error message omits
+        /// it.
         correlation_id: CorrelationId,
-        /// For how long.
+        /// How long ago the address expired.
         since: Duration,
     },
 }
 
-/// What an address carries. Times are seconds since 1970.
+/// The content of an address. Times are seconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Content(
     ConnectionId,
-    /// The endpoint's URL, and what the URL does not say: its region, and its API and stage.
+    /// The endpoint's URL, and what the URL does not contain: its region, and its API and stage.
     String,
     Option<Region>,
     Option<(ApiId, Stage)>,
-    /// The JSON of the correlation id, and the request id if there is one: empty if it is the same.
+    /// The JSON of the correlation id, and the request id if there is one: empty if both are the
+    /// same.
     String,
     Option<String>,
-    /// When it expires, and since when the connection is being opened.
+    /// When the address expires, and when the connection began to open.
     u64,
     Option<u64>,
-    /// Which job it is, and the SHA-256 of its bytes in base64.
+    /// The job's id, and the SHA-256 of its bytes in base64.
     Option<String>,
     Option<String>,
-    /// The trace. An address of an earlier version has none.
+    /// The trace. An address made by an earlier version has none.
     #[serde(default)]
     Option<TraceContext>,
 );
 
-/// Whether an address has to belong to a job.
+/// Whether an address must be bound to a job.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Binding<'a> {
-    /// To these bytes.
+    /// Bound to these bytes.
     To(&'a str),
-    /// To these bytes, unless it was sealed without a job.
+    /// Bound to these bytes, or sealed without a job.
     #[cfg_attr(not(feature = "worker"), allow(dead_code, reason = "a worker may be set up to accept both"))]
     MaybeTo(&'a str),
-    /// To none.
+    /// Sealed without a job.
     Unbound,
 }
 
 impl ReplyAddress {
-    /// Seals the address alone, signed with the current key: it can be used for any job.
+    /// Seals the address without a job and signs it with the current key.
     ///
-    /// A person who can read such an address and write to the worker's queue can send its client the result of any job, until
-    /// the address expires. Where the address travels with its job, use [`Job::seal`](super::Job::seal).
+    /// It can be used for any job: anyone who can read the address and write to the worker's queue
+    /// can send its client the result of any job until the address expires. If the address travels
+    /// with its job, use [`Job::seal`](super::Job::seal).
     pub fn seal_unbound(&self, keys: &Keys) -> SealedAddress {
         self.seal(None, keys)
     }
 
-    /// Makes the text that travels without a signature.
+    /// Serializes the address without a signature.
     ///
-    /// For queues that nobody else can write to: a forged address makes the worker push to any client.
+    /// Use it only for queues that nobody else can write to: a forged address makes the worker push
+    /// to any client.
     pub fn unsigned(&self) -> SealedAddress {
         SealedAddress(format!("{}.", self.text("", None)))
     }
@@ -144,7 +149,7 @@ impl ReplyAddress {
     fn text(&self, key_id: &str, job: Option<&str>) -> String {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (api, region) = (self.endpoint.api(), self.endpoint.region());
-        // The URL of a default endpoint names all of them.
+        // The URL of a default endpoint contains all of them.
         let is_default = api.zip(region).is_some_and(|((api_id, stage), region)| {
             Endpoint::new(api_id, region, stage).as_str() == self.endpoint.as_str()
         });
@@ -164,47 +169,54 @@ impl ReplyAddress {
             job.map(digest),
             self.trace,
         );
-        // Texts and numbers are always JSON.
+        // Serializing strings and numbers cannot fail.
         let json = serde_json::to_vec(&content).unwrap_or_default();
         format!("{VERSION}.{key_id}.{}", URL_SAFE_NO_PAD.encode(json))
     }
 }
 
 impl SealedAddress {
-    /// Returns the text.
+    /// Returns the address as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Opens an address that was sealed with exactly this job, at this time.
+    /// Opens an address that was sealed with exactly this job, as of `now`.
     ///
     /// The signature is compared in constant time.
     ///
     /// # Errors
     ///
-    /// [`InvalidAddress::OtherJob`] and [`InvalidAddress::Unbound`] for an address that belongs to another job or to none;
-    /// [`InvalidAddress::Expired`] for an old one; `Malformed`, `Version`, `Unsigned`, `UnknownKey`, `RetiredKey` and
-    /// `Tampered` for one that none of the keys has signed.
+    /// - [`InvalidAddress::OtherJob`] if the address was sealed with another job, and
+    ///   [`InvalidAddress::Unbound`] if it was sealed without one.
+    /// - [`InvalidAddress::Expired`] if it has expired.
+    /// - [`InvalidAddress::Malformed`] and [`InvalidAddress::Version`] if it cannot be parsed.
+    /// - [`InvalidAddress::Unsigned`], [`InvalidAddress::UnknownKey`],
+    ///   [`InvalidAddress::RetiredKey`], and [`InvalidAddress::Tampered`] if none of the keys has
+    ///   signed it.
     pub fn open_for(&self, job: &str, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         self.open(Binding::To(job), keys, now)
     }
 
-    /// Opens an address that was [sealed without a job](ReplyAddress::seal_unbound), at this time.
+    /// Opens an address that was [sealed without a job](ReplyAddress::seal_unbound), as of `now`.
     ///
     /// # Errors
     ///
-    /// [`InvalidAddress::Bound`] for an address that was sealed with a job; otherwise as of [`open_for`](Self::open_for).
+    /// [`InvalidAddress::Bound`] if the address was sealed with a job. Otherwise those of
+    /// [`open_for`](Self::open_for), except [`InvalidAddress::OtherJob`] and
+    /// [`InvalidAddress::Unbound`].
     pub fn open_unbound(&self, keys: &Keys, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         self.open(Binding::Unbound, keys, now)
     }
 
-    /// Opens an address without a look at its signature and its job.
+    /// Opens an address without checking its signature or its job, as of `now`.
     ///
-    /// For queues that nobody else can write to.
+    /// Use it only for queues that nobody else can write to.
     ///
     /// # Errors
     ///
-    /// [`InvalidAddress::Malformed`], [`InvalidAddress::Version`] and [`InvalidAddress::Expired`].
+    /// [`InvalidAddress::Malformed`] and [`InvalidAddress::Version`] if the address cannot be
+    /// parsed; [`InvalidAddress::Expired`] if it has expired.
     pub fn open_unchecked(&self, now: SystemTime) -> Result<ReplyAddress, InvalidAddress> {
         address(content(self.parts()?.2)?, now)
     }
@@ -237,7 +249,7 @@ impl SealedAddress {
         address(content, now)
     }
 
-    /// What is signed, the key's name, the content, and the code.
+    /// Splits the string into the signed part, the key's name, the content, and the signature.
     fn parts(&self) -> Result<(&str, &str, &str, &str), InvalidAddress> {
         let malformed = InvalidAddress::Malformed { expected: "four parts with a `.` between them" };
         if self.0.len() > MAX_LENGTH {
@@ -303,7 +315,7 @@ fn address(content: Content, now: SystemTime) -> Result<ReplyAddress, InvalidAdd
     }
 }
 
-/// Takes any text. Opening tells whether it is an address.
+/// Accepts any string; opening checks whether it is an address.
 impl From<String> for SealedAddress {
     fn from(text: String) -> Self {
         Self(text)
@@ -318,7 +330,7 @@ impl FromStr for SealedAddress {
     }
 }
 
-/// Shows nothing: who has it may make a worker push.
+/// Shows nothing: anyone who has the address may be able to make a worker push.
 impl fmt::Debug for SealedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealedAddress").finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! A Lambda function that takes jobs from a queue and replies to the clients that asked.
+//! A Lambda function that runs jobs from a queue and replies to their clients.
 
 mod batch;
 mod delivery;
@@ -43,38 +43,42 @@ type OnUndelivered<R> = dyn Fn(Undelivered<R>) -> BoxFuture<()> + Send + Sync;
 type OnError = dyn Fn(JobFailure) -> BoxFuture<()> + Send + Sync;
 type OnRejection = dyn Fn(&MessageRejection) + Send + Sync;
 
-/// Runs a job for each message of a queue, and pushes its result to the client that asked.
+/// Runs a job for each queue message and pushes the result to its client.
 ///
-/// The message is a [`Job`](super::Job) from SQS, SNS, SNS through SQS, or EventBridge, with or without SQS. The client gets
+/// The message is a [`Job`](super::Job) from SQS, SNS, SNS through SQS, or EventBridge, with or
+/// without SQS. The client gets
 ///
-/// - `{"id":…,"progress":…}` for each [progress](Task::progress);
-/// - at last `{"id":…,"result":…}` or `{"id":…,"error":{"code":…,"message":…}}`, in the [protocol](crate::route#the-reply-protocol) of
-///   routers.
+/// - `{"id":…,"progress":…}` for each [progress](Task::progress) report;
+/// - finally `{"id":…,"result":…}` or `{"id":…,"error":{"code":…,"message":…}}`, in the
+///   [reply protocol](crate::route#the-reply-protocol) of routers.
 ///
-/// | the job | the client gets | the message |
+/// | the job | the client gets | the message is |
 /// |---|---|---|
-/// | succeeds and its result is delivered | the result | is done |
-/// | succeeds and its client has disconnected | – | is done; a [hook](Self::on_undelivered) gets the result |
-/// | succeeds and its result has more than 128 KB, or fails to serialize as JSON | `too_large`, `internal` | is done: the same hook gets the result, and the log an error |
-/// | succeeds and its result is refused with 400 | – | the same |
-/// | succeeds and cannot be pushed now: throttled, unreachable, or the worker lacks a right (403) | – | is retried |
-/// | returns an [`Error::client`](route::Error::client) | its code, text and details | is done |
-/// | returns another error, or panics | – | is retried |
-/// | the same, in its [last delivery](Self::with_max_receive_count) | `internal` | goes to the dead-letter queue |
-/// | is not finished 500 ms before the invocation's deadline, or is killed | – | is retried |
-/// | is in the dead-letter queue | `internal`, by the function of [`dead_letters`](Worker::dead_letters) | is done |
-/// | cannot be read, has an address that cannot be trusted, or is for another API or stage | – | is not run but retried, and ends in the dead-letter queue; a [hook](Self::on_rejection) is called, and the log gets an error |
-/// | has an address that has expired | – | is not run, and done; the same hook is called |
-/// | is completed, as the [idempotency store](Self::with_idempotency_store) says | – | is not run again, and done |
+/// | succeeds and its result is delivered | the result | acknowledged |
+/// | succeeds and its client has disconnected | – | acknowledged; a [hook](Self::on_undelivered) gets the result |
+/// | succeeds and its result exceeds 128 KB, or fails to serialize as JSON | `too_large`, `internal` | acknowledged; the same hook gets the result, and an error is logged |
+/// | succeeds and API Gateway rejects the push with 400 | – | the same |
+/// | succeeds and cannot be pushed now: throttled, unreachable, or the worker lacks a permission (403) | – | retried |
+/// | returns an [`Error::client`](route::Error::client) | its code, message and details | acknowledged |
+/// | returns another error, or panics | – | retried |
+/// | the same, in its [last delivery](Self::with_max_receive_count) | `internal` | moved to the dead-letter queue |
+/// | is not finished 500 ms before the invocation's deadline, or is killed | – | retried |
+/// | is in the dead-letter queue | `internal`, from the function of [`dead_letters`](Worker::dead_letters) | acknowledged |
+/// | cannot be read, has an untrusted address, or is for another API or stage | – | retried without running the job until it reaches the dead-letter queue; a [hook](Self::on_rejection) is called, and an error is logged |
+/// | has an expired address | – | acknowledged without running the job; the same hook is called |
+/// | is already completed, according to the [idempotency store](Self::with_idempotency_store) | – | acknowledged without running the job |
 ///
-/// Missing rights are retried because an operator can grant them while the messages are kept. A client that may still be about to
-/// [connect](crate::Connect::reply_address) is waited for, up to 30 seconds.
+/// Missing permissions are retried because an operator can grant them while the queue keeps the
+/// messages. If a client may still be [connecting](crate::Connect::reply_address), the worker waits
+/// for it, up to 30 seconds.
 ///
-/// Of a batch from SQS exactly the messages to be retried are reported, so the event source mapping needs
-/// `ReportBatchItemFailures`. In a FIFO queue the messages after a failed one of the same group are retried too. In a
-/// standard queue message groups are only a matter of fairness. From SNS and EventBridge a failed job fails the invocation.
+/// For a batch from SQS the worker returns a partial batch response that lists exactly the messages
+/// to retry, so the event source mapping needs `ReportBatchItemFailures`. In a FIFO queue the
+/// messages of the same group after a failed one are retried too. In a standard queue, message
+/// groups affect only fairness, not order. From SNS and EventBridge, a failed job fails the
+/// invocation.
 ///
-/// Clones share everything, so a worker is set up before it is cloned.
+/// Clones share all state. Configure a worker before you clone it.
 ///
 /// See [partial batch responses](https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting).
 ///
@@ -118,13 +122,13 @@ struct Shared<T, R> {
     concurrency: usize,
 }
 
-/// Which addresses are accepted.
+/// Which addresses the worker accepts.
 enum Trust {
-    /// Those that a key has sealed with their job.
+    /// Addresses that a key has sealed with their job.
     Bound(Keys),
-    /// Those that a key has sealed with their job, or without one.
+    /// Addresses that a key has sealed, with their job or without one.
     MaybeUnbound(Keys),
-    /// Any.
+    /// All addresses, without verification.
     Unsigned,
 }
 
@@ -133,10 +137,11 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
     R: Serialize + Send + Sync + 'static,
 {
-    /// Creates a worker that runs this function for each job that one of the keys has sealed.
+    /// Creates a worker that runs a function for each job sealed with these keys.
     ///
-    /// A pusher whose [endpoint](crate::push::Endpoint::api) knows its API and stage is not used for the clients of others, since
-    /// those would seem to be gone there; see [`with_pusher_for`](Self::with_pusher_for).
+    /// If the pusher's [endpoint](crate::push::Endpoint::api) knows its API and stage, the pusher
+    /// is not used for clients of others, because they would appear to be gone there; see
+    /// [`with_pusher_for`](Self::with_pusher_for).
     pub fn new<F, Fut>(pusher: Pusher, keys: Keys, handler: F) -> Self
     where
         F: Fn(Task<T>) -> Fut + Send + Sync + 'static,
@@ -160,28 +165,29 @@ where
         Self { shared: Arc::new(shared) }
     }
 
-    /// Pushes to the clients of this stage of this API through this pusher.
+    /// Adds a pusher for the clients of one API and stage.
     ///
-    /// A client whose endpoint does not know its [API and stage](crate::push::Endpoint::api), such as that of a custom domain in
-    /// an address made by hand, is reached through the pusher of [`new`](Self::new).
+    /// If a client's endpoint does not know its [API and stage](crate::push::Endpoint::api), such
+    /// as that of a custom domain in an address created by hand, the worker uses the pusher passed
+    /// to [`new`](Self::new).
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn with_pusher_for(self, api_id: ApiId, stage: Stage, pusher: Pusher) -> Self {
         self.change(|shared| shared.pushers.add(api_id, stage, pusher))
     }
 
-    /// Accepts addresses that were sealed [without a job](super::ReplyAddress::seal_unbound), too.
+    /// Also accepts addresses that were sealed [without a job](super::ReplyAddress::seal_unbound).
     ///
-    /// A person who can read such an address and write to the queue can send its client the result of any job. Addresses that
-    /// were sealed with a job still belong to that job alone.
+    /// Anyone who can read such an address and write to the queue can send its client the result of
+    /// any job. An address that was sealed with a job is still accepted with that job only.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn with_unbound_addresses(self) -> Self {
@@ -192,46 +198,46 @@ where
         })
     }
 
-    /// Accepts addresses that nobody has signed, and does not check signatures and jobs of others.
+    /// Accepts all addresses, without verifying their signatures and jobs.
     ///
-    /// For tests, and for queues that nobody else can write to.
+    /// Use it in tests, and for queues that nobody else can write to.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn without_signatures(self) -> Self {
         self.change(|shared| shared.trust = Trust::Unsigned)
     }
 
-    /// Runs up to this many jobs at a time. Default: 10; at least 1.
+    /// Sets the maximum number of jobs that run concurrently. Default: 10. Minimum: 1.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn with_concurrency(self, jobs: usize) -> Self {
         self.change(|shared| shared.concurrency = jobs.max(1))
     }
 
-    /// Runs each job once, though its message may be delivered several times.
+    /// Runs each job once, even if its message is delivered several times. Default: no store.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn with_idempotency_store(self, store: impl IdempotencyStore + 'static) -> Self {
         self.change(|shared| shared.store = Some(Box::new(store)))
     }
 
-    /// Calls a hook with each result that cannot be delivered, for instance to store it.
+    /// Sets a hook for results that cannot be delivered, for instance to store them.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn on_undelivered<F, Fut>(self, hook: F) -> Self
@@ -242,32 +248,33 @@ where
         self.change(|shared| shared.on_undelivered = Some(Box::new(move |result| Box::pin(hook(result)))))
     }
 
-    /// Calls a hook with each message whose job the worker does not run.
+    /// Sets a hook for messages whose job the worker does not run.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn on_rejection(self, hook: impl Fn(&MessageRejection) + Send + Sync + 'static) -> Self {
         self.change(|shared| shared.on_rejection = Some(Box::new(hook)))
     }
 
-    /// Calls a function with the span of each job and the trace that the job is a part of.
+    /// Sets a function to call with each job's span and trace.
     ///
-    /// As [`Router::on_trace`](crate::Router::on_trace). The trace is that of the [address](super::ReplyAddress::trace), or else the one that SQS
-    /// names in the attribute `AWSTraceHeader`.
+    /// It works like [`Router::on_trace`](crate::Router::on_trace). The trace is that of the
+    /// [address](super::ReplyAddress::trace) or, if it has none, the one in the SQS attribute
+    /// `AWSTraceHeader`.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn on_trace(self, hook: impl Fn(&tracing::Span, TraceContext) + Send + Sync + 'static) -> Self {
         self.change(|shared| shared.on_trace = Some(Arc::new(hook)))
     }
 
-    // What is set up after the worker was cloned would hold for one of the clones: it is a mistake of the program.
+    // A setting made after cloning would apply to one clone only, which is a bug in the program.
     #[track_caller]
     fn change(mut self, change: impl FnOnce(&mut Shared<T, R>)) -> Self {
         match Arc::get_mut(&mut self.shared) {
@@ -279,11 +286,12 @@ where
 
     /// Runs the worker as a Lambda function.
     ///
-    /// On Lambda Managed Instances several batches run at a time.
+    /// On Lambda Managed Instances several batches run concurrently.
     ///
     /// # Errors
     ///
-    /// When the process does not run in Lambda, and when the Lambda runtime ends with an error.
+    /// Returns an error if the process does not run in Lambda, or if the Lambda runtime ends with an
+    /// error.
     pub async fn run(self) -> Result<(), lambda_runtime::Error> {
         check_environment()?;
         lambda_runtime::run_concurrent(self).await

@@ -1,4 +1,4 @@
-//! One event: which of its messages are worked on at a time, and which are retried.
+//! Processing of one event: concurrency, message groups, and the partial batch response.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -20,9 +20,9 @@ use super::{NotDone, Worker};
 use crate::clock;
 use crate::event::within_deadline;
 
-/// What is left of the invocation to say which jobs are not done.
+/// Reserved at the end of the invocation for reporting unfinished jobs.
 const MARGIN: Duration = Duration::from_millis(500);
-/// What of it may go into releasing the leases of jobs that are not finished.
+/// The part of the margin in which leases of unfinished jobs may be released.
 const RELEASE: Duration = Duration::from_millis(250);
 
 impl<T, R> Worker<T, R>
@@ -30,20 +30,21 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
     R: Serialize + Send + Sync + 'static,
 {
-    /// Works on one event until 500 ms before this deadline.
+    /// Processes one event until 500 ms before the deadline.
     ///
-    /// Returns the partial batch response for SQS, and nothing for the other sources.
+    /// Returns the partial batch response for SQS, and `None` for other sources.
     ///
     /// # Errors
     ///
-    /// [`NotDone::Event`] for an event that brings no jobs; [`NotDone::Job`] when a job from SNS or EventBridge is to be retried.
+    /// [`NotDone::Event`] if the event contains no messages from a supported source;
+    /// [`NotDone::Job`] if a job from SNS or EventBridge must be retried.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with its timer enabled.
+    /// Panics if called outside of a tokio runtime with its timer enabled.
     pub async fn handle(&self, event: Value, deadline: SystemTime) -> Result<Option<SqsBatchResponse>, NotDone> {
         let Incoming { is_sqs, messages } = Incoming::read(event)?;
-        // What is still in here when the time is up is retried.
+        // Messages still in this map at the deadline are retried.
         let late = || "there was no time for it".to_owned();
         let open = messages.iter().enumerate().map(|(index, message)| (index, (message.message_id.clone(), late())));
         let open: Mutex<BTreeMap<usize, (String, String)>> = Mutex::new(open.collect());
@@ -51,11 +52,11 @@ where
         let leases = Leases::default();
         let work = stream::iter(in_groups(messages)).for_each_concurrent(self.shared.concurrency, |group| async {
             for (index, message) in group {
-                // A panic of a hook or of the store is the message's alone, too.
+                // A panic in a hook or in the store affects only this message.
                 let work = AssertUnwindSafe(self.shared.work_on(message, &leases)).catch_unwind().await;
                 match work.unwrap_or_else(|_| Outcome::panicked()) {
                     Outcome::Done => drop(lock().remove(&index)),
-                    // What follows in the group waits for it.
+                    // The rest of the group waits for this message.
                     Outcome::Retry(reason) => {
                         if let Some((message_id, why)) = lock().get_mut(&index) {
                             tracing::warn!(%message_id, %reason, "the message is retried");
@@ -63,8 +64,9 @@ where
                         }
                         return;
                     }
-                    // It is on its way to the dead-letter queue. What follows has been delivered as often without being run, so
-                    // it would come there with it.
+                    // The message moves to the dead-letter queue. The rest of the group has been
+                    // delivered as often without being run, so stopping here would move it there
+                    // too.
                     Outcome::GivenUp(reason) => {
                         if let Some((_, why)) = lock().get_mut(&index) {
                             *why = reason;
@@ -75,7 +77,7 @@ where
         });
         let left = deadline.duration_since(clock::now()).unwrap_or_default().saturating_sub(MARGIN);
         let _ = timeout(left, within_deadline(deadline, work)).await;
-        // Other workers need not wait until the leases of unfinished jobs end by themselves.
+        // Lets other workers acquire the leases of unfinished jobs before they expire.
         let _ = timeout(RELEASE, self.shared.release(leases)).await;
         let open = std::mem::take(&mut *lock());
         match open.into_values().collect::<Vec<_>>() {
@@ -92,7 +94,7 @@ where
     }
 }
 
-/// The messages of a FIFO queue's group one after the other; all others by themselves.
+/// Groups messages by FIFO message group, in order; other messages are groups of one.
 fn in_groups(messages: Vec<Delivered>) -> Vec<Vec<(usize, Delivered)>> {
     let mut groups: Vec<Vec<(usize, Delivered)>> = Vec::new();
     let mut by_name: BTreeMap<String, usize> = BTreeMap::new();

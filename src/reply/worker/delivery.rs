@@ -1,4 +1,4 @@
-//! Pushing to the client of an address, which may not be connected yet.
+//! Pushes to the client of an address, which may not be connected yet.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::clock;
 use crate::push::{Payload, PushError, Pusher};
 use crate::reply::ReplyAddress;
 
-/// API Gateway waits so long for `$connect`, and answers 410 until it has been answered (CON-1, CON-6).
+/// API Gateway waits this long for `$connect`, and returns 410 until it completes (CON-1, CON-6).
 const GRACE: Duration = Duration::from_secs(30);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// Pushes to a client, and again while its connection may be about to open.
+/// Pushes to a client, and retries after 410 while its connection may still open.
 pub(super) async fn send(pusher: &Pusher, address: &ReplyAddress, payload: &Payload) -> Result<(), PushError> {
     let opens_until = address.connecting_since().and_then(|since| since.checked_add(GRACE));
     let grace = opens_until.and_then(|until| until.duration_since(clock::now()).ok()).unwrap_or_default().min(GRACE);

@@ -1,4 +1,4 @@
-//! Doing once what is delivered several times, where workers run in many places: in a table of DynamoDB.
+//! An idempotency store in a DynamoDB table, for workers in several processes.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,15 +18,15 @@ use crate::reply::IdempotencyKey;
 const LEASE: Duration = Duration::from_secs(15 * 60);
 const MEMORY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const KEY: &str = "idempotencyKey";
-/// Who has the lease. A completed job has none.
+/// The owner of the lease. A completed job has none.
 const OWNER: &str = "leaseOwner";
 const EXPIRES: &str = "expiresAt";
 
-/// Remembers in a table of DynamoDB which jobs are completed.
+/// Stores in a DynamoDB table which jobs are completed.
 ///
-/// The table has the string `idempotencyKey` as its partition key, and `expiresAt` as its time-to-live attribute, by which
-/// DynamoDB removes old items. The function needs `dynamodb:PutItem` and `dynamodb:DeleteItem` on it. A job takes two
-/// writes.
+/// The table has the string `idempotencyKey` as its partition key and `expiresAt` as its
+/// time-to-live attribute, so that DynamoDB removes old items. The function needs
+/// `dynamodb:PutItem` and `dynamodb:DeleteItem` on it. Each job takes two writes.
 ///
 /// # Examples
 ///
@@ -47,20 +47,21 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Creates a store over this table, with credentials, region and endpoint of the environment.
+    /// Creates a store with the environment's credentials, region, and endpoint.
     pub async fn new(table: impl Into<String>) -> Self {
         Self::over(table, dynamodb::client(Retries::Sdk).await)
     }
 
-    /// Creates a store over this table, with credentials, region, endpoint, HTTP client, and timeouts of this configuration.
+    /// Creates a store with an AWS configuration.
     ///
-    /// As [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config). Requests have at most 15 seconds, unless it says
-    /// otherwise, and its number of retries.
+    /// It uses the configuration's credentials, region, endpoint, HTTP client, timeouts, and number
+    /// of retries, as [`registry::DynamoDb::from_config`](crate::registry::DynamoDb::from_config)
+    /// does. Default timeout of a request: 15 seconds.
     pub fn from_config(table: impl Into<String>, config: &SdkConfig) -> Self {
         Self::over(table, dynamodb::from_config(config, Retries::Sdk))
     }
 
-    /// Creates a store over a table of an emulator at this URL, which takes any credentials.
+    /// Creates a store in an emulator at this URL, which accepts any credentials.
     pub async fn with_endpoint_url(table: impl Into<String>, url: impl Into<String>) -> Self {
         Self::over(table, dynamodb::with_endpoint_url(url, Retries::Sdk).await)
     }
@@ -69,31 +70,33 @@ impl DynamoDb {
         Self { client, table: table.into(), lease: LEASE, memory: MEMORY }
     }
 
-    /// Lets leases end after this time. Default: 15 minutes, the maximum duration of an invocation.
+    /// Sets how long a lease lasts. Default: 15 minutes, the maximum duration of an invocation.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Remembers completed jobs for this time. Default: 14 days, the maximum retention of a queue.
+    /// Sets how long completed jobs are remembered.
+    ///
+    /// Default: 14 days, the maximum retention period of a queue.
     #[must_use]
     pub fn with_memory(mut self, memory: Duration) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Creates the table, for tests and emulators, unless it exists.
+    /// Creates the table unless it exists, for tests and emulators.
     ///
     /// # Errors
     ///
-    /// When DynamoDB refuses the request, or cannot be reached.
+    /// Returns an error if DynamoDB rejects the request or cannot be reached.
     pub async fn create_table(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         dynamodb::create_store(&self.client, &self.table, KEY, EXPIRES).await
     }
 }
 
-/// Seconds since 1970, this long from now, rounded up: nothing ends early.
+/// Returns the Unix time this far ahead, rounded up so that nothing expires early.
 fn expiry(ahead: Duration) -> AttributeValue {
     let end = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ahead);
     let seconds = end.as_secs().saturating_add(u64::from(end.subsec_nanos() > 0));
@@ -114,8 +117,9 @@ impl IdempotencyStore for DynamoDb {
             .item(KEY, AttributeValue::S(key.to_string()))
             .item(OWNER, AttributeValue::S(owner.as_str().to_owned()))
             .item(EXPIRES, expiry(self.lease))
-            // DynamoDB removes what has expired when it comes to it, so the time is looked at here too. The SDK repeats a
-            // request whose answer was lost: the lease that it finds then may be this owner's own.
+            // DynamoDB removes expired items late, so the condition checks the time too. The SDK
+            // retries a request whose response was lost: the lease that it then finds may be this
+            // owner's own.
             .condition_expression("attribute_not_exists(#key) OR #expires <= :now OR #owner = :me")
             .expression_attribute_names("#key", KEY)
             .expression_attribute_names("#expires", EXPIRES)
@@ -155,7 +159,7 @@ impl IdempotencyStore for DynamoDb {
             .delete_item()
             .table_name(&self.table)
             .key(KEY, AttributeValue::S(key.to_string()))
-            // A lease that has ended may be another owner's by now.
+            // An expired lease may have been acquired by another owner.
             .condition_expression("#owner = :me")
             .expression_attribute_names("#owner", OWNER)
             .expression_attribute_values(":me", AttributeValue::S(owner.as_str().to_owned()))
@@ -169,7 +173,7 @@ impl IdempotencyStore for DynamoDb {
     }
 }
 
-/// Leaves out the client, which holds credentials.
+/// Omits the client, which holds credentials.
 impl fmt::Debug for DynamoDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DynamoDb").field("table", &self.table).field("lease", &self.lease).finish_non_exhaustive()

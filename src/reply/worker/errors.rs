@@ -1,4 +1,4 @@
-//! What a worker does about jobs that fail.
+//! How a worker handles jobs that fail.
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -14,33 +14,37 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
     R: Serialize + Send + Sync + 'static,
 {
-    /// Tells the client `internal` when a job fails in the last delivery before the dead-letter queue.
+    /// Sends `internal` to the client if a job fails in its last delivery.
     ///
-    /// `n` is the `maxReceiveCount` of the queue's redrive policy. The message is reported as failed all the same, so that it gets
-    /// into the dead-letter queue. Default: the client of a job that fails again and again is never told.
+    /// `n` is the `maxReceiveCount` of the queue's redrive policy. The message is still reported as
+    /// failed, so that it moves to the dead-letter queue. Default: the client of a job that keeps
+    /// failing is never told.
     ///
-    /// SQS counts deliveries; SNS and EventBridge do not, so there this has no effect. A worker that is killed, or runs out of time, in
-    /// the last delivery tells nobody, and neither does one whose job another worker is running: only the
-    /// [function of the dead-letter queue](Worker::dead_letters) knows of those. Where both are used, give both the same
-    /// [idempotency store](Self::with_idempotency_store), so that each client is told once. A job that was given up then counts as completed:
-    /// to run it after all, seal it anew.
+    /// SQS counts deliveries. SNS and EventBridge do not, so this setting has no effect there. The
+    /// client is not told either if, in the last delivery, the worker is killed or runs out of
+    /// time, or another worker is running the job: only the [function of the dead-letter
+    /// queue](Worker::dead_letters) handles these cases. If you use this setting and that function,
+    /// give both workers the same [idempotency store](Self::with_idempotency_store), so that each
+    /// client is told once. A job that was given up then counts as completed: to run it again, seal
+    /// it again.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn with_max_receive_count(self, n: u32) -> Self {
         self.change(|shared| shared.max_receive_count = Some(n))
     }
 
-    /// Says what errors of your own type are to the client, as [`Router::map_error`](crate::Router::map_error) does.
+    /// Maps your own error type to errors for the client.
     ///
-    /// An error that becomes one [for the client](Error::client) is final; any other is retried.
+    /// It works like [`Router::map_error`](crate::Router::map_error). An error mapped to one [for
+    /// the client](Error::client) is final; jobs with any other error are retried.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn map_error<E: std::error::Error + 'static>(
@@ -50,11 +54,13 @@ where
         self.change(|shared| shared.errors.add(map))
     }
 
-    /// Calls a hook with each job that has failed, whether or not it is retried. The client has been told by then.
+    /// Sets a hook for each job that has failed, whether or not it is retried.
+    ///
+    /// If the failure is final, the hook is called after the client has been told.
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn on_error<F, Fut>(self, hook: F) -> Self
@@ -65,11 +71,13 @@ where
         self.change(|shared| shared.on_error = Some(Box::new(move |failure| Box::pin(hook(failure)))))
     }
 
-    /// Names the members of replies differently, as [`Router::reply_format`](crate::Router::reply_format) does.
+    /// Sets the member names of replies.
+    ///
+    /// It works like [`Router::reply_format`](crate::Router::reply_format).
     ///
     /// # Panics
     ///
-    /// When the worker has been cloned.
+    /// Panics if the worker has been cloned.
     #[must_use]
     #[track_caller]
     pub fn reply_format(self, format: ReplyFormat) -> Self {
@@ -78,10 +86,11 @@ where
 }
 
 impl Worker<IgnoredAny, ()> {
-    /// Creates the worker of a dead-letter queue: it tells each client `internal`, and the message is done.
+    /// Creates the worker of a dead-letter queue, which sends each client `internal`.
     ///
-    /// It takes the messages out of the queue; keep what you need of them in [`on_error`](Self::on_error). For a text of your own
-    /// make a worker whose jobs all fail for good:
+    /// It acknowledges the messages, which removes them from the queue; save what you need of them
+    /// in [`on_error`](Self::on_error). To send a custom message, create a worker whose jobs all
+    /// return an error for the client:
     ///
     /// ```
     /// use lambda_websocket::Pusher;

@@ -1,4 +1,4 @@
-//! The events that bring jobs, and what they wrap them in.
+//! Reads jobs from the events of SQS, SNS, and EventBridge.
 
 use aws_lambda_events::sns::SnsEvent;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
@@ -9,18 +9,18 @@ use super::NotDone;
 use crate::event::TraceContext;
 use crate::reply::Job;
 
-/// The attribute of a message that has the address, where the body is the job alone.
+/// The message attribute that contains the address if the body is the job alone.
 const REPLY_TO: &str = "replyTo";
 
 /// The attribute in which SQS counts deliveries.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
 
-/// The attribute in which SQS passes on the trace of the sender.
+/// The attribute in which SQS propagates the sender's trace.
 const TRACE: &str = "AWSTraceHeader";
 
-/// An event as messages.
+/// The messages of one event.
 pub(super) struct Incoming {
-    /// Whether its source takes single messages back.
+    /// Whether the source accepts a partial batch response.
     pub(super) is_sqs: bool,
     pub(super) messages: Vec<Delivered>,
 }
@@ -28,11 +28,11 @@ pub(super) struct Incoming {
 /// One message.
 pub(super) struct Delivered {
     pub(super) message_id: String,
-    /// The group, of a message from a FIFO queue.
+    /// The message group id, if the message comes from a FIFO queue.
     pub(super) group: Option<String>,
-    /// How often it was delivered, where its source says so.
+    /// The number of deliveries, if the source counts them.
     pub(super) receive_count: Option<u32>,
-    /// The trace that the source names.
+    /// The trace named by the source.
     pub(super) trace: Option<TraceContext>,
     reply_to: Option<String>,
     body: String,
@@ -49,7 +49,8 @@ impl Incoming {
             Some("aws:sqs") => {
                 let event: SqsEvent = serde_json::from_value(event).map_err(unreadable)?;
                 let messages = event.records.into_iter().map(|mut record| Delivered {
-                    // Messages of a standard queue may have groups, too, which say nothing about their order.
+                    // Messages of a standard queue may have groups too, which do not imply an
+                    // order.
                     group: match is_fifo(&record) {
                         true => record.attributes.remove("MessageGroupId"),
                         false => None,
@@ -76,7 +77,7 @@ impl Incoming {
             }
             None if event.get("detail-type").is_some() => {
                 let message_id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-                // It is unwrapped as it is when it comes through SQS.
+                // An event that comes through SQS is unwrapped in the same way.
                 let body = event.to_string();
                 let message =
                     Delivered { message_id, group: None, receive_count: None, trace: None, reply_to: None, body };
@@ -87,13 +88,13 @@ impl Incoming {
     }
 }
 
-/// Whether a message comes from a FIFO queue.
+/// Returns whether a message comes from a FIFO queue.
 fn is_fifo(record: &SqsMessage) -> bool {
     record.event_source_arn.as_deref().is_some_and(|arn| arn.ends_with(".fifo"))
         || record.attributes.contains_key("SequenceNumber")
 }
 
-/// What SNS puts around a message that goes through SQS.
+/// The envelope that SNS puts around a message delivered through SQS.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Notification {
@@ -109,14 +110,14 @@ struct Attribute {
 }
 
 impl Delivered {
-    /// The job and its address, or what was expected instead of the message.
+    /// Returns the job and its address, or the expected form if there is no job.
     pub(super) fn job(self) -> Result<Job, &'static str> {
         let Self { reply_to, body, .. } = self;
         if let Some(reply_to) = reply_to {
             return Ok(Job::from_parts(reply_to.into(), body));
         }
         let value: Value = serde_json::from_str(&body).map_err(|_| "JSON")?;
-        // An object with these members is a wrapper, since a `Job` has neither.
+        // An object with these members is an envelope, since a `Job` has neither.
         if value.get("Type").and_then(Value::as_str) == Some("Notification") {
             let notification = serde_json::from_value(value).map_err(|_| "a notification of SNS")?;
             let Notification { message, mut message_attributes } = notification;

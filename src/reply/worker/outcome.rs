@@ -1,4 +1,4 @@
-//! What becomes of messages and results that do not go their way.
+//! Results that cannot be delivered, rejected messages, and failed jobs.
 
 use std::fmt;
 
@@ -10,73 +10,76 @@ use crate::push::PushError;
 use crate::reply::{IdempotencyKey, InvalidAddress, ReplyAddress};
 use crate::route::{Error, ErrorCode};
 
-/// A result that cannot be delivered, now or later.
+/// A result that cannot be delivered, even by a retry.
 #[non_exhaustive]
 pub struct Undelivered<R> {
     /// The id that the reply would have carried.
     pub correlation_id: CorrelationId,
-    /// The result.
+    /// The result of the job.
     pub result: R,
-    /// Why it cannot be delivered.
+    /// The error that prevented the delivery.
     ///
-    /// [`PushError::Gone`] when the client has disconnected, [`PushError::TooLarge`] and [`PushError::NotJson`] when the result
-    /// is not one that a push can carry, [`PushError::BadRequest`] when API Gateway does not take the connection's id.
+    /// [`PushError::Gone`] if the client has disconnected, [`PushError::TooLarge`] and
+    /// [`PushError::NotJson`] if a push cannot carry the result, [`PushError::BadRequest`] if API
+    /// Gateway rejects the connection id.
     pub reason: PushError,
 }
 
-/// Leaves out the result and the id, which are the client's.
+/// Omits the result and the correlation id, which are the client's data.
 impl<R> fmt::Debug for Undelivered<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Undelivered").field("reason", &self.reason.to_string()).finish_non_exhaustive()
     }
 }
 
-/// A message whose job this worker does not run. It quotes nothing of the message, so it may be logged.
+/// A message whose job this worker does not run.
+///
+/// It does not quote the message, so it may be logged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageRejection {
-    /// It is not a job that the worker takes.
+    /// The message is not a job that the worker accepts.
     #[error("the message {message_id} is not a job: expected {expected}")]
     NotAJob {
-        /// The message.
+        /// The id of the message.
         message_id: String,
-        /// What was expected.
+        /// The expected form.
         expected: &'static str,
     },
-    /// Its address cannot be used.
+    /// The message's reply address cannot be used.
     #[error("the message {message_id} has no address to reply to")]
     Address {
-        /// The message.
+        /// The id of the message.
         message_id: String,
-        /// What is wrong with it.
+        /// What is wrong with the address.
         source: InvalidAddress,
     },
-    /// Its client is connected to another API or stage than those for which the worker has a pusher.
+    /// The worker has no pusher for the client's API and stage.
     #[error(
         "the message {message_id} is for a client of {api_id}/{stage}, for which the worker has no pusher: add one by \
          `Worker::with_pusher_for`"
     )]
     OtherApi {
-        /// The message.
+        /// The id of the message.
         message_id: String,
-        /// The API.
+        /// The client's API.
         api_id: ApiId,
-        /// The stage.
+        /// The client's stage.
         stage: Stage,
     },
 }
 
-/// The invocation has to be repeated.
+/// The invocation failed and must be retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotDone {
-    /// The event comes from neither SQS nor SNS nor EventBridge.
+    /// The event does not come from SQS, SNS, or EventBridge, or cannot be parsed.
     #[error("the event is of another kind: expected one of SQS, SNS or EventBridge")]
     Event,
-    /// A job is not done, and its source does not know partial batch responses.
+    /// A job must be retried, and its source does not support partial batch responses.
     #[error("a job is not done: {reason}")]
     Job {
-        /// Why not.
+        /// Why the job must be retried.
         reason: String,
     },
 }
@@ -87,7 +90,9 @@ impl From<NotDone> for Diagnostic {
     }
 }
 
-/// A job that has failed. `Display` is for the log: it quotes nothing of a client's error.
+/// A job that has failed.
+///
+/// Its `Display` output is for logs: it contains no text of an error for the client.
 #[derive(Debug, Clone)]
 pub struct JobFailure {
     code: ErrorCode,
@@ -110,32 +115,34 @@ impl JobFailure {
         }
     }
 
-    /// Returns the code that the client gets, once the failure is final.
+    /// Returns the error code that the client gets once the failure is final.
     pub fn code(&self) -> &ErrorCode {
         &self.code
     }
 
-    /// Returns whether the client is told: the error is for the client, or this was the last delivery of the message.
+    /// Returns whether the failure is final, so that the client is told.
+    ///
+    /// It is final if the error is for the client, or if this was the message's last delivery.
     pub fn is_final(&self) -> bool {
         self.is_final
     }
 
-    /// Returns the id of the queue's message.
+    /// Returns the id of the queue message.
     pub fn message_id(&self) -> &str {
         &self.delivery.message_id
     }
 
-    /// Returns how often the queue has delivered the message, where it says so.
+    /// Returns how often the message has been delivered, if the queue counts deliveries.
     pub fn receive_count(&self) -> Option<u32> {
         self.delivery.receive_count
     }
 
-    /// Returns the gateway's id of the request, if it is known.
+    /// Returns API Gateway's id of the request, if it is known.
     pub fn request_id(&self) -> Option<&RequestId> {
         self.request_id.as_ref()
     }
 
-    /// Returns the key of the job.
+    /// Returns the job's idempotency key.
     pub fn idempotency_key(&self) -> &IdempotencyKey {
         &self.idempotency_key
     }
@@ -143,7 +150,7 @@ impl JobFailure {
     pub(super) fn log(&self) {
         let code = self.code.as_str();
         match (self.is_final, self.code.status().is_client_error()) {
-            // The queue's own line says why the message is retried.
+            // The log line about the retried message contains the reason.
             (false, _) => {}
             (true, true) => tracing::warn!(code, reason = %self.text, "the job was refused"),
             (true, false) => tracing::error!(code, error = %self.text, "the job failed for good"),
@@ -160,11 +167,11 @@ impl fmt::Display for JobFailure {
     }
 }
 
-/// What becomes of one message.
+/// The outcome of one message.
 pub(super) enum Outcome {
     Done,
     Retry(String),
-    /// The client was told, and the queue passes the message to its dead-letter queue.
+    /// The client was told, and the queue moves the message to its dead-letter queue.
     GivenUp(String),
 }
 

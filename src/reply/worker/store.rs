@@ -1,4 +1,4 @@
-//! Doing once what is delivered several times.
+//! Idempotency: running a job once even if its message is delivered several times.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,46 +13,51 @@ use crate::reply::IdempotencyKey;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Remembers which jobs are completed, since queues deliver a message at least once.
+/// Remembers completed jobs, since queues deliver messages at least once.
 ///
-/// A worker acquires a lease on a job before it runs the job, and completes it afterwards. A lease ends by itself after a while, so
-/// that the job of a worker that was killed is not lost. It should be as long as the function may run: until it ends, a
-/// message that is redelivered is a batch item failure, which counts as an attempt of the queue.
+/// A worker acquires a lease on a job before running it, and completes the job afterwards. Leases
+/// expire, so that the job of a killed worker is not lost. Set the lease to the function timeout:
+/// until it expires, a redelivered message is reported as a batch item failure, and each redelivery
+/// counts as a receive.
 ///
-/// A worker that was killed after it had pushed the result, and before it could complete the job, lets the client
-/// get the result twice: of losing a result and repeating it, this chooses to repeat it.
+/// Delivery is at-least-once: if a worker is killed after it has pushed the result and before it
+/// has completed the job, the client gets the result again.
 ///
-/// Requests to a store are repeated when their answers are lost, so each method must have the same effect when it is called again
-/// with the same arguments.
+/// Requests to a store are retried if their response was lost, so each method must be idempotent: a
+/// second call with the same arguments must have the same effect.
 #[async_trait]
 pub trait IdempotencyStore: Send + Sync {
     /// Acquires a lease on a job for this owner.
     ///
-    /// An owner that has the lease already acquires it again: an earlier answer may have been lost.
+    /// If the owner already has the lease, it acquires it again, since an earlier response may have
+    /// been lost.
     ///
     /// # Errors
     ///
-    /// When the store cannot tell. The worker then releases the lease, and the message is retried.
+    /// Returns an error if the state of the job cannot be determined. The worker then releases the
+    /// lease, and the message is retried.
     async fn acquire(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<Claim>;
 
     /// Marks a job as completed, even if another owner has its lease.
     ///
     /// # Errors
     ///
-    /// When that could not be stored. The worker logs it; the job may then run again.
+    /// Returns an error if the store cannot be updated. The worker logs the error; the job may then
+    /// run again.
     async fn complete(&self, key: &IdempotencyKey) -> Result<()>;
 
-    /// Releases the lease of this owner, so that another worker can acquire it.
+    /// Releases this owner's lease, so that another worker can acquire it.
     ///
-    /// A lease of another owner and a completed job stay as they are.
+    /// Leases of other owners and completed jobs are not changed.
     ///
     /// # Errors
     ///
-    /// When that could not be stored. The worker logs it; the lease then ends by itself.
+    /// Returns an error if the store cannot be updated. The worker logs the error; the lease then
+    /// expires.
     async fn release(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<()>;
 }
 
-/// Whether a job may run.
+/// The result of [`acquire`](IdempotencyStore::acquire): whether the job may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Claim {
@@ -64,17 +69,17 @@ pub enum Claim {
     InProgress,
 }
 
-/// Names one attempt at one job: 32 random hexadecimal digits.
+/// Identifies one attempt at one job: 32 random hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseOwner(String);
 
 impl LeaseOwner {
-    /// Creates an owner that differs from every other.
+    /// Creates a random, unique owner.
     pub fn random() -> Self {
         Self(format!("{:032x}", fastrand::u128(..)))
     }
 
-    /// Returns the name.
+    /// Returns the owner's id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -86,9 +91,9 @@ impl fmt::Debug for LeaseOwner {
     }
 }
 
-/// Remembers in this process, for tests and for a worker of which only one instance runs.
+/// An idempotency store in this process's memory.
 ///
-/// Clones share what they remember.
+/// Use it in tests, or for a worker of which only one instance runs. Clones share their entries.
 #[derive(Clone)]
 pub struct InMemory {
     entries: Arc<Mutex<HashMap<IdempotencyKey, Entry>>>,
@@ -103,9 +108,10 @@ struct Entry {
 }
 
 impl InMemory {
-    /// Creates a store whose leases end after `lease`, and which forgets completed jobs after `memory`.
+    /// Creates a store with this lease duration and retention of completed jobs.
     ///
-    /// `memory` should exceed the time for which the queue keeps a message.
+    /// `lease` is how long a lease lasts, and `memory` how long completed jobs are remembered.
+    /// `memory` should exceed the queue's message retention period.
     pub fn new(lease: Duration, memory: Duration) -> Self {
         Self { entries: Arc::default(), lease, memory }
     }
@@ -120,7 +126,7 @@ impl IdempotencyStore for InMemory {
     async fn acquire(&self, key: &IdempotencyKey, owner: &LeaseOwner) -> Result<Claim> {
         let now = clock::now();
         let mut entries = self.entries();
-        // The map does not grow beyond what is remembered: it is looked through whenever it would have to.
+        // Removing expired entries before the map reallocates bounds its size.
         if entries.len() == entries.capacity() {
             entries.retain(|_, entry| entry.until > now);
         }

@@ -1,4 +1,4 @@
-//! One job, as the worker's function sees it.
+//! One job, as the handler sees it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::route::ReplyFormat;
 
 /// A job and the client that waits for its result.
 ///
-/// Clones of what is in it are cheap, so that a part of the work can be given to a task of its own.
+/// Its parts are cheap to clone, so that you can move part of the work to a separate async task.
 pub struct Task<T> {
-    /// What to do.
+    /// The deserialized job.
     pub job: T,
     pub(super) address: Arc<ReplyAddress>,
     pub(super) pusher: Pusher,
@@ -24,50 +24,55 @@ pub struct Task<T> {
     pub(super) delivery: Delivery,
 }
 
-/// Which delivery of its message a job came with.
+/// The delivery of a message that a job came with.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
     pub(super) message_id: String,
-    /// Unknown of sources that do not count.
+    /// `None` if the source does not count deliveries.
     pub(super) receive_count: Option<u32>,
-    /// Whether the queue gives the message up when it fails now.
+    /// Whether the message moves to the dead-letter queue if the job fails now.
     pub(super) is_last: bool,
-    /// The trace that the queue names.
+    /// The trace named by the queue.
     pub(super) trace: Option<TraceContext>,
 }
 
 impl<T> Task<T> {
-    /// Returns how often the queue has delivered the message, this time included. SNS and EventBridge do not say.
+    /// Returns how often the message has been delivered, including this delivery.
+    ///
+    /// Returns `None` for SNS and EventBridge, which do not count deliveries.
     pub fn receive_count(&self) -> Option<u32> {
         self.delivery.receive_count
     }
 
-    /// Returns the address of the client.
+    /// Returns the reply address of the client.
     pub fn address(&self) -> &ReplyAddress {
         &self.address
     }
 
-    /// Returns the id that replies to the request carry.
+    /// Returns the correlation id that replies to the request carry.
     pub fn correlation_id(&self) -> &CorrelationId {
         self.address.correlation_id()
     }
 
-    /// Returns the job's key, which is the same each time the queue delivers it.
+    /// Returns the job's key, which is the same in each delivery.
     ///
-    /// Pass it to services that take an idempotency key, so that what the job does there is done once.
+    /// Pass it to services that accept an idempotency key, so that the job's effects there happen
+    /// once.
     pub fn idempotency_key(&self) -> IdempotencyKey {
         self.address.idempotency_key()
     }
 
-    /// Returns the trace that the job is a part of: that of the request, or else the one that the queue names.
+    /// Returns the trace that the job belongs to.
+    ///
+    /// This is the request's trace or, if it has none, the trace named by the queue.
     pub fn trace(&self) -> Option<TraceContext> {
         self.address.trace().or(self.delivery.trace)
     }
 
-    /// The span of the work on the job and on its reply.
+    /// Creates the span for running the job and sending its reply.
     pub(super) fn span(&self, on_trace: Option<&OnTrace>) -> Span {
         let (request_id, trace) = (self.address.request_id(), self.trace());
-        // Of the highest level, so that lines of every level say which job they are about.
+        // At the highest level, so that log lines of every level name their job.
         let span = tracing::error_span!(
             "job",
             message_id = self.delivery.message_id,
@@ -81,15 +86,16 @@ impl<T> Task<T> {
         span
     }
 
-    /// Sends the client `{"id":…,"progress":…}`, and returns whether it is still connected.
+    /// Sends `{"id":…,"progress":…}` and returns whether the client is still connected.
     ///
-    /// If it is not, the job may save the rest of the work, or go on for a hook that
+    /// If the client has disconnected, the job may stop, or continue for a hook that
     /// [stores](crate::reply::Worker::on_undelivered) the result.
     ///
     /// # Errors
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise as of
-    /// [`Pusher::send_payload`], but for [`PushError::Gone`].
+    /// [`PushError::NotJson`] if the value fails to serialize as JSON and [`PushError::TooLarge`]
+    /// if the frame exceeds the maximum payload, before anything is sent; otherwise the errors of
+    /// [`Pusher::send_payload`], except [`PushError::Gone`].
     pub async fn progress<P: Serialize + Sync + ?Sized>(&self, progress: &P) -> Result<bool, PushError> {
         let json = serde_json::to_string(progress).map_err(|source| PushError::NotJson { source })?;
         let payload = Payload::new(self.format.progress(self.correlation_id(), &json))?;

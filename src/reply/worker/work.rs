@@ -1,4 +1,4 @@
-//! One message: from its text to the result at the client.
+//! Processing of one message, from its body to the client's reply.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -26,7 +26,7 @@ use crate::route::failure::INTERNAL;
 use crate::route::protocol::{Addressee, ErrorBody};
 use crate::route::{Error, ErrorCode};
 
-/// The leases that jobs under way have, or have asked for.
+/// The leases that running jobs have acquired or requested.
 pub(super) type Leases = Mutex<BTreeSet<(IdempotencyKey, LeaseOwner)>>;
 
 impl<T, R> Shared<T, R>
@@ -53,7 +53,7 @@ where
         outcome
     }
 
-    /// Checks everything about a message that can be checked before its job runs.
+    /// Checks everything about a message that can be checked before running its job.
     fn accept(&self, message: Delivered) -> Result<Task<T>, MessageRejection> {
         let message_id = message.message_id.clone();
         let (receive_count, trace) = (message.receive_count, message.trace);
@@ -77,12 +77,13 @@ where
         };
         match job.decode() {
             Ok(job) => {
-                // The source counts, and without a maximum there is no last delivery.
+                // There is a last delivery only if the source counts deliveries and a maximum is
+                // set.
                 let is_last = receive_count.zip(self.max_receive_count).is_some_and(|(count, max)| count >= max);
                 let delivery = Delivery { message_id, receive_count, is_last, trace };
                 Ok(Task { job, address, pusher: pusher.clone(), format: self.format.clone(), delivery })
             }
-            // The error itself quotes what it found.
+            // The error's own message quotes the input.
             Err(error) => {
                 let expected = if error.is_data() { "what the worker takes" } else { "JSON" };
                 Err(MessageRejection::NotAJob { message_id, expected })
@@ -104,7 +105,7 @@ where
             hook(rejection);
         }
         match rejection {
-            // It does not become younger.
+            // A retry cannot help: the address stays expired.
             MessageRejection::Address { source: InvalidAddress::Expired { .. }, .. } => Outcome::Done,
             _ => {
                 let reason = chain(rejection);
@@ -118,19 +119,20 @@ where
         let Some(store) = &self.store else { return self.run(task).await };
         let lock = || leases.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, owner) = (task.idempotency_key(), LeaseOwner::random());
-        // Ahead of the request: a lease may be there though its answer has not come yet.
+        // Recorded before the request, because the lease may exist before its response arrives.
         lock().insert((key.clone(), owner.clone()));
         let outcome = match store.acquire(&key, &owner).await {
             Ok(Claim::Acquired) => {
                 let outcome = AssertUnwindSafe(self.run(task)).catch_unwind().await;
                 let outcome = outcome.unwrap_or_else(|_| Outcome::panicked());
                 let stored = match &outcome {
-                    // Of a job that is given up the client has heard, and it hears of it once.
+                    // The client of a job that is given up has been told, and must be told only
+                    // once.
                     Outcome::Done | Outcome::GivenUp(_) => store.complete(&key).await,
                     Outcome::Retry(_) => store.release(&key, &owner).await,
                 };
                 if let Err(error) = stored {
-                    // The lease ends by itself; a job that was done may be done once more.
+                    // The lease expires; a completed job may then run again.
                     tracing::warn!(error = %chain(&*error), "the outcome was not stored");
                 }
                 outcome
@@ -155,7 +157,7 @@ where
     async fn run(&self, task: Task<T>) -> Outcome {
         let to = Recipient { address: Arc::clone(&task.address), pusher: task.pusher.clone() };
         let delivery = task.delivery.clone();
-        // The function itself may panic, as well as its future.
+        // Both the handler and the future that it returns may panic.
         let job = AssertUnwindSafe(async { (self.handler)(task).await }).catch_unwind();
         match job.await.unwrap_or_else(|_| Err(Error::message(PANICKED))) {
             Ok(result) => self.deliver(&to, result).await,
@@ -174,7 +176,7 @@ where
         };
         match &reason {
             PushError::Gone { .. } => {}
-            // Its own text says what happened; what is behind it may quote the result.
+            // Only the error's own message is logged: its source may quote the result.
             PushError::TooLarge { .. } | PushError::NotJson { .. } | PushError::BadRequest { .. } => {
                 tracing::error!(error = %reason, "the result cannot be delivered");
             }
@@ -183,7 +185,8 @@ where
             | PushError::Untrusted { .. }
             | PushError::OtherApi { .. }
             | PushError::Unexpected { .. } => {
-                // Until an operator mends it, no result is delivered: the messages are kept for then.
+                // No result is delivered until an operator fixes this; the queue keeps the messages
+                // until then.
                 tracing::error!(error = %chain(&reason), "the worker cannot push");
                 return Outcome::Retry(chain(&reason));
             }
@@ -203,12 +206,12 @@ where
         if let Some(error) = error {
             match self.send_error(to, &error).await {
                 Ok(()) | Err(PushError::Gone { .. }) => {}
-                // Nobody has heard of it, so it has to be tried once more.
+                // The client has not been told, so the job is retried.
                 Err(untold) => return Outcome::Retry(chain(&untold)),
             }
         }
         metrics::undelivered(reason.kind());
-        // The client has its last frame, so a panic of the hook does not bring the job back.
+        // The client has received its last frame, so a panic in the hook does not cause a retry.
         if let Some(hook) = &self.on_undelivered {
             let undelivered = Undelivered { correlation_id: correlation_id.clone(), result, reason };
             if AssertUnwindSafe(async { hook(undelivered).await }).catch_unwind().await.is_err() {
@@ -218,7 +221,7 @@ where
         Outcome::Done
     }
 
-    /// Decides whether a job that has failed is over, and tells the client and the hook.
+    /// Decides whether a failed job is final, and tells the client and the hook.
     async fn fail(&self, to: &Recipient, delivery: &Delivery, error: Error) -> Outcome {
         let error = self.errors.apply(error);
         let is_over = error.is_for_client() || delivery.is_last;
@@ -229,7 +232,7 @@ where
             false => Ok(()),
         };
         let outcome = match (told, error.is_for_client()) {
-            // Nobody has heard of it, so it has to be tried once more.
+            // The client has not been told, so the job is retried.
             (Err(untold), _) if !matches!(untold, PushError::Gone { .. }) => Outcome::Retry(chain(&untold)),
             (_, true) => Outcome::Done,
             (_, false) if is_over => Outcome::GivenUp(error.log_text()),
@@ -243,7 +246,7 @@ where
         outcome
     }
 
-    /// Sends the client an error instead of the result.
+    /// Sends an error to the client instead of the result.
     async fn send_error(&self, to: &Recipient, error: &Error) -> Result<(), PushError> {
         let request_id = to.address.request_id().filter(|_| *error.code() == ErrorCode::INTERNAL);
         let in_log = request_id.map(|id| serde_json::json!({"requestId": id}));
