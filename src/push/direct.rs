@@ -1,4 +1,4 @@
-//! Pushing without the AWS SDK: signed requests over pooled connections.
+//! Pushes without the AWS SDK: signed requests over pooled connections.
 
 mod connections;
 mod credentials;
@@ -32,7 +32,7 @@ use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError}
 use crate::event::{ConnectionId, Region};
 
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// As the AWS SDKs encode a connection id in a path.
+/// Encodes a connection id in a path as the AWS SDKs do.
 const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -40,18 +40,21 @@ const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("lambda_websocket/", env!("CARGO_PKG_VERSION")));
 
-/// The transport without the AWS SDK: a quarter of the CPU time, a smaller binary, a shorter cold start.
+/// A transport without the AWS SDK: less CPU, a smaller binary, a shorter cold start.
 ///
-/// Requests are signed by `aws-sigv4` with the derived key kept for as long as it is valid, and go over connections that
-/// are kept: HTTP/2 where the endpoint offers it over TLS, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of
-/// the `webpki-roots` crate. It connects with the first push, or when it is [warmed up](super::Pusher::warm_up).
+/// It takes a quarter of the CPU time of the SDK. `aws-sigv4` signs the requests, and the derived
+/// key is kept for as long as it is valid. Connections are pooled: HTTP/2 if the endpoint offers it
+/// over TLS, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of the
+/// `webpki-roots` crate. The transport connects at the first push, or when it is [warmed
+/// up](super::Pusher::warm_up).
 ///
-/// With HTTP/2 all pushes share one connection, and the endpoint says how many it carries at a time; further ones queue. A
-/// connection on which an attempt got no answer in time is not used again.
+/// With HTTP/2 all pushes share one connection. The endpoint sets the maximum number of concurrent
+/// requests; further ones queue. A connection on which an attempt timed out is not used again.
 ///
-/// Credentials that expire are renewed in the background, five minutes before. When API Gateway says that they have expired or
-/// are not known, the provider is asked, at most once in ten seconds, and the push is made again with the new ones. When it
-/// refuses a signature since the clock is off by more than four minutes, the clock is corrected by the answer's `Date`.
+/// Credentials are renewed in the background, five minutes before they expire. When API Gateway
+/// rejects them as expired or unknown, the transport asks the provider, at most once in ten
+/// seconds, and repeats the push with the new ones. When it rejects a signature because the clock
+/// is off by more than four minutes, the transport corrects the clock by the response's `Date`.
 ///
 /// Clones share connections and credentials.
 ///
@@ -79,18 +82,19 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// A transport to this endpoint, with credentials from any provider of the AWS SDK.
+    /// Creates a transport to an endpoint, with credentials from any AWS SDK provider.
     ///
     /// The region is that of the endpoint, otherwise `AWS_REGION`.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    /// [`NotConfigured::Endpoint`] with [`InvalidEndpoint::NoRegion`] when neither the endpoint nor
+    /// the environment names a region, and [`NotConfigured::Tls`].
     ///
     /// # Examples
     ///
-    /// With the rights of a role in the account that has the API, and `aws-config`'s default features, which bring the HTTP client
-    /// for the role:
+    /// With an assumed role in the account of the API. The default features of `aws-config` bring
+    /// the HTTP client for the role:
     ///
     #[cfg_attr(feature = "sdk", doc = "```no_run")]
     #[cfg_attr(not(feature = "sdk"), doc = "```text")]
@@ -146,7 +150,7 @@ impl Direct {
         let path = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/');
         Ok(Self {
             connections,
-            // The endpoint has left out the scheme's own port, as HTTP does.
+            // An `Endpoint` has no default port, as HTTP's `Host` has none.
             signer: Arc::new(Signer::new(keeper, region, authority.to_string())),
             base: format!("{path}/@connections/").into(),
             scheme,
