@@ -65,7 +65,7 @@ impl Pusher {
         self.broadcast_stream(stream::iter(connections), value)
     }
 
-    /// Sends a value as JSON to each connection of a stream, such as a database query.
+    /// Sends a value as JSON to each connection of a stream, such as a paginated query.
     ///
     /// Otherwise it works as [`broadcast`](Self::broadcast) does.
     ///

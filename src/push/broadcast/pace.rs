@@ -20,10 +20,10 @@ const MIN_SIGNS: u32 = 4;
 const MIN_FIRST: u32 = 8;
 /// The account counts as throttled for this long after the last sign of it.
 const AFTERMATH: Duration = Duration::from_secs(2);
-/// While every push is refused, this fraction of the maximum stays under way.
+/// While every push is refused, the maximum divided by this number stays under way.
 const FLOOR: f64 = 8.0;
-/// A window without refusals raises the limit by this factor. A larger one would overshoot before
-/// the next window shows it.
+/// A calm window raises the limit by this factor. A larger one would overshoot before the next
+/// window shows it.
 const RAISE: f64 = 1.1;
 
 /// A limit that halves when the account is throttled, and rises by a tenth per calm window.
@@ -133,7 +133,7 @@ impl Window {
         self.first.refused.saturating_mul(10) <= self.first.all()
     }
 
-    /// Returns the minimum of the limit after a cut, if these responses show a throttled account.
+    /// Returns the lower bound of a cut, if these responses show a throttled account.
     fn floor(&self, most: f64) -> Option<f64> {
         let Self { first, again, .. } = self;
         let refused = first.refused.saturating_add(again.refused);

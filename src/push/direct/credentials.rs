@@ -149,8 +149,8 @@ impl Keeper {
         }
     }
 
-    /// Replaces rejected credentials, at most once in ten seconds. Returns whether there are others
-    /// than those of this number.
+    /// Replaces the rejected credentials of this number, at most once in ten seconds. Returns
+    /// whether there are newer ones.
     pub(super) async fn renew(&self, refused: u64, now: SystemTime) -> bool {
         let turn = Arc::clone(&self.asking).lock_owned().await;
         {
