@@ -9,7 +9,7 @@
 //! | transport | use it when the function |
 //! |---|---|
 //! | [`Sdk`] | already depends on the AWS SDK, needs its credential sources, or pushes occasionally |
-//! | [`Direct`] | broadcasts, has little memory and thus little CPU, or needs a short cold start and to be small |
+//! | [`Direct`] | broadcasts, has little memory and thus little CPU, or needs a short cold start and a small binary |
 
 mod broadcast;
 #[cfg(feature = "direct")]
