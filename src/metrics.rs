@@ -83,9 +83,10 @@ macro_rules! time {
     }};
 }
 
-/// Tells the installed recorder the unit and the meaning of every metric. Call it once, after installing the recorder.
+/// Describes every metric and its unit to the installed recorder.
 ///
-/// A recorder for CloudWatch learns from it that durations are in seconds.
+/// Call it once, after installing the recorder. It tells a CloudWatch recorder that durations are
+/// in seconds.
 #[cfg(feature = "metrics")]
 pub fn describe() {
     use ::metrics::{Unit, describe_counter, describe_histogram};
@@ -107,7 +108,7 @@ pub fn describe() {
     describe_counter!("websocket_undelivered_results", Unit::Count, "Results whose client was not reached");
 }
 
-/// An event that is being answered. Dropped before its end, it counts as canceled.
+/// An event without a response yet. Dropped before its end, it counts as canceled.
 pub(crate) struct EventTimer {
     #[cfg(feature = "metrics")]
     running: Option<(Instant, String)>,
@@ -177,12 +178,12 @@ impl PushTimer {
         }
     }
 
-    /// An attempt begins.
+    /// Counts an attempt.
     pub(crate) fn attempt(&self) {
         self.attempts.fetch_add(1, Relaxed);
     }
 
-    /// An attempt was answered with 429.
+    /// Counts a 429 response.
     pub(crate) fn throttled(&self) {
         self.throttles.fetch_add(1, Relaxed);
     }
@@ -199,7 +200,7 @@ pub(crate) fn broadcast_ended(elapsed: Duration, retries: usize, throttles: usiz
     attempted(u64::try_from(retries).unwrap_or(u64::MAX), u64::try_from(throttles).unwrap_or(u64::MAX));
 }
 
-/// So many pushes had this outcome.
+/// Counts pushes with the same outcome.
 pub(crate) fn pushed(operation: &'static str, outcome: &'static str, pushes: usize) {
     if pushes > 0 {
         count!("websocket_pushes", pushes, "operation" => operation, "outcome" => outcome);

@@ -117,11 +117,13 @@ impl Direct {
         Self::build(endpoint, keeper, connections)
     }
 
-    /// A transport to another endpoint, which shares the connection pool, the trusted roots, and the credentials.
+    /// Creates a transport to another endpoint that shares connection pool, roots, and
+    /// credentials.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    /// [`NotConfigured::Endpoint`] with [`InvalidEndpoint::NoRegion`] when neither the endpoint nor
+    /// the environment names a region.
     ///
     /// # Examples
     ///
@@ -159,14 +161,16 @@ impl Direct {
         })
     }
 
-    /// A transport to the [endpoint of the environment](Endpoint::from_env), with the credentials that Lambda puts there:
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    /// Creates a transport to the [endpoint of the environment](Endpoint::from_env).
     ///
-    /// Where a local gateway or an emulator is the endpoint, any credentials will do, but there must be some.
+    /// The credentials are those that Lambda sets: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+    /// `AWS_SESSION_TOKEN`. A local gateway or an emulator accepts any credentials, but some must
+    /// be set.
     ///
     /// # Errors
     ///
-    /// [`NotConfigured`] says what to set.
+    /// [`NotConfigured::Endpoint`] when the endpoint is missing or invalid,
+    /// [`NotConfigured::Credentials`] when a variable is not set, and [`NotConfigured::Tls`].
     pub fn from_env() -> Result<Self, NotConfigured> {
         let endpoint = Endpoint::from_env()?;
         let variable = |name: &'static str| {
@@ -182,24 +186,26 @@ impl Direct {
         Self::new(&endpoint, credentials)
     }
 
-    /// Trusts this root certificate too, in DER form: that of an emulator, or of a proxy.
+    /// Also trusts this root certificate in DER form, such as an emulator's or a proxy's.
     ///
     /// # Errors
     ///
-    /// [`UntrustedRoot`] when it is not a certificate.
+    /// [`UntrustedRoot`] when the bytes are not a certificate.
     pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
         self.connections = self.connections.with_root_certificate(der.into())?;
         Ok(self)
     }
 
-    /// Reaches the endpoint through this proxy, as in `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`.
+    /// Reaches the endpoint through an HTTP proxy.
     ///
-    /// The proxy is asked to connect by `CONNECT`, so it does not see what is sent. An endpoint without TLS, as that of an
-    /// emulator, is reached directly. Requests for credentials are the provider's affair.
+    /// The URL is like `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`. The
+    /// transport sends `CONNECT`, so the proxy does not see the requests. An endpoint without TLS,
+    /// such as an emulator's, is reached directly. The proxy does not apply to the credentials
+    /// provider.
     ///
     /// # Errors
     ///
-    /// [`NotConfigured::Proxy`] when the text is not the URL of such a proxy.
+    /// [`NotConfigured::Proxy`] when this is not the URL of such a proxy.
     ///
     /// # Examples
     ///
@@ -223,9 +229,11 @@ impl Direct {
         Ok(self)
     }
 
-    /// Reaches the endpoint through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` lists its host.
+    /// Reaches the endpoint through the proxy of `HTTPS_PROXY` or `ALL_PROXY`.
     ///
-    /// As [`with_proxy`](Self::with_proxy). The lower-case names of the variables count, too. Without any of them nothing changes.
+    /// Hosts in `NO_PROXY` are reached directly. The lower-case names of the variables count, too.
+    /// Without any of them nothing changes. Otherwise it works as [`with_proxy`](Self::with_proxy)
+    /// does.
     #[must_use]
     pub fn with_proxy_from_env(mut self) -> Self {
         self.connections = self.connections.with_proxies(Matcher::from_env());
@@ -271,7 +279,7 @@ impl Direct {
         }
     }
 
-    /// One request, signed anew.
+    /// Signs and sends one request.
     async fn attempt(
         &self,
         method: &Method,
@@ -318,11 +326,11 @@ impl Direct {
     }
 }
 
-/// What came of one request.
+/// The outcome of one request.
 enum Answer {
     Taken(Bytes),
     Refused(PushError),
-    /// The credentials of this number, or the time, are not right.
+    /// API Gateway rejected the credentials of this number, or the time of the signature.
     NotSigned {
         number: u64,
         date: Option<String>,
@@ -354,7 +362,7 @@ impl Push for Direct {
         self.call(Method::DELETE, connection_id, None).await.map(drop)
     }
 
-    /// Asks the endpoint for `/ping`, which API Gateway reserves for itself; any answer will do.
+    /// Requests `/ping`, which API Gateway reserves for itself; any response will do.
     async fn warm_up(&self) -> Result<(), PushError> {
         let unsigned = Unsigned { method: "GET", path: "/ping", payload_sha256: EMPTY_SHA256 };
         let signing = self.signer.sign(&unsigned, self.signer.keeper().now());
