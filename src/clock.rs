@@ -1,34 +1,35 @@
-//! The time of day, as everything that compares times asks for it.
+//! The system time, which tests can control.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Tells the time: the system's, or that of a test.
+/// A source of time: the system's clock, or a test's function.
 ///
-/// Clones share their source.
+/// Clones share the source.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
 
 impl Clock {
-    /// A clock that asks this function.
+    /// Creates a clock from a function.
     pub(crate) fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(now)))
     }
 
-    /// Returns the time of day. Default: [`now`].
+    /// Returns the current time. Default: [`now`].
     pub(crate) fn now(&self) -> SystemTime {
         self.0.as_ref().map_or_else(now, |now| now())
     }
 }
 
-/// Returns the system's time, which moves with tokio's where a test has paused that.
+/// Returns the system time, or follows tokio's clock when a test has paused it.
 ///
-/// So two hours pass at once in a test that advances tokio's clock by two hours. Elsewhere both clocks run alike.
+/// When a test advances tokio's clock by two hours, two hours pass at once. Otherwise both clocks
+/// agree.
 pub(crate) fn now() -> SystemTime {
-    // When both clocks were looked at together, so that time never steps back while tokio's is paused.
+    // Both clocks read together, so that time never steps back while tokio's is paused.
     static ANCHOR: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
-    // Asked one after the other, the clocks differ by microseconds: more is what a test has made.
+    // Read in sequence, the clocks differ by microseconds. A larger difference comes from a test.
     const ALIKE: Duration = Duration::from_millis(1);
     let (system, monotonic) = *ANCHOR;
     let (tokio, std) = (tokio::time::Instant::now().into_std(), Instant::now());

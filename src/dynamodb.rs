@@ -1,4 +1,4 @@
-//! DynamoDB's client, as everything here that keeps something in a table uses it.
+//! The DynamoDB client shared by all tables of this crate.
 
 use std::time::Duration;
 
@@ -18,32 +18,32 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Who tries again what failed.
+/// Which side retries failed calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Retries {
-    /// The SDK: three attempts.
+    /// The SDK, with three attempts.
     #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
     Sdk,
     /// The caller.
     Caller,
 }
 
-/// A client with what the environment says of credentials, region and endpoint.
+/// Creates a client with the credentials, region, and endpoint of the environment.
 pub(crate) async fn client(retries: Retries) -> Client {
     from_config(&loader().load().await, retries)
 }
 
-/// A client of an emulator at this URL, which takes any credentials.
+/// Creates a client for an emulator at this URL, which accepts any credentials.
 pub(crate) async fn with_endpoint_url(url: impl Into<String>, retries: Retries) -> Client {
     let credentials = aws_credential_types::Credentials::new("any", "any", None, None, "emulated");
     let loader = loader().endpoint_url(url).region("us-east-1").credentials_provider(credentials);
     from_config(&loader.load().await, retries)
 }
 
-/// A client with everything that this configuration has, and what is missing there.
+/// Creates a client from a configuration, with defaults for missing settings.
 pub(crate) fn from_config(shared: &SdkConfig, retries: Retries) -> Client {
     let mut config = config::Builder::from(shared);
-    // The SDK does not bound its attempts itself.
+    // The SDK has no default attempt timeout.
     let timeouts = shared.timeout_config().map(TimeoutConfig::to_builder).unwrap_or_default();
     config.set_timeout_config(Some(timeouts.take_unset_from(self::timeouts()).build()));
     if shared.http_client().is_none() {
@@ -60,7 +60,7 @@ pub(crate) fn from_config(shared: &SdkConfig, retries: Retries) -> Client {
 }
 
 fn loader() -> ConfigLoader {
-    // The requests for credentials go through it as well.
+    // Requests for credentials use this HTTP client as well.
     aws_config::defaults(BehaviorVersion::latest()).http_client(http_client())
 }
 
@@ -77,17 +77,17 @@ fn timeouts() -> TimeoutConfigBuilder {
         .operation_timeout(Duration::from_secs(15))
 }
 
-/// A text that is a key or a part of one.
+/// Defines a string attribute that is a key or a part of one.
 pub(crate) fn text_attribute(name: &str) -> Result<AttributeDefinition, BoxError> {
     Ok(AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()?)
 }
 
-/// The part of a key that is hashed or sorted by.
+/// Defines a partition key or a sort key.
 pub(crate) fn key(name: &str, key_type: KeyType) -> Result<KeySchemaElement, BoxError> {
     Ok(KeySchemaElement::builder().attribute_name(name).key_type(key_type).build()?)
 }
 
-/// Creates a table of items with this text as their key, which expire, unless the table exists.
+/// Creates a table with this partition key and TTL attribute, unless it exists.
 #[cfg(any(feature = "rate-limit", feature = "tickets", feature = "worker"))]
 pub(crate) async fn create_store(client: &Client, table: &str, key: &str, expiry: &str) -> Result<(), BoxError> {
     let create = client.create_table().table_name(table).attribute_definitions(text_attribute(key)?);
@@ -99,7 +99,7 @@ pub(crate) async fn create_store(client: &Client, table: &str, key: &str, expiry
     }
 }
 
-/// Lets DynamoDB remove items when the time in this attribute has come.
+/// Enables TTL on this attribute.
 pub(crate) async fn let_expire(client: &Client, table: &str, attribute: &str) -> Result<(), BoxError> {
     let expiry = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build()?;
     client.update_time_to_live().table_name(table).time_to_live_specification(expiry).send().await?;

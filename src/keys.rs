@@ -6,13 +6,16 @@ use std::fmt;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// As long as the hash, below which a secret is the weakest part.
+/// The size of the hash. A shorter secret would be the weakest part.
 const MIN_SECRET_BYTES: usize = 32;
 
-/// Secrets by their names: one seals, all of them open.
+/// Named secrets: one seals, all of them open.
 ///
-/// To change the secret: give every function that opens addresses the [new one too](Self::with_old); then let it seal; when
-/// the last address of the old one has expired, [retire](Self::with_retired) that.
+/// To rotate the secret:
+///
+/// - Add the [new one](Self::with_old) to every function that opens addresses.
+/// - Make it the sealing one.
+/// - When the last address of the old one has expired, [retire](Self::with_retired) the old one.
 ///
 /// # Examples
 ///
@@ -29,40 +32,40 @@ pub struct Keys {
     secrets: BTreeMap<String, Option<Hmac<Sha256>>>,
 }
 
-/// A key cannot be used, or its name does not say which one it is.
+/// A key has an invalid name or secret.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
-    /// It is too short.
+    /// The secret is too short.
     #[error("the secret of the key {key_id:?} has {size} bytes: it needs at least 32, made at random")]
     TooShort {
         /// The key's name.
         key_id: String,
-        /// How many bytes the secret has.
+        /// The size of the secret in bytes.
         size: usize,
     },
-    /// The key's name is not one.
+    /// The key's name is invalid.
     #[error("{key_id:?} is not the name of a key: expected 1 to 32 letters, digits, `_` or `-`")]
     KeyId {
-        /// The name.
+        /// The invalid name.
         key_id: String,
     },
-    /// Two keys have this name.
+    /// Two keys have the same name.
     #[error("there are two keys with the name {key_id:?}: each key needs its own name")]
     Duplicate {
-        /// The name.
+        /// The duplicate name.
         key_id: String,
     },
 }
 
-/// The text: it is what a `main` prints that returns the error.
+/// Same output as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl fmt::Debug for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// What is known about the name of a key.
+/// The state of a key's name.
 pub(crate) enum Known<'a> {
     Key(&'a Hmac<Sha256>),
     Retired,
@@ -70,21 +73,23 @@ pub(crate) enum Known<'a> {
 }
 
 impl Keys {
-    /// Seals and opens with this secret.
+    /// Creates keys with a secret that seals and opens.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey::TooShort`] for a secret of less than 32 bytes, [`InvalidKey::KeyId`] for a name that is not one.
+    /// [`InvalidKey::TooShort`] for a secret of less than 32 bytes, [`InvalidKey::KeyId`] for an
+    /// invalid name.
     pub fn new(key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let key_id = key_id.into();
         Self { current: key_id.clone(), secrets: BTreeMap::new() }.with_old(key_id, secret)
     }
 
-    /// Opens what this secret has sealed, too.
+    /// Adds a secret that only opens.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey::Duplicate`] when another key has this name, also a retired one; otherwise as of [`new`](Self::new).
+    /// [`InvalidKey::Duplicate`] when another key has this name, including a retired one; otherwise
+    /// as for [`new`](Self::new).
     pub fn with_old(mut self, key_id: impl Into<String>, secret: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let (key_id, secret) = (key_id.into(), secret.as_ref());
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -103,7 +108,9 @@ impl Keys {
         }
     }
 
-    /// Refuses what this key has sealed, by its name. The current key cannot be retired.
+    /// Retires a key by name: addresses and tickets that it has sealed are rejected.
+    ///
+    /// The current key cannot be retired; a call with its name does nothing.
     #[must_use]
     pub fn with_retired(mut self, key_id: impl Into<String>) -> Self {
         let key_id = key_id.into();
@@ -125,17 +132,17 @@ impl Keys {
         }
     }
 
-    /// The current key's code for a text.
+    /// Returns the current key's authentication code for a text.
     pub(crate) fn code(&self, text: &str) -> Vec<u8> {
         match self.find(&self.current) {
             Known::Key(key) => key.clone().chain_update(text).finalize().into_bytes().to_vec(),
-            // The current key is always there.
+            // The current key is always present.
             Known::Retired | Known::Unknown => Vec::new(),
         }
     }
 }
 
-/// Shows names alone.
+/// Shows only the name of the current key.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("current", &self.current).finish_non_exhaustive()

@@ -1,8 +1,10 @@
 //! Metrics, recorded through the [`metrics`](https://docs.rs/metrics) facade.
 //!
-//! The crate only records. Where the numbers go is up to the recorder that the program installs: CloudWatch's embedded metric
-//! format (EMF) by [`metrics_cloudwatch_embedded`](https://docs.rs/metrics_cloudwatch_embedded), Prometheus, OpenTelemetry. Without a
-//! recorder nothing is recorded. The example `observability` writes EMF after each invocation.
+//! The crate only records. The recorder that the program installs decides where the numbers go:
+//! CloudWatch's embedded metric format (EMF) by
+//! [`metrics_cloudwatch_embedded`](https://docs.rs/metrics_cloudwatch_embedded), Prometheus, or
+//! OpenTelemetry. Without a recorder nothing is recorded. The example `observability` writes EMF
+//! after each invocation.
 //!
 //! | metric | type | unit | labels |
 //! |---|---|---|---|
@@ -22,23 +24,29 @@
 //! | `websocket_job_duration_seconds` | histogram | seconds | |
 //! | `websocket_undelivered_results` | counter | | `reason` |
 //!
-//! No label has many values, since CloudWatch bills each combination as a metric of its own. Connections, principals, and request
-//! ids are fields of spans instead: they belong into logs and traces.
+//! Labels have few values, because CloudWatch bills each combination as a separate metric.
+//! Connections, principals, and request ids are fields of spans instead, for logs and traces.
 //!
-//! - `route` is the key of the API's route. `code` is `ok`, the [error code](crate::route::ErrorCode) that the client gets, or
-//!   `canceled` when the event was dropped before it was answered. Codes of your own should be a fixed set.
-//! - `status_code` is the close code from 1000 to 1015, `application` for one of 3000 to 4999, which clients choose, or `none`.
+//! - `route` is the key of the API's route. `code` is `ok`, the [error
+//!   code](crate::route::ErrorCode) that the client receives, or `canceled` when the event was
+//!   dropped before its response. Custom codes should be a fixed set.
+//! - `status_code` is the close code from 1000 to 1015, `application` for one of 3000 to 4999,
+//!   which clients choose, or `none`.
 //! - `decision` is `allow`, `deny`, `unauthorized`, or `error`.
-//! - `operation` is `send`, `info`, `close`, or `broadcast`; each token frame of a stream is a `send`. `outcome` is `delivered`,
-//!   `not_tried`, or the kind of the [`PushError`](crate::push::PushError), such as `gone`, `throttled`, `slow_consumer`, `timed_out`.
-//! - `websocket_push_throttles` counts answers with the status 429, those before a retry included; `websocket_push_retries` all attempts but
-//!   the first of each push.
+//! - `operation` is `send`, `info`, `close`, or `broadcast`; each token frame of a stream is a
+//!   `send`. `outcome` is `delivered`, `not_tried`, or the kind of the
+//!   [`PushError`](crate::push::PushError), such as `gone`, `throttled`, `slow_consumer`,
+//!   `timed_out`.
+//! - `websocket_push_throttles` counts 429 responses, including those followed by a retry.
+//!   `websocket_push_retries` counts all attempts but the first of each push.
 //! - `outcome` of a sweep is `alive`, `removed`, `expired`, `withheld`, or `failed`.
-//! - `outcome` of a job is `done`, `retried`, `given_up`, or `rejected`; `reason` the kind of the push's error.
+//! - `outcome` of a job is `done`, `retried`, `given_up`, or `rejected`. `reason` is the kind of
+//!   the push's error.
 //!
-//! Durations are of real time, also when tokio's clock is paused.
+//! Durations are real time, even if tokio's clock is paused.
 //!
-//! See the [embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+//! See the [embedded metric
+//! format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
 //!
 //! # Examples
 //!
@@ -48,7 +56,7 @@
 //! install_recorder(); // for instance `metrics_cloudwatch_embedded::Builder::new().cloudwatch_namespace("chat").init()`
 //! lambda_websocket::metrics::describe();
 //! ```
-// Without the feature all of this compiles to nothing, so that callers need not ask for it.
+// Without the feature all of this compiles to nothing, so that callers need no `cfg`.
 #![cfg_attr(not(feature = "metrics"), allow(unused_variables, unused_macros))]
 #![cfg_attr(
     not(all(feature = "metrics", feature = "hub", feature = "worker")),
@@ -75,9 +83,10 @@ macro_rules! time {
     }};
 }
 
-/// Tells the installed recorder the unit and the meaning of every metric. Call it once, after installing the recorder.
+/// Describes every metric and its unit to the installed recorder.
 ///
-/// A recorder for CloudWatch learns from it that durations are in seconds.
+/// Call it once, after installing the recorder. It tells a CloudWatch recorder that durations are
+/// in seconds.
 #[cfg(feature = "metrics")]
 pub fn describe() {
     use ::metrics::{Unit, describe_counter, describe_histogram};
@@ -99,7 +108,7 @@ pub fn describe() {
     describe_counter!("websocket_undelivered_results", Unit::Count, "Results whose client was not reached");
 }
 
-/// An event that is being answered. Dropped before its end, it counts as canceled.
+/// An event without a response yet. Dropped before its end, it counts as canceled.
 pub(crate) struct EventTimer {
     #[cfg(feature = "metrics")]
     running: Option<(Instant, String)>,
@@ -134,7 +143,7 @@ impl Drop for EventTimer {
 pub(crate) fn disconnected(status_code: Option<u16>, age: Duration) {
     #[cfg(feature = "metrics")]
     {
-        // Of the codes that a client can choose there are too many for a label.
+        // Clients choose too many different codes for a label.
         let code = match status_code {
             Some(code @ 1000..=1015) => ::metrics::SharedString::from(code.to_string()),
             Some(_) => "application".into(),
@@ -169,12 +178,12 @@ impl PushTimer {
         }
     }
 
-    /// An attempt begins.
+    /// Counts an attempt.
     pub(crate) fn attempt(&self) {
         self.attempts.fetch_add(1, Relaxed);
     }
 
-    /// An attempt was answered with 429.
+    /// Counts a 429 response.
     pub(crate) fn throttled(&self) {
         self.throttles.fetch_add(1, Relaxed);
     }
@@ -191,7 +200,7 @@ pub(crate) fn broadcast_ended(elapsed: Duration, retries: usize, throttles: usiz
     attempted(u64::try_from(retries).unwrap_or(u64::MAX), u64::try_from(throttles).unwrap_or(u64::MAX));
 }
 
-/// So many pushes had this outcome.
+/// Counts pushes with the same outcome.
 pub(crate) fn pushed(operation: &'static str, outcome: &'static str, pushes: usize) {
     if pushes > 0 {
         count!("websocket_pushes", pushes, "operation" => operation, "outcome" => outcome);

@@ -1,14 +1,15 @@
-//! Sending to connections from anywhere that knows their ids.
+//! Pushes messages to connections, from any code that knows their ids.
 //!
-//! A [`Pusher`] serializes, checks the size, and retries what can be retried until a deadline; to many connections it
-//! [broadcasts](Pusher::broadcast) and reports what became of each; to one it [streams](Pusher::stream) the tokens of a
-//! language model. Below it a [`Push`] makes single attempts: [`Sdk`] over
-//! AWS's own client, [`Direct`] without it, a [`Recorder`] in your unit tests, or your own.
+//! A [`Pusher`] serializes a payload, checks its size, and retries until a deadline. It sends to
+//! one connection, [broadcasts](Pusher::broadcast) to many and reports each outcome, or
+//! [streams](Pusher::stream) the tokens of a language model to one. The transport below it is a
+//! [`Push`], which makes single attempts: [`Sdk`] over the AWS SDK, [`Direct`] without it,
+//! [`Recorder`] for unit tests, or your own.
 //!
-//! | transport | right when |
+//! | transport | use it when the function |
 //! |---|---|
-//! | [`Sdk`] | the function uses the AWS SDK anyway, needs its credential sources, or pushes now and then |
-//! | [`Direct`] | it broadcasts, has little memory and thus little CPU, or shall start quickly and be small |
+//! | [`Sdk`] | already depends on the AWS SDK, needs its credential sources, or pushes occasionally |
+//! | [`Direct`] | broadcasts, has little memory and thus little CPU, or needs a short cold start and a small binary |
 
 mod broadcast;
 #[cfg(feature = "direct")]
@@ -60,64 +61,71 @@ use crate::event::ConnectionId;
 use crate::metrics::PushTimer;
 use crate::retry::{Attempts, Passing, Span};
 
-/// One way to reach connections: each call is a single attempt.
+/// A transport that reaches connections. Each call is a single attempt.
 #[async_trait]
 pub trait Push: Send + Sync + fmt::Debug {
     /// Sends a payload as one text frame.
     ///
     /// # Errors
     ///
-    /// [`PushError`] by meaning.
+    /// For a response, [`PushError::Gone`], [`PushError::Throttled`], [`PushError::Unavailable`],
+    /// [`PushError::Forbidden`], [`PushError::BadRequest`], [`PushError::TooLarge`], or
+    /// [`PushError::Unexpected`], as [`PushError::from_response`] classifies it. Without a
+    /// response, [`PushError::Unreachable`], [`PushError::Untrusted`], or
+    /// [`PushError::Credentials`].
     async fn post(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError>;
 
-    /// Asks about a connection.
+    /// Queries a connection's status.
     ///
     /// # Errors
     ///
-    /// [`PushError`] by meaning.
+    /// As for [`post`](Self::post), except [`PushError::TooLarge`].
     async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError>;
 
     /// Closes a connection.
     ///
     /// # Errors
     ///
-    /// [`PushError`] by meaning.
+    /// As for [`post`](Self::post), except [`PushError::TooLarge`].
     async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError>;
 
-    /// Where it reaches connections, if it is one place. A [`Hub`](crate::hub::Hub) does not send it those of another API.
+    /// Returns the endpoint that this transport calls, if there is exactly one.
+    ///
+    /// A [`Hub`](crate::hub::Hub) does not send it connections of another API.
     fn endpoint(&self) -> Option<&Endpoint> {
         None
     }
 
-    /// Gets ready, so that the first push need not. Unless a transport has its own way, there is nothing to do.
+    /// Prepares the transport ahead of the first push. Default: does nothing.
     ///
     /// # Errors
     ///
-    /// [`PushError`] by meaning.
+    /// [`PushError::Credentials`], [`PushError::Untrusted`], and [`PushError::Unreachable`].
     async fn warm_up(&self) -> Result<(), PushError> {
         Ok(())
     }
 }
 
-/// Sends to connections, closes them, and asks about them.
+/// Sends messages to connections, closes connections, and queries their status.
 ///
-/// What can be retried (429, 500, 502, 503, 504, an endpoint that cannot be reached, an attempt without an answer) is
-/// retried with exponential backoff and full jitter. It ends at the earliest of
+/// Retryable errors (429, 500, 502, 503, 504, an unreachable endpoint, an attempt without a
+/// response) are retried with exponential backoff and full jitter. Retries end at the earliest of
 ///
-/// - the [throttle timeout](Self::with_throttle_timeout), 5 seconds after the first 429, when that is answered again: the client
-///   may not read, and the caller should not wait for it;
-/// - the [timeout](Self::with_timeout) of the call. Default: the deadline of the invocation of a route, or else 10 seconds;
-/// - the deadline of the Lambda invocation, less 200 ms, when the call is made in a route that a
+/// - the [throttle timeout](Self::with_throttle_timeout), 5 seconds after the first 429, when the
+///   response is 429 again: the client may not be reading, and the caller should not wait for it;
+/// - the [timeout](Self::with_timeout) of the call. Default: the invocation's deadline in a route,
+///   otherwise 10 seconds;
+/// - 200 ms before the deadline of the Lambda invocation, when the call is made in a route that a
 ///   [`Router`](crate::Router) runs, in the same task.
 ///
-/// A push whose answer was lost may arrive twice. Two pushes to one connection arrive in order when the second is made
-/// after the first has returned.
+/// A push whose response was lost may arrive twice. Two pushes to one connection arrive in order if
+/// the second begins after the first has returned.
 ///
 /// Clones are cheap and share the transport.
 ///
 /// # Panics
 ///
-/// Calls need a tokio runtime with its timer enabled, and panic without one.
+/// Calls panic outside a tokio runtime with its timer enabled.
 ///
 /// # Examples
 ///
@@ -147,13 +155,13 @@ pub struct Pusher {
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
 
-/// As many as a small function has CPU for, when an answer takes some 15 ms.
+/// As many as a small function has CPU for, at some 15 ms per response.
 const CONCURRENCY: usize = 64;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const THROTTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pusher {
-    /// A pusher over this transport.
+    /// Creates a pusher over a transport.
     pub fn new(transport: impl Push + 'static) -> Self {
         Self {
             transport: Arc::new(transport),
@@ -166,38 +174,42 @@ impl Pusher {
         }
     }
 
-    /// A pusher over the AWS SDK, to the [endpoint of the environment](Endpoint::from_env), with the
-    /// credentials of the environment.
+    /// Creates a pusher over the AWS SDK, configured by the environment.
     ///
-    /// Where a local gateway or an emulator is the endpoint, any credentials will do, but there must be some.
+    /// It uses the [endpoint](Endpoint::from_env) and the credentials of the environment. A local
+    /// gateway or an emulator accepts any credentials, but some must be set.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] says what to set.
+    /// [`InvalidEndpoint::NotInEnvironment`], [`InvalidEndpoint::Variable`], and
+    /// [`InvalidEndpoint::NoRegion`].
     #[cfg(feature = "sdk")]
     pub async fn from_env() -> Result<Self, InvalidEndpoint> {
         Ok(Self::new(Sdk::new(&Endpoint::from_env()?).await?))
     }
 
-    /// Bounds each call, retries included, by this time.
+    /// Sets the timeout of each call, retries included.
+    ///
+    /// Default: the invocation's deadline in a route, otherwise 10 seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Bounds each attempt by this time. Default: 5 seconds.
+    /// Sets the timeout of each attempt. Default: 5 seconds.
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
         self
     }
 
-    /// Bounds the time from the first 429 of a call to its last attempt. Default: 5 seconds.
+    /// Sets the time from the first 429 of a call to its last attempt. Default: 5 seconds.
     ///
-    /// API Gateway answers 429 when the account sends too much, and also when the client does not read. A function that waits
-    /// for a client that does not read would be held until its deadline. In a broadcast, where the two can be told apart, a
-    /// client that does not read has [two seconds](Self::broadcast) at most.
+    /// API Gateway returns 429 when the account sends too much, and also when the client does not
+    /// read. Without this limit, one such client would hold a function until its deadline. A
+    /// broadcast can tell the two apart, and gives a client that does not read [two
+    /// seconds](Self::broadcast) at most.
     ///
     /// # Examples
     ///
@@ -213,21 +225,21 @@ impl Pusher {
         self
     }
 
-    /// Makes each call a single attempt.
+    /// Disables retries: each call is a single attempt.
     #[must_use]
     pub fn without_retries(mut self) -> Self {
         self.most_attempts = 1;
         self
     }
 
-    /// Lets a broadcast have at most this many pushes under way at a time. Default: 64; at least 1.
+    /// Sets the maximum number of concurrent pushes of a broadcast. Default: 64; minimum: 1.
     #[must_use]
     pub fn with_concurrency(mut self, pushes: usize) -> Self {
         self.concurrency = pushes.max(1);
         self
     }
 
-    /// Takes the randomness of the delays between attempts from a function that returns numbers from 0 to 1.
+    /// Sets the source of jitter: a function that returns numbers from 0 to 1.
     ///
     /// For tests. The clock is tokio's, which a test can pause.
     #[must_use]
@@ -236,7 +248,7 @@ impl Pusher {
         self
     }
 
-    /// Where it reaches connections, if its transport says so.
+    /// Returns the endpoint that the transport calls, if there is exactly one.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         self.transport.endpoint()
     }
@@ -246,49 +258,53 @@ impl Pusher {
         &self.transport
     }
 
-    /// Sends a value as JSON.
+    /// Sends a value as JSON to one connection.
     ///
     /// # Errors
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise the error of the last
-    /// attempt.
+    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent; otherwise as for
+    /// [`send_payload`](Self::send_payload).
     pub async fn send<T: Serialize + ?Sized>(&self, connection_id: &ConnectionId, value: &T) -> Result<(), PushError> {
         self.send_payload(connection_id, &Payload::json(value)?).await
     }
 
-    /// Sends a text.
+    /// Sends a text message to one connection.
     ///
     /// # Errors
     ///
-    /// [`PushError::TooLarge`] before anything is sent; otherwise the error of the last attempt.
+    /// [`PushError::TooLarge`] before anything is sent; otherwise as for
+    /// [`send_payload`](Self::send_payload).
     pub async fn send_text(&self, connection_id: &ConnectionId, text: impl Into<String>) -> Result<(), PushError> {
         self.send_bytes(connection_id, text.into()).await
     }
 
-    /// Sends bytes. They arrive as a text frame, so they should be UTF-8.
+    /// Sends bytes as a text frame to one connection. They should be UTF-8.
     ///
     /// # Errors
     ///
-    /// [`PushError::TooLarge`] before anything is sent; otherwise the error of the last attempt.
+    /// [`PushError::TooLarge`] before anything is sent; otherwise as for
+    /// [`send_payload`](Self::send_payload).
     pub async fn send_bytes(&self, connection_id: &ConnectionId, payload: impl Into<Bytes>) -> Result<(), PushError> {
         self.send_payload(connection_id, &Payload::new(payload)?).await
     }
 
-    /// Sends a payload, which was made before.
+    /// Sends an existing payload to one connection.
     ///
     /// # Errors
     ///
-    /// The error of the last attempt.
+    /// The error of the last attempt: [`PushError::Gone`] when the connection is closed or not open
+    /// yet, [`PushError::TimedOut`] when there was no response in time, or another error of the
+    /// [transport](Push::post).
     pub async fn send_payload(&self, connection_id: &ConnectionId, payload: &Payload) -> Result<(), PushError> {
         self.retry("send", connection_id, || self.transport.post(connection_id, payload)).await
     }
 
-    /// How long a call that starts now may last.
+    /// Returns the time span of a call that starts now.
     fn span(&self) -> Span {
         Span::new(self.timeout)
     }
 
-    /// Makes attempts until one succeeds, the error will not pass, or there is no time left.
+    /// Makes attempts until one succeeds, an error is permanent, or the time is up.
     async fn retry<T, F>(
         &self,
         operation: &'static str,
@@ -324,15 +340,16 @@ impl Pusher {
         outcome
     }
 
-    /// Connects and gets credentials ahead of the first push, which then need not wait for either.
+    /// Opens the connection and loads credentials ahead of the first push.
     ///
-    /// Worth a call before the function's first invocation. It is a single attempt. With [`Direct`] and [`Sdk`] it is one
-    /// request for `/ping`, which API Gateway itself answers; other transports may have nothing to do.
+    /// Call it before the function's first invocation. It makes a single attempt. [`Direct`] and
+    /// [`Sdk`] request `/ping`, to which API Gateway itself responds. Other transports may do
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`PushError::Credentials`], [`PushError::Untrusted`], [`PushError::Unreachable`], and [`PushError::TimedOut`]. A later
-    /// push tries again.
+    /// [`PushError::Credentials`], [`PushError::Untrusted`], [`PushError::Unreachable`], and
+    /// [`PushError::TimedOut`]. A later push tries again.
     pub async fn warm_up(&self) -> Result<(), PushError> {
         let start = Instant::now();
         let limit = self.span().left().min(self.attempt_timeout);
@@ -341,20 +358,22 @@ impl Pusher {
             .unwrap_or_else(|_| Err(PushError::TimedOut { after: start.elapsed() }))
     }
 
-    /// Asks API Gateway about a connection.
+    /// Queries a connection's status.
     ///
     /// # Errors
     ///
-    /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
+    /// [`PushError::Gone`] when the connection is not open, otherwise as for
+    /// [`send_payload`](Self::send_payload).
     pub async fn info(&self, connection_id: &ConnectionId) -> Result<ConnectionInfo, PushError> {
         self.retry("info", connection_id, || self.transport.info(connection_id)).await
     }
 
-    /// Closes a connection: its client gets the close code 1000.
+    /// Closes a connection with the close code 1000.
     ///
     /// # Errors
     ///
-    /// The error of the last attempt; [`PushError::Gone`] when the connection is not open.
+    /// [`PushError::Gone`] when the connection is not open, otherwise as for
+    /// [`send_payload`](Self::send_payload).
     pub async fn close(&self, connection_id: &ConnectionId) -> Result<(), PushError> {
         self.retry("close", connection_id, || self.transport.close(connection_id)).await
     }

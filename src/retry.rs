@@ -1,4 +1,4 @@
-//! Trying again until a deadline.
+//! Retries until a deadline.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +13,16 @@ const MARGIN: Duration = Duration::from_millis(200);
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
-/// An error that tells whether it may pass.
+/// An error that may be transient.
 pub(crate) trait Passing: std::fmt::Display {
-    /// Whether the same attempt may succeed a little later.
+    /// Returns whether the same attempt may succeed a little later.
     fn may_pass(&self) -> bool;
 
-    /// There was no answer in this time.
+    /// Creates the error of an attempt without a response in this time.
     fn timed_out(after: Duration) -> Self;
 }
 
-/// Until when a call may last.
+/// The time span of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     start: Instant,
@@ -30,7 +30,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// How long a call that starts now may last: this timeout, and not longer than the Lambda invocation.
+    /// Starts a span, bounded by a timeout and the deadline of the Lambda invocation.
+    ///
+    /// Default without either: 10 seconds.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         let left = |deadline: SystemTime| deadline.duration_since(clock::now()).unwrap_or_default();
         let invocation = current_deadline().map(|deadline| left(deadline).saturating_sub(MARGIN));
@@ -51,7 +53,7 @@ impl Span {
         self.budget.saturating_sub(self.elapsed())
     }
 
-    /// The end; far away when the clock cannot count so far.
+    /// Returns the end of the span, or a day after its start if the clock cannot represent it.
     #[cfg(feature = "push")]
     pub(crate) fn end(&self) -> Instant {
         let day = Duration::from_secs(24 * 60 * 60);
@@ -81,17 +83,18 @@ impl Delays {
     }
 }
 
-/// How attempts are made.
+/// The settings of retries.
 pub(crate) struct Attempts<'a> {
     pub(crate) timeout: Duration,
     pub(crate) most: usize,
-    /// Numbers from 0 to 1, by which delays are multiplied.
+    /// Returns numbers from 0 to 1, by which delays are multiplied.
     pub(crate) random: &'a (dyn Fn() -> f64 + Send + Sync),
 }
 
 impl Attempts<'_> {
-    /// Makes attempts until one succeeds, the error will not pass, or there is no time for the next. `failed` sees the error of
-    /// every attempt that is followed by another.
+    /// Makes attempts until one succeeds, an error is permanent, or the time is up.
+    ///
+    /// `failed` is called with the error of every attempt that may be followed by another.
     #[cfg(feature = "dynamodb")]
     pub(crate) async fn run<T, E, F>(&self, span: Span, failed: impl Fn(&E), attempt: impl Fn() -> F) -> Result<T, E>
     where
@@ -105,8 +108,10 @@ impl Attempts<'_> {
         self.run_within(span, limit, attempt).await
     }
 
-    /// Makes attempts as [`run`](Self::run) does. `left` sees the error of every attempt that could be followed by another, and
-    /// says within which time that has to begin.
+    /// Makes attempts as [`run`](Self::run) does, within a time that depends on the error.
+    ///
+    /// `left` is called with the error of every attempt that may be followed by another, and
+    /// returns the time within which that has to begin.
     pub(crate) async fn run_within<T, E, F>(
         &self,
         span: Span,

@@ -1,4 +1,4 @@
-//! What every function needs to run in Lambda: its environment, and what Lambda says of an invocation.
+//! The Lambda runtime: its environment, and the invocation that it describes.
 
 use std::env;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::clock;
 use crate::event::Invocation;
 
-/// `lambda_runtime` panics when one of these is missing.
+/// Checks the environment, because `lambda_runtime` panics if a variable is missing.
 pub(crate) fn check_environment() -> Result<(), NotInLambda> {
     const NEEDED: [&str; 4] = [
         "AWS_LAMBDA_RUNTIME_API",
@@ -34,19 +34,20 @@ pub(crate) struct NotInLambda {
     missing: &'static str,
 }
 
-/// The same text: it is what a `main` prints that returns the error.
+/// Same output as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl fmt::Debug for NotInLambda {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// As long as API Gateway waits for a function.
+/// The time for which API Gateway waits for a function.
 const LONGEST_WAIT: Duration = Duration::from_secs(29);
 
-/// The invocation that a function's context describes.
+/// Returns the invocation that a function's context describes.
 ///
-/// `cargo lambda watch` gives deadlines in 1970. No invocation starts after its deadline, so such a one is not believed.
+/// `cargo lambda watch` sets deadlines in 1970. No invocation starts after its deadline, so such a
+/// deadline is ignored.
 pub(crate) fn invocation(context: lambda_runtime::Context) -> Invocation {
     let now = clock::now();
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).filter(|deadline| *deadline > now);

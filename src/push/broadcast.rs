@@ -1,4 +1,4 @@
-//! One payload to many connections.
+//! Sends payloads to many connections.
 
 mod backoff;
 mod future;
@@ -15,28 +15,31 @@ pub use self::report::{Failure, Report};
 use super::{Payload, PushError, Pusher};
 use crate::event::ConnectionId;
 
-/// What goes to a connection, and through which transport, where it is not the pusher's own.
+/// The payload for a connection, and its transport if it is not the pusher's own.
 pub(crate) type Content = Result<(Arc<Payload>, Option<Arc<dyn super::Push>>), PushError>;
 
 impl Pusher {
     /// Sends a value as JSON to each of these connections.
     ///
-    /// The value is serialized once. The connections are taken one by one as there is room, and never collected: at most
-    /// [`with_concurrency`](Self::with_concurrency) pushes are under way, fewer while API Gateway throttles the account. Errors
-    /// that can pass are retried until the deadline of the call, which is that of the whole broadcast. Two payloads to the same
-    /// connection arrive in order.
+    /// The value is serialized once. Connections are taken one by one as slots become free, and
+    /// never collected: at most [`with_concurrency`](Self::with_concurrency) pushes are under way,
+    /// fewer while API Gateway throttles the account. Retryable errors are retried until the
+    /// deadline of the call, which covers the whole broadcast. Two payloads for the same connection
+    /// arrive in order.
     ///
-    /// A connection waits for its next attempt without holding one of those places, so that it does not delay the others. At
-    /// most 1,024 connections wait; then no further ones are taken until one of them is through.
+    /// A connection that waits for its next attempt holds no slot, so it does not delay the others.
+    /// When 1,024 connections wait, the broadcast takes no further ones until one of them is done.
     ///
-    /// API Gateway answers 429 both when the account sends too much and when one client does not read. The broadcast slows
-    /// down only when connections that were refused get through later as often as the others do, or when nobody gets through.
-    /// Otherwise a connection is given up after four 429s or two seconds, as [`PushError::SlowConsumer`]; while the account is
-    /// throttled, after sixteen. Later payloads for a connection that was given up have one attempt each.
+    /// API Gateway returns 429 both when the account sends too much and when one client does not
+    /// read. The broadcast slows down only if refused connections later succeed as often as the
+    /// others do, or if no push succeeds. Otherwise it gives up a connection after four 429s or two
+    /// seconds, as [`PushError::SlowConsumer`]; while the account is throttled, after sixteen 429s.
+    /// Later payloads for such a connection have one attempt each.
     ///
     /// # Errors
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent. Everything else is in the [`Report`].
+    /// [`PushError::NotJson`] and [`PushError::TooLarge`] before anything is sent. The [`Report`]
+    /// has all other errors.
     ///
     /// # Examples
     ///
@@ -62,9 +65,9 @@ impl Pusher {
         self.broadcast_stream(stream::iter(connections), value)
     }
 
-    /// Sends a value as JSON to each connection of a stream, such as the pages of a database.
+    /// Sends a value as JSON to each connection of a stream, such as a paginated query.
     ///
-    /// As [`broadcast`](Self::broadcast) does.
+    /// Otherwise it works as [`broadcast`](Self::broadcast) does.
     ///
     /// # Errors
     ///
@@ -77,9 +80,9 @@ impl Pusher {
         Ok(self.broadcast_payload(connections, Payload::json(value)?))
     }
 
-    /// Sends a payload that was made before to each connection of a stream.
+    /// Sends an existing payload to each connection of a stream.
     ///
-    /// As [`broadcast`](Self::broadcast) does.
+    /// Otherwise it works as [`broadcast`](Self::broadcast) does.
     pub fn broadcast_payload<'a>(
         &self,
         connections: impl Stream<Item = ConnectionId> + Send + 'a,
@@ -89,10 +92,11 @@ impl Pusher {
         Broadcast::new(self, connections.map(move |id| (id, Ok((Arc::clone(&payload), None)))))
     }
 
-    /// Sends each connection of a stream a value of its own, as JSON.
+    /// Sends each connection of a stream its own value as JSON.
     ///
-    /// As [`broadcast`](Self::broadcast) does. A value that cannot be sent is a [`Failure`] of its connection. For an
-    /// iterator there is [`futures_util::stream::iter`](https://docs.rs/futures-util/latest/futures_util/stream/fn.iter.html).
+    /// Otherwise it works as [`broadcast`](Self::broadcast) does. A value that fails to serialize,
+    /// or is too large, is a [`Failure`] of its connection. For an iterator, use
+    /// [`futures_util::stream::iter`](https://docs.rs/futures-util/latest/futures_util/stream/fn.iter.html).
     pub fn broadcast_with<'a, T: Serialize>(
         &self,
         messages: impl Stream<Item = (ConnectionId, T)> + Send + 'a,
@@ -103,7 +107,7 @@ impl Pusher {
         )
     }
 
-    /// Sends each connection of a stream a payload, through a transport of its own or this one's.
+    /// Sends each connection of a stream its own payload, optionally through its own transport.
     #[cfg(feature = "hub")]
     pub(crate) fn broadcast_through<'a>(
         &self,

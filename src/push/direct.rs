@@ -1,4 +1,4 @@
-//! Pushing without the AWS SDK: signed requests over pooled connections.
+//! Pushes without the AWS SDK: signed requests over pooled connections.
 
 mod connections;
 mod credentials;
@@ -32,7 +32,7 @@ use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError}
 use crate::event::{ConnectionId, Region};
 
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// As the AWS SDKs encode a connection id in a path.
+/// Encodes a connection id in a path as the AWS SDKs do.
 const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -40,18 +40,21 @@ const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("lambda_websocket/", env!("CARGO_PKG_VERSION")));
 
-/// The transport without the AWS SDK: a quarter of the CPU time, a smaller binary, a shorter cold start.
+/// A transport without the AWS SDK: less CPU, a smaller binary, a shorter cold start.
 ///
-/// Requests are signed by `aws-sigv4` with the derived key kept for as long as it is valid, and go over connections that
-/// are kept: HTTP/2 where the endpoint offers it over TLS, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of
-/// the `webpki-roots` crate. It connects with the first push, or when it is [warmed up](super::Pusher::warm_up).
+/// It takes a quarter of the CPU time of the SDK. `aws-sigv4` signs the requests, and the derived
+/// key is kept for as long as it is valid. Connections are pooled: HTTP/2 if the endpoint offers it
+/// over TLS, otherwise HTTP/1.1. TLS is rustls on ring, which trusts the roots of the
+/// `webpki-roots` crate. The transport connects at the first push, or when it is [warmed
+/// up](super::Pusher::warm_up).
 ///
-/// With HTTP/2 all pushes share one connection, and the endpoint says how many it carries at a time; further ones queue. A
-/// connection on which an attempt got no answer in time is not used again.
+/// With HTTP/2 all pushes share one connection. The endpoint sets the maximum number of concurrent
+/// requests; further ones queue. A connection on which an attempt timed out is not used again.
 ///
-/// Credentials that expire are renewed in the background, five minutes before. When API Gateway says that they have expired or
-/// are not known, the provider is asked, at most once in ten seconds, and the push is made again with the new ones. When it
-/// refuses a signature since the clock is off by more than four minutes, the clock is corrected by the answer's `Date`.
+/// Credentials are renewed in the background, five minutes before they expire. When API Gateway
+/// rejects them as expired or unknown, the transport asks the provider, at most once in ten
+/// seconds, and repeats the push with the new ones. When it rejects a signature because the clock
+/// is off by more than four minutes, the transport corrects the clock by the response's `Date`.
 ///
 /// Clones share connections and credentials.
 ///
@@ -79,18 +82,19 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// A transport to this endpoint, with credentials from any provider of the AWS SDK.
+    /// Creates a transport to an endpoint, with credentials from any AWS SDK provider.
     ///
     /// The region is that of the endpoint, otherwise `AWS_REGION`.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    /// [`NotConfigured::Endpoint`] with [`InvalidEndpoint::NoRegion`] when neither the endpoint nor
+    /// the environment names a region, and [`NotConfigured::Tls`].
     ///
     /// # Examples
     ///
-    /// With the rights of a role in the account that has the API, and `aws-config`'s default features, which bring the HTTP client
-    /// for the role:
+    /// With an assumed role in the account of the API. The default features of `aws-config` bring
+    /// the HTTP client for the role:
     ///
     #[cfg_attr(feature = "sdk", doc = "```no_run")]
     #[cfg_attr(not(feature = "sdk"), doc = "```text")]
@@ -113,11 +117,13 @@ impl Direct {
         Self::build(endpoint, keeper, connections)
     }
 
-    /// A transport to another endpoint, which shares the connection pool, the trusted roots, and the credentials.
+    /// Creates a transport to another endpoint that shares connection pool, roots, and
+    /// credentials.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the environment names a region.
+    /// [`NotConfigured::Endpoint`] with [`InvalidEndpoint::NoRegion`] when neither the endpoint nor
+    /// the environment names a region.
     ///
     /// # Examples
     ///
@@ -146,7 +152,7 @@ impl Direct {
         let path = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/');
         Ok(Self {
             connections,
-            // The endpoint has left out the scheme's own port, as HTTP does.
+            // An `Endpoint` has no default port, as HTTP's `Host` has none.
             signer: Arc::new(Signer::new(keeper, region, authority.to_string())),
             base: format!("{path}/@connections/").into(),
             scheme,
@@ -155,14 +161,16 @@ impl Direct {
         })
     }
 
-    /// A transport to the [endpoint of the environment](Endpoint::from_env), with the credentials that Lambda puts there:
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    /// Creates a transport to the [endpoint of the environment](Endpoint::from_env).
     ///
-    /// Where a local gateway or an emulator is the endpoint, any credentials will do, but there must be some.
+    /// The credentials are those that Lambda sets: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+    /// `AWS_SESSION_TOKEN`. A local gateway or an emulator accepts any credentials, but some must
+    /// be set.
     ///
     /// # Errors
     ///
-    /// [`NotConfigured`] says what to set.
+    /// [`NotConfigured::Endpoint`] when the endpoint is missing or invalid,
+    /// [`NotConfigured::Credentials`] when a variable is not set, and [`NotConfigured::Tls`].
     pub fn from_env() -> Result<Self, NotConfigured> {
         let endpoint = Endpoint::from_env()?;
         let variable = |name: &'static str| {
@@ -178,24 +186,26 @@ impl Direct {
         Self::new(&endpoint, credentials)
     }
 
-    /// Trusts this root certificate too, in DER form: that of an emulator, or of a proxy.
+    /// Also trusts this root certificate in DER form, such as an emulator's or a proxy's.
     ///
     /// # Errors
     ///
-    /// [`UntrustedRoot`] when it is not a certificate.
+    /// [`UntrustedRoot`] when the bytes are not a certificate.
     pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
         self.connections = self.connections.with_root_certificate(der.into())?;
         Ok(self)
     }
 
-    /// Reaches the endpoint through this proxy, as in `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`.
+    /// Reaches the endpoint through an HTTP proxy.
     ///
-    /// The proxy is asked to connect by `CONNECT`, so it does not see what is sent. An endpoint without TLS, as that of an
-    /// emulator, is reached directly. Requests for credentials are the provider's affair.
+    /// The URL is like `http://proxy.internal:3128` or `http://user:password@proxy.internal:3128`. The
+    /// transport sends `CONNECT`, so the proxy does not see the requests. An endpoint without TLS,
+    /// such as an emulator's, is reached directly. The proxy does not apply to the credentials
+    /// provider.
     ///
     /// # Errors
     ///
-    /// [`NotConfigured::Proxy`] when the text is not the URL of such a proxy.
+    /// [`NotConfigured::Proxy`] when this is not the URL of such a proxy.
     ///
     /// # Examples
     ///
@@ -219,9 +229,11 @@ impl Direct {
         Ok(self)
     }
 
-    /// Reaches the endpoint through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` lists its host.
+    /// Reaches the endpoint through the proxy of `HTTPS_PROXY` or `ALL_PROXY`.
     ///
-    /// As [`with_proxy`](Self::with_proxy). The lower-case names of the variables count, too. Without any of them nothing changes.
+    /// Hosts in `NO_PROXY` are reached directly. The lower-case names of the variables count, too.
+    /// Without any of them nothing changes. Otherwise it works as [`with_proxy`](Self::with_proxy)
+    /// does.
     #[must_use]
     pub fn with_proxy_from_env(mut self) -> Self {
         self.connections = self.connections.with_proxies(Matcher::from_env());
@@ -267,7 +279,7 @@ impl Direct {
         }
     }
 
-    /// One request, signed anew.
+    /// Signs and sends one request.
     async fn attempt(
         &self,
         method: &Method,
@@ -314,11 +326,11 @@ impl Direct {
     }
 }
 
-/// What came of one request.
+/// The outcome of one request.
 enum Answer {
     Taken(Bytes),
     Refused(PushError),
-    /// The credentials of this number, or the time, are not right.
+    /// API Gateway rejected the credentials of this number, or the time of the signature.
     NotSigned {
         number: u64,
         date: Option<String>,
@@ -350,7 +362,7 @@ impl Push for Direct {
         self.call(Method::DELETE, connection_id, None).await.map(drop)
     }
 
-    /// Asks the endpoint for `/ping`, which API Gateway reserves for itself; any answer will do.
+    /// Requests `/ping`, which API Gateway reserves for itself; any response will do.
     async fn warm_up(&self) -> Result<(), PushError> {
         let unsigned = Unsigned { method: "GET", path: "/ping", payload_sha256: EMPTY_SHA256 };
         let signing = self.signer.sign(&unsigned, self.signer.keeper().now());

@@ -1,4 +1,4 @@
-//! Where the connections of an API are reached.
+//! The URL at which an API's connections are reached.
 
 use std::env;
 use std::fmt;
@@ -8,17 +8,18 @@ use http::Uri;
 
 use crate::event::{ApiId, Region, RequestContext, Stage};
 
-/// The address below which an API serves `/@connections`.
+/// The base URL under which an API serves `/@connections`.
 ///
-/// | made by | of | right when |
+/// | constructor | built from | use it when |
 /// |---|---|---|
 /// | [`new`](Self::new) | API id, region, stage | the API's default endpoint is enabled |
 /// | [`from_context`](Self::from_context) | the event's host and stage | the client did not use a custom domain |
 /// | [`custom_domain`](Self::custom_domain) | domain, mapping key | the domain has that mapping |
-/// | [`from_env`](Self::from_env) | the environment | it is set |
-/// | [`parse`](str::parse) | a URL | – |
+/// | [`from_env`](Self::from_env) | the environment | the environment sets it |
+/// | [`parse`](str::parse) | a URL | you have the URL |
 ///
-/// See [`@connections`](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html).
+/// See
+/// [`@connections`](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html).
 ///
 /// # Examples
 ///
@@ -35,17 +36,19 @@ use crate::event::{ApiId, Region, RequestContext, Stage};
 pub struct Endpoint {
     url: String,
     region: Option<Region>,
-    /// The API and stage that it belongs to, as its host and path say, or as [`for_api`](Self::for_api) did.
+    /// The API and stage of the endpoint, from its host and path or from
+    /// [`for_api`](Self::for_api).
     api: Option<(ApiId, Stage)>,
-    /// Whether it is the default endpoint of an API, whose host and path name the API and the stage.
+    /// Whether it is the default endpoint of an API, whose host and path name the API and the
+    /// stage.
     is_default: bool,
 }
 
-/// There is no endpoint, or none that can be right.
+/// The endpoint is missing or invalid.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEndpoint {
-    /// The environment does not say where the API is.
+    /// The environment does not name an endpoint.
     #[error(
         "the environment names no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
          AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
@@ -54,31 +57,31 @@ pub enum InvalidEndpoint {
         /// The variables that are not set.
         missing: String,
     },
-    /// A variable of the environment has a value that cannot be right.
+    /// An environment variable has an invalid value.
     #[error("the environment variable {variable} is not usable: {reason}")]
     Variable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// What was expected.
+        /// Why the value is invalid.
         reason: String,
     },
-    /// Nothing says for which region requests shall be signed.
+    /// Neither the endpoint nor the environment names a region to sign for.
     #[error("no region to sign for: the endpoint {url} does not name one, so set AWS_REGION")]
     NoRegion {
-        /// The endpoint.
+        /// The endpoint without a region.
         url: String,
     },
-    /// The text is not an address.
+    /// The URL of the endpoint is invalid.
     #[error("the endpoint {url:?} is not usable: {expected}")]
     Url {
-        /// The text.
+        /// The invalid URL, without its query and fragment.
         url: String,
-        /// What was expected.
+        /// The expected form of the URL.
         expected: &'static str,
     },
 }
 
-/// The same text as `Display`: it is what a `main` prints that returns the error.
+/// Same output as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl fmt::Debug for InvalidEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -86,7 +89,7 @@ impl fmt::Debug for InvalidEndpoint {
 }
 
 impl Endpoint {
-    /// The default endpoint of an API, in the partition that the region belongs to.
+    /// Creates the default endpoint of an API, in the partition of its region.
     pub fn new(api_id: &ApiId, region: &Region, stage: &Stage) -> Self {
         let suffix = dns_suffix(region);
         Self {
@@ -97,65 +100,72 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint that the event's host and stage make.
+    /// Creates the endpoint from the host and stage of an event.
     ///
-    /// A host with a port is a local gateway, and is reached by plain HTTP: API Gateway's own hosts have none.
-    /// Behind a custom domain it is right only when the mapping key equals the stage: use
-    /// [`custom_domain`](Self::custom_domain) there, or [`new`](Self::new) with the event's API id.
+    /// A host with a port is taken for a local gateway and reached by plain HTTP, because API
+    /// Gateway's own hosts have no port. Behind a custom domain the endpoint is right only if the
+    /// mapping key equals the stage. Otherwise use [`custom_domain`](Self::custom_domain), or
+    /// [`new`](Self::new) with the event's API id.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the event's host is not one.
+    /// [`InvalidEndpoint::Url`] when the event's host is invalid.
     pub fn from_context(context: &RequestContext) -> Result<Self, InvalidEndpoint> {
         Ok(Self::from_host(&context.domain_name, &context.stage)?
             .for_api(context.api_id.clone(), context.stage.clone()))
     }
 
-    /// The endpoint that a host and a stage make, as [`from_context`](Self::from_context) does.
+    /// Creates the endpoint from a host and a stage, as [`from_context`](Self::from_context) does.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the host is not one.
+    /// [`InvalidEndpoint::Url`] when the host is invalid.
     pub fn from_host(host: &str, stage: &Stage) -> Result<Self, InvalidEndpoint> {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let scheme = if has_port { "http" } else { "https" };
         format!("{scheme}://{host}/{stage}").parse()
     }
 
-    /// The endpoint of a gateway on this machine.
+    /// Creates the endpoint of a gateway on this machine.
     #[cfg(feature = "local")]
     pub(crate) fn local(address: std::net::SocketAddr, stage: &Stage) -> Self {
         let region = Region::new("us-east-1").ok();
         Self { url: format!("http://{address}/{stage}"), region, api: None, is_default: false }
     }
 
-    /// The endpoint of a custom domain: its mapping key takes the place of the stage, and may be empty.
+    /// Creates the endpoint of a custom domain.
+    ///
+    /// The mapping key takes the place of the stage, and may be empty.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::Url`] when the domain or the mapping key is not one.
+    /// [`InvalidEndpoint::Url`] when the domain or the mapping key is invalid.
     pub fn custom_domain(domain: &str, mapping_key: &str) -> Result<Self, InvalidEndpoint> {
         format!("https://{domain}/{mapping_key}").parse()
     }
 
-    /// The endpoint that the environment names.
+    /// Reads the endpoint from the environment.
     ///
-    /// The first of these that is set: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, `AWS_ENDPOINT_URL`, and
-    /// `API_GATEWAY_ID` with `AWS_REGION` and `STAGE`. Lambda itself sets `AWS_REGION`. Beside a URL, `API_GATEWAY_ID` and
-    /// `STAGE` say which [API and stage](Self::for_api) it belongs to.
+    /// It uses the first of these that is set: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`,
+    /// `AWS_ENDPOINT_URL`, and `API_GATEWAY_ID` with `AWS_REGION` and `STAGE`. Lambda itself sets
+    /// `AWS_REGION`. Next to a URL, `API_GATEWAY_ID` and `STAGE` state its [API and
+    /// stage](Self::for_api).
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] says which variable is missing or not usable.
+    /// [`InvalidEndpoint::NotInEnvironment`] when variables are missing,
+    /// [`InvalidEndpoint::Variable`] when one has an invalid value.
     pub fn from_env() -> Result<Self, InvalidEndpoint> {
         Self::from_variables(|name| env::var(name).ok())
     }
 
-    /// The same, with the variables looked up by a function.
+    /// Reads the endpoint as [`from_env`](Self::from_env) does, with a function that looks up
+    /// variables.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] says which variable is missing or not usable.
+    /// [`InvalidEndpoint::NotInEnvironment`] when variables are missing,
+    /// [`InvalidEndpoint::Variable`] when one has an invalid value.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidEndpoint> {
         let lookup = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
         for variable in ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL"] {
@@ -190,22 +200,22 @@ impl Endpoint {
         }
     }
 
-    /// The address, without a slash at the end.
+    /// Returns the URL, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Returns the API and the stage that this endpoint belongs to, if they are known.
+    /// Returns the API and the stage of this endpoint, if they are known.
     ///
-    /// They are known for a default endpoint, whose host and path name them, for the endpoint of an event, and after
-    /// [`for_api`](Self::for_api).
+    /// They are known for a default endpoint, whose host and path name them, for the endpoint of an
+    /// event, and after [`for_api`](Self::for_api).
     pub fn api(&self) -> Option<(&ApiId, &Stage)> {
         self.api.as_ref().map(|(api_id, stage)| (api_id, stage))
     }
 
-    /// States which API and stage this endpoint belongs to, such as that of a custom domain.
+    /// Sets the API and stage of this endpoint, such as that of a custom domain.
     ///
-    /// A default endpoint names its own API and stage, and keeps them.
+    /// A default endpoint keeps the API and stage that it names.
     ///
     /// # Examples
     ///
@@ -228,20 +238,22 @@ impl Endpoint {
         self
     }
 
-    /// Whether this is the default endpoint of an API, which cannot reach another API's connections.
+    /// Returns whether this is an API's default endpoint, which reaches no other API's connections.
     #[cfg(feature = "hub")]
     pub(crate) fn is_default(&self) -> bool {
         self.is_default
     }
 
-    /// Signs for this region: that of a custom domain, whose address does not name one.
+    /// Sets the region to sign for, such as that of a custom domain.
+    ///
+    /// The URL of a custom domain does not name a region.
     #[must_use]
     pub fn with_region(mut self, region: Region) -> Self {
         self.region = Some(region);
         self
     }
 
-    /// The region, where the address or the environment names one. Signatures are made for it.
+    /// Returns the region to sign for, if the URL or the environment names one.
     pub fn region(&self) -> Option<&Region> {
         self.region.as_ref()
     }
@@ -264,10 +276,13 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = InvalidEndpoint;
 
-    /// Reads an address; `wss://` becomes `https://`, a port that the scheme has by itself is left out, and `/` or
-    /// `/@connections` at the end is cut off.
+    /// Parses a URL.
+    ///
+    /// `wss://` becomes `https://`. The default port of the scheme, and `/` or `/@connections` at
+    /// the end, are removed.
     fn from_str(url: &str) -> Result<Self, InvalidEndpoint> {
-        // An address can carry credentials or a token where it is not one: such a part is not repeated.
+        // The query or fragment of an invalid URL can contain credentials or a token, so the error
+        // omits it.
         let shown = url.split(['?', '#']).next().unwrap_or_default();
         let refuse = |expected| InvalidEndpoint::Url { url: shown.to_owned(), expected };
         let Some((scheme, rest)) = url.split_once("://") else {
@@ -285,7 +300,8 @@ impl FromStr for Endpoint {
         while let Some(stage) = ["/@connections", "/%40connections"].iter().find_map(|end| rest.strip_suffix(end)) {
             rest = stage.trim_end_matches('/');
         }
-        // What is signed is the host without the scheme's own port, so that is also what is sent.
+        // The signature covers the host without the default port, so the request also leaves it
+        // out.
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let own_port = if scheme == "https" { ":443" } else { ":80" };
         let normal = format!("{scheme}://{}{path}", authority.strip_suffix(own_port).unwrap_or(authority));
@@ -308,7 +324,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The region of a host such as `a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com`.
+/// Returns the region of a host such as `a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com`.
 fn default_endpoint_region(host: &str) -> Option<Region> {
     let mut labels = host.split('.').skip_while(|label| !label.starts_with("execute-api"));
     labels.next()?;
@@ -317,7 +333,7 @@ fn default_endpoint_region(host: &str) -> Option<Region> {
     (suffix.join(".") == dns_suffix(&region)).then_some(region)
 }
 
-/// The DNS suffix of the partition that a region belongs to.
+/// Returns the DNS suffix of a region's partition.
 fn dns_suffix(region: &Region) -> &'static str {
     const PARTITIONS: [(&str, &str); 6] = [
         ("cn-", "amazonaws.com.cn"),

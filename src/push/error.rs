@@ -1,4 +1,4 @@
-//! Why a push did not arrive.
+//! The error of a push.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,128 +11,135 @@ use crate::event::{ApiId, ConnectionId, Stage, chain};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// A push, a close or a question about a connection failed.
+/// A push, a close, or a query of a connection failed.
 ///
-/// What API Gateway itself said is behind [`source`](StdError::source).
+/// [`source`](StdError::source) has the error that API Gateway returned.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The connection is closed, or `$connect` has not been answered yet: 410.
+    /// The connection is closed, or not open yet, because `$connect` has not completed: 410.
     ///
-    /// A connection that is younger than a few seconds may still come about.
+    /// A connection opened in the last few seconds may still become available.
     #[error(
         "the connection {connection_id} is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"
     )]
     Gone {
-        /// The connection.
+        /// The connection that is not open.
         connection_id: ConnectionId,
     },
-    /// The payload has more than the 131072 bytes that one push can carry: refused here, or 413.
+    /// The payload is larger than the 131072 bytes that one push can carry.
+    ///
+    /// The crate rejects it before sending, or API Gateway returns 413.
     #[error("the payload has {size} bytes, of which one push carries at most 131072")]
     TooLarge {
-        /// Its size in bytes.
+        /// The size of the payload in bytes.
         size: usize,
     },
-    /// The account sends too much, or the client reads too slowly: 429. Retried, for a [bounded
-    /// time](crate::Pusher::with_throttle_timeout).
+    /// The account sends too much, or the client reads too slowly: 429.
+    ///
+    /// Retried, for a [bounded time](crate::Pusher::with_throttle_timeout).
     #[error("the push to {connection_id} was throttled")]
     Throttled {
-        /// The connection.
+        /// The connection that was pushed to.
         connection_id: ConnectionId,
     },
-    /// The client does not read: its connection answered 429 again and again, while others of the same broadcast got through.
+    /// The client does not read what is pushed to it.
     ///
-    /// API Gateway keeps what it has not read yet, up to a limit. Close the connection, or leave it to the client to catch up.
+    /// Its connection returned 429 repeatedly, while others of the same broadcast succeeded. API
+    /// Gateway buffers unread messages, up to a limit. Close the connection, or let the client
+    /// catch up.
     #[error("the client of {connection_id} does not read what is pushed to it")]
     SlowConsumer {
-        /// The connection.
+        /// The connection whose client does not read.
         connection_id: ConnectionId,
     },
-    /// The caller may not push here: 403.
+    /// The caller is not allowed to push here: 403.
     #[error(
         "not allowed to push to {connection_id}: the role needs `execute-api:ManageConnections` on this API and stage, \
          and the endpoint must be this API's"
     )]
     Forbidden {
-        /// The connection.
+        /// The connection that was pushed to.
         connection_id: ConnectionId,
-        /// What API Gateway said.
+        /// The error that API Gateway returned.
         source: Source,
     },
-    /// API Gateway does not take the request: 400, as for an id that is not one of its own.
+    /// API Gateway rejected the request, such as one with an invalid connection id: 400.
     #[error("API Gateway refused the request about the connection {connection_id}")]
     BadRequest {
-        /// The connection.
+        /// The connection of the request.
         connection_id: ConnectionId,
-        /// What API Gateway said.
+        /// The error that API Gateway returned.
         source: Source,
     },
-    /// API Gateway failed: 5xx. Retried.
+    /// API Gateway failed: 5xx. Retried for 500, 502, 503, and 504.
     #[error("API Gateway failed with status {status}")]
     Unavailable {
-        /// The status.
+        /// The status of the response.
         status: StatusCode,
-        /// What API Gateway said.
+        /// The error that API Gateway returned.
         source: Source,
     },
-    /// The endpoint cannot be reached, or it broke off. Retried.
+    /// The endpoint is unreachable, or closed the connection early. Retried.
     #[error("the endpoint cannot be reached")]
     Unreachable {
-        /// Why not.
+        /// The error of the HTTP client.
         source: Source,
     },
-    /// There was no answer in time. Whether the push arrived is not known. Retried while there is time.
+    /// There was no response in time; the push may have arrived. Retried while there is time.
     #[error("no answer within {} ms", .after.as_millis())]
     TimedOut {
-        /// How long it took.
+        /// The time that passed without a response.
         after: Duration,
     },
-    /// There are no credentials to sign with.
+    /// There are no usable credentials to sign with.
     #[error("there are no AWS credentials to sign with")]
     Credentials {
-        /// Why not.
+        /// Why there are no usable credentials.
         source: Source,
     },
     /// The endpoint's certificate is not trusted, so nothing was sent.
     #[error("the endpoint's certificate is not trusted")]
     Untrusted {
-        /// Why not.
+        /// The error of the TLS handshake.
         source: Source,
     },
-    /// A broadcast was interrupted before the answer came; the payload may have arrived.
+    /// A broadcast was interrupted before the response; the payload may have arrived.
     #[error("interrupted before the answer came")]
     Interrupted,
-    /// The connection is one of another API or stage than those that can be pushed to.
+    /// The connection belongs to an API or stage that has no pusher.
     #[error("the connection {connection_id} is one of {api_id}/{stage}, for which there is no pusher")]
     OtherApi {
-        /// The connection.
+        /// The connection that was not pushed to.
         connection_id: ConnectionId,
-        /// Its API.
+        /// The connection's API.
         api_id: ApiId,
-        /// Its stage.
+        /// The connection's stage.
         stage: Stage,
     },
     /// The value failed to serialize as JSON.
     #[error("the payload failed to serialize as JSON")]
     NotJson {
-        /// Why not.
+        /// The error of the serializer.
         source: serde_json::Error,
     },
-    /// The answer has a status that `@connections` does not have. It may come from something else.
+    /// The response has a status that `@connections` does not use.
+    ///
+    /// It may come from something other than a WebSocket API.
     #[error("unexpected status {status}: is the endpoint that of a WebSocket API, with its stage?")]
     Unexpected {
-        /// The status.
+        /// The status of the response.
         status: StatusCode,
-        /// What the answer said.
+        /// The error in the response.
         source: Source,
     },
 }
 
 impl PushError {
-    /// What an answer of `@connections` means.
+    /// Classifies a response of `@connections`. Returns `None` for a success.
     ///
-    /// The status decides; where it is not one of the API's own, the `x-amzn-ErrorType` header does, and then the type in
-    /// the body. Body and header may both be missing. `None` for a success.
+    /// The status decides. If it is not one of the API's own, the `x-amzn-ErrorType` header
+    /// decides, and then the type in the body. Body and header may both be missing.
     pub fn from_response(
         connection_id: &ConnectionId,
         payload_size: usize,
@@ -167,7 +174,8 @@ impl PushError {
         })
     }
 
-    /// Whether the credentials, or the time of the signature, were refused, rather than what was asked for.
+    /// Returns whether the credentials or the time of the signature were rejected, rather than the
+    /// request itself.
     #[cfg(feature = "direct")]
     pub(super) fn is_about_signature(&self) -> bool {
         const KINDS: [&str; 8] = [
@@ -186,7 +194,7 @@ impl PushError {
         source.downcast_ref::<Said>().is_some_and(|said| KINDS.contains(&said.kind.as_str()))
     }
 
-    /// Returns the kind of the error as a fixed text for metrics and logs, such as `gone` or `timed_out`.
+    /// Returns the kind of the error for metrics and logs, such as `gone` or `timed_out`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Gone { .. } => "gone",
@@ -207,7 +215,7 @@ impl PushError {
         }
     }
 
-    /// Whether the same push may succeed a little later.
+    /// Returns whether the same push may succeed a little later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } => true,
@@ -227,14 +235,15 @@ impl PushError {
     }
 }
 
-/// The texts of the error and its sources: it is what a `main` prints that returns the error.
+/// Prints the error and its sources, because `main` prints the `Debug` form of an error that it
+/// returns.
 impl fmt::Debug for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(self))
     }
 }
 
-/// What an error answer said of itself.
+/// The error type and message of a response.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}{}{message}", if .kind.is_empty() || .message.is_empty() { "" } else { ": " })]
 struct Said {
@@ -249,13 +258,13 @@ impl Said {
         struct ErrorBody {
             #[serde(rename = "__type", alias = "code")]
             kind: Option<String>,
-            // IAM spells it with a capital.
+            // IAM capitalizes it.
             #[serde(alias = "Message")]
             message: Option<String>,
         }
         let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         let kind = error_type.map(str::to_owned).or(body.kind).unwrap_or_default();
-        // `GoneException:http://…` and `com.amazonaws…#GoneException` are both in use.
+        // Both `GoneException:http://…` and `com.amazonaws…#GoneException` are in use.
         let kind = kind.split(':').next().unwrap_or_default().trim();
         let kind = kind.rsplit('#').next().unwrap_or_default().to_owned();
         let message = body.message.unwrap_or_default();

@@ -1,13 +1,13 @@
-//! A report as an error, for those who need all of it to have succeeded.
+//! An error for reports in which something failed.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::event::chain;
 
-/// Not everything succeeded: a report that was [required](super::Report::require_all) to be complete.
+/// A report that was [required](super::Report::require_all) to be complete, and is not.
 ///
-/// Its text says how many failed, and why the first one did.
+/// Its message says how many failed, and why the first one did.
 pub struct Incomplete<R> {
     report: Box<R>,
     text: String,
@@ -18,7 +18,7 @@ impl<R> Incomplete<R> {
         Self { report: Box::new(report), text }
     }
 
-    /// A text and its cause in one line.
+    /// Joins a message and its cause in one line.
     pub(crate) fn text(text: String, cause: Option<&(dyn Error + 'static)>) -> String {
         match cause {
             Some(cause) => format!("{text}: {}", chain(cause)),
@@ -43,7 +43,7 @@ impl<R> fmt::Display for Incomplete<R> {
     }
 }
 
-/// The same text as `Display`: it is what a `main` prints that returns the error.
+/// Same output as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl<R> fmt::Debug for Incomplete<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

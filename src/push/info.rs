@@ -1,29 +1,29 @@
-//! What API Gateway knows about a connection.
+//! The status of a connection.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-/// What API Gateway knows about an open connection.
+/// The status of an open connection, as API Gateway reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// When it was opened.
+    /// When the connection was opened.
     pub connected_at: SystemTime,
-    /// When a message last went in either direction.
+    /// When the last message was sent in either direction.
     pub last_active_at: SystemTime,
-    /// The client's address, where it is known.
+    /// The client's address, if it is known.
     pub source_ip: Option<IpAddr>,
-    /// What the client sent as `User-Agent`.
+    /// The client's `User-Agent` header.
     pub user_agent: Option<String>,
 }
 
 impl ConnectionInfo {
-    /// What is known about a connection that was opened and last active at these times.
+    /// Creates the status of a connection from the times of its opening and its last message.
     pub fn new(connected_at: SystemTime, last_active_at: SystemTime) -> Self {
         Self { connected_at, last_active_at, source_ip: None, user_agent: None }
     }
 
-    /// Adds who the client is.
+    /// Adds the client's address and user agent.
     #[must_use]
     pub fn with_client(mut self, source_ip: Option<IpAddr>, user_agent: Option<String>) -> Self {
         self.source_ip = source_ip;
@@ -31,7 +31,7 @@ impl ConnectionInfo {
         self
     }
 
-    /// Reads the JSON of `@connections` (MGT-2). A time that is not one is 1970.
+    /// Parses the JSON of `@connections` (MGT-2). Unparsable timestamps become the Unix epoch.
     #[cfg(any(feature = "direct", feature = "local"))]
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! One request opens the connection that the others share.
+//! Lets one request open the connection that the others share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,22 +6,23 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
-/// After this time without a request there may be no connection any more. Pools close them after 30 seconds at the earliest.
+/// After this long without a request, the connection may be closed. Pools close idle ones after 30
+/// seconds at the earliest.
 const IDLE: Duration = Duration::from_secs(25);
-/// For so long requests wait for the one that connects; then they connect by themselves.
+/// How long requests wait for the one that connects; then they connect themselves.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether there is a connection. Without one, requests that begin together would each open one, since none of them knows yet
-/// that the endpoint speaks HTTP/2.
+/// Tracks whether a connection is open.
 ///
-/// Clones share it.
+/// Without one, concurrent requests would each open one, since none of them knows yet that the
+/// endpoint speaks HTTP/2. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opening {
     used: Arc<Mutex<Option<Instant>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// The right to open the connection. Others wait until it is dropped.
+/// The right to open the connection. Other requests wait until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lead {
     opening: Opening,
@@ -29,7 +30,8 @@ pub(super) struct Lead {
 }
 
 impl Opening {
-    /// Waits while another request connects. Returns the right to do so when it is this one's turn.
+    /// Waits while another request connects. Returns the right to connect if there is still no
+    /// connection.
     pub(super) async fn enter(&self) -> Option<Lead> {
         if self.is_open() {
             return None;
@@ -38,7 +40,7 @@ impl Opening {
         (!self.is_open()).then(|| Lead { opening: self.clone(), _turn: turn })
     }
 
-    /// The connection is lost: the next request opens one alone.
+    /// Marks the connection as lost: the next request opens one alone.
     pub(super) fn closed(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -55,7 +57,7 @@ impl Opening {
 }
 
 impl Lead {
-    /// There is a connection, which the others may use, too.
+    /// Marks the connection as open, so that other requests use it.
     pub(super) fn opened(self) {
         *self.opening.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }

@@ -1,4 +1,4 @@
-//! What is sent to one connection or to many.
+//! The payload of a push.
 
 use std::fmt;
 #[cfg(feature = "direct")]
@@ -9,14 +9,16 @@ use serde::Serialize;
 
 use super::PushError;
 
-/// The largest payload of one push, in bytes.
+/// The maximum size of a payload in bytes.
 ///
-/// See the [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
+/// See the
+/// [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
 pub const MAX_PAYLOAD_BYTES: usize = 131_072;
 
-/// The bytes of a push: at most [`MAX_PAYLOAD_BYTES`], and UTF-8, since they arrive as a text frame.
+/// The payload of a push: at most [`MAX_PAYLOAD_BYTES`] bytes.
 ///
-/// What signs requests hashes a payload once, however many connections it goes to.
+/// It should be UTF-8, because it arrives as a text frame. Its hash for signatures is computed
+/// once, however many connections it goes to.
 pub struct Payload {
     bytes: Bytes,
     #[cfg(feature = "direct")]
@@ -24,11 +26,11 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A payload of these bytes.
+    /// Creates a payload from bytes.
     ///
     /// # Errors
     ///
-    /// [`PushError::TooLarge`].
+    /// [`PushError::TooLarge`] for more than [`MAX_PAYLOAD_BYTES`] bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, PushError> {
         let bytes = bytes.into();
         if bytes.len() > MAX_PAYLOAD_BYTES {
@@ -41,16 +43,17 @@ impl Payload {
         })
     }
 
-    /// A payload of this value as JSON.
+    /// Creates a payload by serializing a value as JSON.
     ///
     /// # Errors
     ///
-    /// [`PushError::NotJson`] and [`PushError::TooLarge`].
+    /// [`PushError::NotJson`] when the value fails to serialize, [`PushError::TooLarge`] when the
+    /// JSON has more than [`MAX_PAYLOAD_BYTES`] bytes.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PushError> {
         Self::new(serde_json::to_vec(value).map_err(|source| PushError::NotJson { source })?)
     }
 
-    /// The bytes. A clone of them is cheap.
+    /// Returns the bytes, which are cheap to clone.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -61,17 +64,17 @@ impl Payload {
     }
 }
 
-/// Lower-case hexadecimal, as signatures want it.
+/// Returns the hash in lower-case hexadecimal, as signatures require it.
 #[cfg(feature = "direct")]
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     let mut text = [0; 64];
-    // The lengths fit, and hexadecimal is text, so that nothing is lost here.
+    // The lengths match and hexadecimal is ASCII, so neither call loses data.
     let _ = hex::encode_to_slice(sha2::Sha256::digest(bytes), &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Leaves out the bytes, which are a client's.
+/// Leaves out the bytes, which may be a client's data.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payload").field("size", &self.bytes.len()).finish_non_exhaustive()

@@ -1,9 +1,9 @@
-//! Which pusher reaches which connection, where one function serves several APIs or stages.
+//! Selects the pusher for a connection, if one function serves several APIs or stages.
 
 use super::{Endpoint, PushError, Pusher};
 use crate::event::{ApiId, ConnectionId, Stage};
 
-/// A default pusher, and those of further APIs and stages.
+/// A default pusher, and the pushers of further APIs and stages.
 #[derive(Debug, Clone)]
 pub(crate) struct Pushers {
     default: Pusher,
@@ -19,21 +19,21 @@ impl Pushers {
         &self.default
     }
 
-    /// Adds the pusher of this stage of this API.
+    /// Adds the pusher for a stage of an API.
     pub(crate) fn add(&mut self, api_id: ApiId, stage: Stage, pusher: Pusher) {
         self.others.push((api_id, stage, pusher));
     }
 
-    /// Returns the pusher of this stage of this API, or the default pusher.
+    /// Returns the pusher for a stage of an API, or the default pusher.
     pub(crate) fn of_api(&self, api_id: &ApiId, stage: &Stage) -> &Pusher {
         let own = self.others.iter().find(|(api, of_api, _)| api == api_id && of_api == stage);
         own.map_or(&self.default, |(_, _, pusher)| pusher)
     }
 
-    /// Returns the pusher that reaches a connection of this stage of this API.
+    /// Returns the pusher that reaches connections of this stage of this API.
     ///
-    /// The default pusher takes those of every API and stage, unless its endpoint is known to belong to another one: there
-    /// the connection would seem to be gone.
+    /// The default pusher serves every API and stage, unless its endpoint is known to belong to
+    /// another one, where the connection would seem to be gone.
     pub(crate) fn find(
         &self,
         connection_id: &ConnectionId,

@@ -12,9 +12,9 @@ use super::{ConnectionInfo, Payload, Push, PushError};
 use crate::clock;
 use crate::event::ConnectionId;
 
-/// Keeps what is pushed instead of sending it, and fails when it is told to.
+/// A transport that records pushes instead of sending them, and fails on demand.
 ///
-/// Clones share what they record.
+/// Clones share the recorded pushes.
 ///
 /// # Examples
 ///
@@ -51,20 +51,20 @@ struct State {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordedPush {
-    /// To which connection.
+    /// The connection that it was pushed to.
     pub connection_id: ConnectionId,
-    /// What.
+    /// The bytes of the payload.
     pub payload: Bytes,
 }
 
 impl RecordedPush {
-    /// The payload as the client sees it: what is not UTF-8 is replaced by U+FFFD.
+    /// Returns the payload as the client sees it, with invalid UTF-8 replaced by U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 }
 
-/// Shows the length of the payload only.
+/// Shows only the length of the payload.
 impl fmt::Debug for RecordedPush {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordedPush({}, {} bytes)", self.connection_id, self.payload.len())
@@ -72,32 +72,35 @@ impl fmt::Debug for RecordedPush {
 }
 
 impl Recorder {
-    /// A recorder to which every connection is open.
+    /// Creates a recorder for which every connection is open.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers the next attempt that is not answered yet with this status.
+    /// Queues a status as the response to the next attempt.
+    ///
+    /// Each attempt takes one queued status, in order. Default: 200, or 410 for a closed
+    /// connection.
     pub fn answer(&self, status: StatusCode) {
         self.state().answers.push_back(status);
     }
 
-    /// Closes a connection: from now on it is gone.
+    /// Closes a connection: later attempts return 410.
     pub fn hang_up(&self, connection_id: &ConnectionId) {
         self.state().closed.insert(connection_id.clone());
     }
 
-    /// What was pushed, in order.
+    /// Returns the recorded pushes in order.
     pub fn pushes(&self) -> Vec<RecordedPush> {
         self.state().pushes.clone()
     }
 
-    /// Which connections are closed, in the order of their ids.
+    /// Returns the closed connections, ordered by id.
     pub fn closed(&self) -> Vec<ConnectionId> {
         self.state().closed.iter().cloned().collect()
     }
 
-    /// How many attempts were made, failed ones included.
+    /// Returns the number of attempts, including failed ones.
     pub fn attempts(&self) -> usize {
         self.state().attempts
     }

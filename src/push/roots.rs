@@ -1,16 +1,17 @@
-//! Root certificates that a transport trusts beside the usual ones.
+//! Root certificates that a transport trusts in addition to the default ones.
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
-/// A certificate cannot be trusted, since it is none.
+/// The bytes are not a DER-encoded certificate.
 #[derive(thiserror::Error)]
 #[error("this is not a certificate in DER form")]
 pub struct UntrustedRoot {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// The texts of the error and its source: it is what a `main` prints that returns the error.
+/// Prints the error and its source, because `main` prints the `Debug` form of an error that it
+/// returns.
 impl std::fmt::Debug for UntrustedRoot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::event::chain(self))
@@ -23,7 +24,7 @@ impl UntrustedRoot {
     }
 }
 
-/// Adds a certificate in DER form.
+/// Adds a DER-encoded certificate.
 pub(super) fn add(roots: &mut RootCertStore, der: Vec<u8>) -> Result<(), UntrustedRoot> {
     roots.add(CertificateDer::from(der)).map_err(UntrustedRoot::new)
 }

@@ -1,4 +1,4 @@
-//! Pushing over `aws-sdk-apigatewaymanagement`.
+//! Pushes over `aws-sdk-apigatewaymanagement`.
 
 mod http;
 
@@ -26,11 +26,11 @@ use super::roots::{self, UntrustedRoot};
 use super::{ConnectionInfo, Endpoint, InvalidEndpoint, Payload, Push, PushError};
 use crate::event::{ConnectionId, Region};
 
-/// The transport over the AWS SDK's client.
+/// A transport over the AWS SDK's client.
 ///
-/// The SDK's own retries are off, since they stop after about a hundred in a process and never retry a 429 without a
-/// body. It has 3 seconds to connect. TLS is rustls on ring, which trusts the certificates of the system. A connection on which
-/// an attempt got no answer in time is not used again.
+/// The SDK's own retries are disabled, because they stop after about a hundred per process and
+/// never retry a 429 without a body. The connect timeout is 3 seconds. TLS is rustls on ring, which
+/// trusts the system's certificates. A connection on which an attempt timed out is not used again.
 #[derive(Clone)]
 pub struct Sdk {
     client: Client,
@@ -38,11 +38,11 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// A transport to this endpoint, with what the environment says of credentials and region.
+    /// Creates a transport to an endpoint, with credentials and region of the environment.
     ///
-    /// The sources are those of the AWS SDK: environment, profile, web identity, container, instance; and with feature `sso`
-    /// also IAM Identity Center and credential processes, which profiles can name. The region is that of the endpoint where it
-    /// names one.
+    /// The credential sources are those of the AWS SDK: environment, profile, web identity,
+    /// container, instance. The feature `sso` adds IAM Identity Center and credential processes,
+    /// which profiles can name. The region of the endpoint takes precedence.
     ///
     /// # Errors
     ///
@@ -57,15 +57,17 @@ impl Sdk {
         Self::build(&loader.load().await, http, endpoint)
     }
 
-    /// A transport to this endpoint, with credentials and region of a configuration that the function has already loaded.
+    /// Creates a transport to an endpoint, with credentials and region of a loaded configuration.
     ///
-    /// Use it for an assumed role, for a credentials provider of your own, and to share cached credentials with other clients
-    /// of the SDK. The region is that of the endpoint where it names one. HTTP client, timeouts, and retries are those of this
-    /// crate; for an HTTP client of your own there is [`with_http_client`](Self::with_http_client).
+    /// Use it for an assumed role, for a custom credentials provider, and to share cached
+    /// credentials with other SDK clients. The region of the endpoint takes precedence. HTTP
+    /// client, timeouts, and retries are those of this crate; for a custom HTTP client use
+    /// [`with_http_client`](Self::with_http_client).
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the configuration names a region.
+    /// [`InvalidEndpoint::NoRegion`] when neither the endpoint nor the configuration names a
+    /// region.
     ///
     /// # Examples
     ///
@@ -92,9 +94,10 @@ impl Sdk {
         Ok(Self::from_builder(config::Builder::from(shared), http, endpoint))
     }
 
-    /// A transport to this endpoint, with credentials that do not change.
+    /// Creates a transport to an endpoint, with static credentials.
     ///
-    /// For a local gateway or an emulator, which take any; on AWS use [`new`](Self::new).
+    /// Use it for a local gateway or an emulator, which accept any credentials. On AWS use
+    /// [`new`](Self::new).
     pub fn with_static_credentials(
         endpoint: &Endpoint,
         region: &Region,
@@ -109,14 +112,14 @@ impl Sdk {
         Self::from_builder(builder, Replaceable::new(endpoint.as_str(), TlsContext::default()), endpoint)
     }
 
-    /// Trusts a root certificate in DER form, too: that of an emulator, or of a proxy.
+    /// Also trusts this root certificate in DER form, such as an emulator's or a proxy's.
     ///
-    /// It makes HTTP clients of its own, in place of those of [`with_http_client`](Self::with_http_client), which have to trust the
-    /// certificate themselves.
+    /// It replaces the HTTP clients of [`with_http_client`](Self::with_http_client), which have to
+    /// trust the certificate themselves.
     ///
     /// # Errors
     ///
-    /// [`UntrustedRoot`] when it is not a certificate.
+    /// [`UntrustedRoot`] when the bytes are not a certificate.
     pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Result<Self, UntrustedRoot> {
         let der = der.into();
         let text = base64::engine::general_purpose::STANDARD.encode(&der);
@@ -130,16 +133,18 @@ impl Sdk {
         Ok(self)
     }
 
-    /// Pushes through HTTP clients that this function makes, such as those that go through a proxy.
+    /// Pushes through HTTP clients that a function creates, such as those for a proxy.
     ///
-    /// The function is called at once, and again whenever a connection over HTTP/2 did not answer in time: the SDK's clients have
-    /// no other way to stop using it. A function that returns clones of one client makes it keep such a connection.
+    /// The function is called at once, and again whenever an HTTP/2 connection did not respond in
+    /// time, because the SDK's clients have no other way to stop using it. If the function returns
+    /// clones of one client, that client keeps such a connection.
     ///
-    /// The clients bring their own certificates: [`with_root_certificate`](Self::with_root_certificate) would replace them.
+    /// The clients bring their own certificates:
+    /// [`with_root_certificate`](Self::with_root_certificate) would replace them.
     ///
     /// # Examples
     ///
-    /// Through the proxy that `HTTPS_PROXY` and `NO_PROXY` name:
+    /// Through the proxy that `HTTPS_PROXY` and `NO_PROXY` configure:
     ///
     /// ```no_run
     /// use aws_smithy_http_client::proxy::ProxyConfig;
@@ -223,7 +228,7 @@ impl Push for Sdk {
         Some(&self.endpoint)
     }
 
-    /// Asks the endpoint for `/ping`, which API Gateway reserves for itself; any answer will do.
+    /// Requests `/ping`, which API Gateway reserves for itself; any response will do.
     async fn warm_up(&self) -> Result<(), PushError> {
         let any = ConnectionId::new("AAAAAAAAAAAAAAA=")
             .map_err(|error| PushError::Unreachable { source: Box::new(error) })?;
@@ -233,7 +238,7 @@ impl Push for Sdk {
         let ping = format!("{}/ping", host.and_then(|end| url.get(..end)).unwrap_or(url));
         let request =
             self.client.get_connection().connection_id(any.as_str()).customize().mutate_request(move |request| {
-                // It is a URL, since the endpoint is.
+                // It is a valid URL, because the endpoint is.
                 let _ = request.set_uri(ping.as_str());
             });
         match request.send().await {
@@ -244,7 +249,7 @@ impl Push for Sdk {
     }
 }
 
-/// Classifies by the raw answer: the SDK gives a 410 or a 429 without a body no type.
+/// Classifies the raw response, because the SDK leaves a 410 or a 429 without a body untyped.
 fn meaning<E>(connection_id: &ConnectionId, size: usize, error: SdkError<E, HttpResponse>) -> PushError
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -256,7 +261,7 @@ where
         let body = answer.body().bytes().unwrap_or_default();
         return match PushError::from_response(connection_id, size, status, error_type, body) {
             Some(meaning) => meaning,
-            // A success that the SDK could not read.
+            // A success that the SDK failed to parse.
             None => PushError::Unexpected { status, source: Box::new(error) },
         };
     }

@@ -1,4 +1,4 @@
-//! A text that is written piece by piece, such as by a language model, to one connection.
+//! Sends a text piece by piece to one connection, such as a language model's response.
 
 mod buffer;
 mod frame;
@@ -23,14 +23,14 @@ use crate::event::ConnectionId;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Source<'a, T> = Pin<Box<dyn Stream<Item = Result<T, BoxError>> + Send + 'a>>;
 
-/// Long enough to gather tokens, and short enough that a reader does not see it.
+/// Long enough to gather tokens, and short enough that a reader does not notice it.
 const MAX_LATENCY: Duration = Duration::from_millis(50);
 /// API Gateway meters each message in units of 32 KB.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 const MIN_FRAME_BYTES: usize = 256;
 
 impl Pusher {
-    /// Sends the tokens of a language model, or other pieces of one text, to one connection as they come.
+    /// Streams the tokens of a language model, or other pieces of text, to one connection.
     ///
     /// The text arrives in numbered frames:
     ///
@@ -42,13 +42,14 @@ impl Pusher {
     ///
     /// | member | meaning |
     /// |---|---|
-    /// | `id` | which stream it is, if it has an [id](Streaming::with_id) |
+    /// | `id` | the stream's [id](Streaming::with_id), if it has one |
     /// | `seq` | the number of the frame in its stream, from 0 |
     /// | `chunk` | the next part of the text; may be absent from the last frame |
     /// | `done` | `true` in the last frame of a complete text, otherwise absent |
     /// | `error` | in the last frame of an incomplete text: `{"code": …, "message": …}` |
     ///
-    /// A frame whose answer was lost is sent again with the same number. So the reader drops a frame whose `seq` it has seen:
+    /// A frame whose response was lost is sent again with the same number, so the client drops a
+    /// frame whose `seq` it has seen:
     ///
     /// ```js
     /// if (frame.seq < next) return;
@@ -58,32 +59,36 @@ impl Pusher {
     ///
     /// # Frames and order
     ///
-    /// One push is under way at a time, so frames arrive in order. The first token is sent at once. Tokens that come while a
-    /// push is under way are gathered into the next frame, which is sent when it is [full](Streaming::with_max_frame_bytes) or
-    /// when its first token has waited for the [maximum latency](Streaming::with_max_latency). A token that is larger than a
-    /// frame is split between characters. The source is not polled while a full frame waits.
+    /// One push is under way at a time, so frames arrive in order. The first token is sent at once.
+    /// Tokens that arrive while a push is under way are gathered into the next frame, which is sent
+    /// when it is [full](Streaming::with_max_frame_bytes) or when its first token has waited for
+    /// the [maximum latency](Streaming::with_max_latency). A token that is larger than a frame is
+    /// split between characters. The source is not polled while a full frame waits.
     ///
     /// # The end
     ///
     /// The stream ends, and drops its source, when
     ///
     /// - the source ends;
-    /// - API Gateway answers that the connection is gone;
-    /// - a push fails after the retries that [`send`](Self::send) makes, each of which has the timeouts of this pusher;
-    /// - a second before the deadline of the Lambda invocation or the [timeout](Streaming::with_timeout) of the stream, of a time
-    ///   below four seconds a quarter before. The client gets what has come so far, and the error code `timeout`. Without
-    ///   either, as in a task that a route has spawned, the stream lasts up to a day.
+    /// - API Gateway returns 410, because the connection is gone;
+    /// - a push fails after the retries that [`send`](Self::send) makes, each of which has the
+    ///   timeouts of this pusher;
+    /// - one second is left before the deadline of the Lambda invocation or the
+    ///   [timeout](Streaming::with_timeout) of the stream, or a quarter of the time if it is below
+    ///   four seconds. The client receives the text so far, and the error code `timeout`. Without a
+    ///   deadline and a timeout, as in a task that a route has spawned, the stream lasts up to a
+    ///   day.
     ///
     /// The [`StreamReport`] says which of these it was.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the stream stops and drops its source. A frame that is under way may still arrive, and the
-    /// client gets no last frame.
+    /// When the future is dropped, the stream stops and drops its source. A frame that is under way
+    /// may still arrive, and the client receives no last frame.
     ///
     /// # Panics
     ///
-    /// It needs a tokio runtime with its timer enabled, and panics without one.
+    /// Panics outside a tokio runtime with its timer enabled.
     ///
     /// # Examples
     ///
@@ -113,10 +118,11 @@ impl Pusher {
         self.try_stream(connection_id, tokens.map(Ok::<T, Infallible>))
     }
 
-    /// Sends tokens as [`stream`](Self::stream) does, until the source has an error.
+    /// Sends tokens as [`stream`](Self::stream) does, until the source returns an error.
     ///
-    /// The client gets the tokens before the error, and then a frame with the code and the message of the error if it is a
-    /// [`StreamError`]. Of any other error it gets the code `internal` alone. The error itself is in the [`StreamReport`].
+    /// The client receives the tokens before the error, and then a frame with the code and the
+    /// message of the error if it is a [`StreamError`]. For any other error it receives only the
+    /// code `internal` with a fixed message. The error itself is in the [`StreamReport`].
     ///
     /// # Examples
     ///
@@ -162,7 +168,7 @@ impl Pusher {
     }
 }
 
-/// Tokens for one connection, which are sent when it is awaited. It ends with a [`StreamReport`].
+/// A pending stream; `.await` it to send. Resolves to a [`StreamReport`].
 ///
 /// See [`Pusher::stream`].
 #[must_use = "nothing is sent unless it is awaited"]
@@ -174,36 +180,39 @@ pub struct Streaming<'a, T> {
     max_latency: Duration,
     max_frame_bytes: usize,
     timeout: Option<Duration>,
-    /// The source alone owns tokens, so that the future can be sent to other threads whatever they are.
+    /// Only the source owns tokens, so the future is `Send` even if they are not.
     token: PhantomData<fn() -> T>,
 }
 
 impl<T> Streaming<'_, T> {
-    /// Gives each frame this id, such as the correlation id of the request. Default: frames have no id.
+    /// Sets the id of each frame, such as the request's correlation id. Default: none.
     ///
-    /// An id that fails to serialize as JSON, or leaves no room for text, ends the stream before anything is sent.
+    /// An id that fails to serialize as JSON, or leaves no room for text, ends the stream before
+    /// anything is sent.
     pub fn with_id<I: Serialize + ?Sized>(mut self, id: &I) -> Self {
         self.id = serde_json::value::to_raw_value(id).map(Some).map_err(|source| PushError::NotJson { source });
         self
     }
 
-    /// Lets a token wait for others at most this long while no push is under way. Default: 50 ms.
+    /// Sets how long a token waits for others while no push is under way. Default: 50 ms.
     ///
-    /// With zero, each frame is sent as soon as the one before has been answered.
+    /// With zero, each frame is sent as soon as the push of the previous one has completed.
     pub fn with_max_latency(mut self, latency: Duration) -> Self {
         self.max_latency = latency;
         self
     }
 
-    /// Bounds the size of a frame, in bytes of JSON. Default: 32 KB; from 256 bytes to 128 KB.
+    /// Sets the maximum size of a frame, in bytes of JSON. Default: 32 KB.
     ///
-    /// A frame has room for 64 bytes of text also where its id is longer than that allows.
+    /// The range is 256 bytes to 128 KB. A frame always has room for 64 bytes of text, even if a
+    /// long id makes it exceed the maximum.
     pub fn with_max_frame_bytes(mut self, bytes: usize) -> Self {
         self.max_frame_bytes = bytes.clamp(MIN_FRAME_BYTES, MAX_PAYLOAD_BYTES);
         self
     }
 
-    /// Bounds the time of the whole stream. Default: the deadline of the Lambda invocation, if there is one.
+    /// Sets the timeout of the whole stream. Default: the deadline of the Lambda invocation, if
+    /// any.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -14,16 +14,18 @@ use crate::event::ConnectionId;
 use crate::push::{Payload, Push, PushError};
 use crate::retry::Delays;
 
-/// So many 429s in a row end a connection's attempts, when the account is not throttled.
+/// A connection is given up after this many 429s while the account is not throttled.
 const MAX_REFUSALS: u32 = 4;
-/// So many do in any case.
+/// A connection is given up after this many 429s in any case.
 const MAX_REFUSALS_IN_ALL: u32 = 16;
-/// After this time since its first 429, another one ends a connection's attempts.
+/// A 429 this long after a connection's first one ends its attempts.
 const MAX_TIME: Duration = Duration::from_secs(2);
-/// A client that does not read needs a moment to catch up, so the first delay after a 429 is longer than that of other errors.
+/// A client that does not read needs time to catch up, so the first delay after a 429 is longer
+/// than after other errors.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(1);
-/// Beyond so many recipients, or payloads of so many bytes of their own, the source is not read any further.
+/// The source is not read while this many recipients wait, or their own payloads take this many
+/// bytes.
 const MAX_WAITING: usize = 1024;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
@@ -32,15 +34,15 @@ pub(super) struct Recipient {
     pub(super) id: ConnectionId,
     pub(super) payload: Arc<Payload>,
     pub(super) through: Option<Arc<dyn Push>>,
-    /// After the first attempt.
+    /// `None` until the first attempt has failed.
     pub(super) history: Option<Box<History>>,
 }
 
-/// The attempts that one recipient has had.
+/// The failed attempts of one recipient.
 #[derive(Default)]
 pub(super) struct History {
     attempts: usize,
-    /// 429s in all, and those while the account was not throttled.
+    /// All 429s; `own_refusals` counts those while the account was not throttled.
     refusals: u32,
     own_refusals: u32,
     first_refusal: Option<Instant>,
@@ -48,25 +50,25 @@ pub(super) struct History {
     refusal_delay: Option<Duration>,
 }
 
-/// What a broadcast allows its recipients.
+/// The limits that a broadcast sets for its recipients.
 pub(super) struct Allowance<'a> {
     pub(super) attempts: usize,
     pub(super) throttle_timeout: Duration,
-    /// Why connections answer 429 now.
+    /// Why connections return 429 now.
     pub(super) cause: Cause,
-    /// Whether this connection has been given up in this broadcast before.
+    /// Whether this broadcast has given up this connection before.
     pub(super) is_slow: bool,
     pub(super) random: &'a (dyn Fn() -> f64 + Send + Sync),
 }
 
-/// Why connections answer 429.
+/// Why connections return 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The account sends too much.
     Account,
     /// Their clients do not read.
     Client,
-    /// Nobody has got through yet, so nothing tells.
+    /// Unknown, because no push has succeeded yet.
     Unknown,
 }
 
@@ -84,7 +86,7 @@ impl Recipient {
         }
     }
 
-    /// Decides whether and when there is another attempt after this error, which can be retried.
+    /// Decides whether and when a retryable error is followed by another attempt.
     pub(super) fn failed(&mut self, error: &PushError, now: Instant, allowance: &Allowance<'_>) -> Verdict {
         let history = self.history.get_or_insert_default();
         history.attempts = history.attempts.saturating_add(1);
@@ -100,7 +102,7 @@ impl Recipient {
             Cause::Account => false,
             Cause::Client => {
                 history.own_refusals = history.own_refusals.saturating_add(1);
-                // Those that the account was the reason for may have taken all of the time.
+                // Earlier 429s of a throttled account may have taken all of the time.
                 let is_late = history.own_refusals > 1 && since >= MAX_TIME.min(allowance.throttle_timeout);
                 allowance.is_slow || is_late || history.own_refusals >= MAX_REFUSALS
             }
@@ -111,27 +113,27 @@ impl Recipient {
         }
         let delay = history.refusal_delay.map_or(FIRST_DELAY, |last| last.saturating_mul(2).min(MAX_DELAY));
         history.refusal_delay = Some(delay);
-        // At least half of it: the client needs the time.
+        // At least half of the delay, because the client needs the time.
         Verdict::After(delay.mul_f64(0.5 + 0.5 * (allowance.random)().clamp(0.0, 1.0)))
     }
 
-    /// The bytes that only this recipient keeps in memory.
+    /// Returns the bytes that only this recipient keeps in memory.
     fn own_bytes(&self) -> usize {
         if Arc::strong_count(&self.payload) == 1 { self.payload.bytes().len() } else { 0 }
     }
 }
 
-/// A recipient in backoff, and the error of its last attempt.
+/// A recipient in backoff, with the error of its last attempt.
 struct Waiting {
     due: Instant,
-    /// Of those that are due at the same time, the first to fail is the first to be tried.
+    /// Orders recipients that are due at the same time by when they failed.
     number: u64,
     own_bytes: usize,
     recipient: Recipient,
     error: PushError,
 }
 
-/// A queue by due time, with one timer.
+/// A queue ordered by due time, with one timer.
 #[derive(Default)]
 pub(super) struct Backoff {
     waiting: BinaryHeap<Waiting>,
@@ -160,7 +162,7 @@ impl Backoff {
         self.waiting.len() >= MAX_WAITING || self.own_bytes >= MAX_BYTES
     }
 
-    /// Takes the next recipient whose time has come; otherwise the task is woken when it has.
+    /// Takes the next recipient that is due. Otherwise the task is woken when one is.
     pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Option<Recipient> {
         let due = self.waiting.peek()?.due;
         if due > Instant::now() {
@@ -184,7 +186,7 @@ impl Backoff {
 }
 
 impl Ord for Waiting {
-    /// The heap has its greatest first, which is the earliest here.
+    /// Reversed, because the heap yields its greatest element first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.number).cmp(&(self.due, self.number))
     }

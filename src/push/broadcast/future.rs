@@ -1,4 +1,4 @@
-//! A broadcast while it is under way.
+//! The future that runs a broadcast.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -16,48 +16,48 @@ use crate::event::ConnectionId;
 use crate::push::{PushError, Pusher};
 use crate::retry::Span;
 
-/// So many connections are seen to before other tasks have their turn.
+/// The number of connections handled before the task yields.
 const SHIFT: usize = 256;
 
 type Push = Pin<Box<dyn Future<Output = Attempted> + Send>>;
 #[cfg(feature = "hub")]
 type Hook<'a> = Box<dyn FnMut(&ConnectionId) + Send + 'a>;
 
-/// An attempt that is through.
+/// A finished attempt.
 struct Attempted {
     recipient: Recipient,
-    /// How often the pace had been cut when it began.
+    /// The number of pace cuts when the attempt began.
     cuts: u32,
     outcome: Result<(), PushError>,
 }
 
-/// A broadcast that is under way when it is awaited, and ends with its [`Report`].
+/// A pending broadcast; `.await` it to deliver. Resolves to a [`Report`].
 ///
-/// Dropped, it stops. [`interrupt`](Self::interrupt) stops it and tells what has been done so far.
+/// Dropping it stops the broadcast. [`interrupt`](Self::interrupt) stops it and returns the report so far.
 ///
 /// # Panics
 ///
-/// It needs a tokio runtime with its timer enabled, and panics without one. It must not be polled after its end.
+/// Panics outside a tokio runtime with its timer enabled, and when it is polled after completion.
 //
-// Invariants: a connection is in `busy` as long as one of its payloads is in `under_way`, `backoff` or `released`, and at most
-// one is. Its later payloads are in `held`, in order. `held_count` is their number, `report.ids()` that of the payloads which are
-// in none of these any more.
+// Invariants: a connection is in `busy` as long as one of its payloads is in `under_way`, `backoff` or `released`,
+// and at most one is. Its later payloads are in `held`, in order. `held_count` is their number. `report.ids()` is the
+// number of payloads that have left all of these.
 #[must_use = "nothing is sent unless it is awaited"]
 pub struct Broadcast<'a> {
     pusher: Pusher,
     source: Pin<Box<dyn Stream<Item = (ConnectionId, Content)> + Send + 'a>>,
-    /// Payloads that wait until an earlier one for their connection is through; at most as many as may be under way.
+    /// Payloads that wait for an earlier one to the same connection; at most as many as the concurrency.
     held: HashMap<ConnectionId, VecDeque<Content>>,
     held_count: usize,
-    /// Those of them whose turn has come. Their connections stay busy.
+    /// Held payloads whose turn has come. Their connections stay busy.
     released: VecDeque<(ConnectionId, Content)>,
     under_way: FuturesUnordered<Push>,
     backoff: Backoff,
     busy: HashSet<ConnectionId>,
-    /// Connections that were given up since they do not read.
+    /// Connections that were given up because their clients do not read.
     slow: HashSet<ConnectionId>,
     pace: Pace,
-    /// Whether the last push to begin was a retry: retries and new connections take turns.
+    /// Whether the last push was a retry: retries and new connections take turns.
     was_retry: bool,
     span: Option<(Span, Pin<Box<Sleep>>)>,
     is_late: bool,
@@ -94,24 +94,24 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Calls this with each connection as soon as it has answered 410.
+    /// Calls the hook with each connection as soon as it has returned 410.
     #[cfg(feature = "hub")]
     pub(crate) fn on_gone(mut self, hook: impl FnMut(&ConnectionId) + Send + 'a) -> Self {
         self.on_gone = Some(Box::new(hook));
         self
     }
 
-    /// Calls this with each connection as soon as the payload has been delivered to it.
+    /// Calls the hook with each connection as soon as the payload is delivered to it.
     #[cfg(feature = "hub")]
     pub(crate) fn on_delivered(mut self, hook: impl FnMut(&ConnectionId) + Send + 'a) -> Self {
         self.on_delivered = Some(Box::new(hook));
         self
     }
 
-    /// Stops, and tells what has been done so far.
+    /// Stops the broadcast and returns the report so far.
     ///
-    /// Pushes that were under way have [failed](Report::failed) with [`PushError::Interrupted`], and those that waited for
-    /// another attempt with the error of their last one. Connections that the source has not named yet are not in the report.
+    /// Pushes under way have [failed](Report::failed) with [`PushError::Interrupted`], and those in backoff with the
+    /// error of their last attempt. Connections not yet read from the source are not in the report.
     ///
     /// # Examples
     ///
@@ -142,7 +142,7 @@ impl<'a> Broadcast<'a> {
         std::mem::take(&mut self.report)
     }
 
-    /// Takes the outcomes of attempts that are through.
+    /// Records the outcomes of finished attempts.
     fn collect(&mut self, cx: &mut Context<'_>) -> usize {
         let mut collected: usize = 0;
         while collected < SHIFT
@@ -168,7 +168,7 @@ impl<'a> Broadcast<'a> {
                 self.free(&recipient.id);
             }
             Err(PushError::Gone { .. }) => {
-                // The endpoint had time to look.
+                // A 410 shows that the endpoint is not overloaded.
                 self.pace.taken(now, attempt, cuts);
                 #[cfg(feature = "hub")]
                 if let Some(hook) = &mut self.on_gone {
@@ -188,7 +188,7 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Lets a recipient wait for its next attempt, or gives it up.
+    /// Schedules a recipient's next attempt, or gives it up.
     fn put_off(&mut self, mut recipient: Recipient, error: PushError, now: Instant) {
         let cause = match self.pace.is_throttled(now) {
             true => Cause::Account,
@@ -225,7 +225,7 @@ impl<'a> Broadcast<'a> {
         self.report.failed.push(Failure { connection_id, error });
     }
 
-    /// A connection's push is through: its next payload has its turn.
+    /// Ends a connection's push and releases its next payload.
     fn free(&mut self, id: &ConnectionId) {
         let Some(waiting) = self.held.get_mut(id) else {
             self.busy.remove(id);
@@ -240,7 +240,7 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// The next connection of the source, when there is one that may be pushed to now.
+    /// Returns the next connection of the source that may be pushed to now.
     fn next_new(&mut self, cx: &mut Context<'_>) -> Option<(ConnectionId, Content)> {
         while !self.is_exhausted && self.held_count < self.pusher.concurrency && !self.backoff.is_full() {
             match self.source.as_mut().poll_next(cx) {
@@ -256,7 +256,7 @@ impl<'a> Broadcast<'a> {
         None
     }
 
-    /// The next attempt that may begin now.
+    /// Returns the next attempt that may begin now.
     fn next(&mut self, cx: &mut Context<'_>) -> Option<Result<Recipient, (ConnectionId, PushError)>> {
         if !self.was_retry
             && let Some(recipient) = self.backoff.poll_due(cx)
@@ -278,7 +278,7 @@ impl<'a> Broadcast<'a> {
         })
     }
 
-    /// Starts pushes as far as there is room.
+    /// Starts pushes while there are free slots.
     fn start(&mut self, cx: &mut Context<'_>, span: Span) -> usize {
         let mut started: usize = 0;
         while started < SHIFT
@@ -300,14 +300,14 @@ impl<'a> Broadcast<'a> {
         started
     }
 
-    /// Recipients in backoff will not have another attempt.
+    /// Fails the recipients in backoff with their last errors.
     fn drop_waiting(&mut self) {
         while let Some((recipient, error)) = self.backoff.pop() {
             self.fail(recipient.id, error);
         }
     }
 
-    /// Payloads that wait for their turn will not have it.
+    /// Reports held payloads as not tried.
     fn drop_held(&mut self) {
         for (id, _) in self.released.drain(..) {
             self.busy.remove(&id);
@@ -319,7 +319,7 @@ impl<'a> Broadcast<'a> {
         self.held_count = 0;
     }
 
-    /// The time is up: what the source has ready has not been tried.
+    /// Ends the broadcast at its deadline: connections that the source has ready are not tried.
     fn give_up(&mut self, cx: &mut Context<'_>) -> usize {
         let mut given_up: usize = 0;
         self.drop_waiting();
@@ -336,7 +336,7 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-/// One attempt.
+/// Makes one attempt.
 fn push(pusher: &Pusher, span: Span, recipient: Recipient, cuts: u32) -> Push {
     let transport = Arc::clone(recipient.through.as_ref().unwrap_or(&pusher.transport));
     let limit = span.left().min(pusher.attempt_timeout);
@@ -367,7 +367,7 @@ impl Future for Broadcast<'_> {
                 true => this.give_up(cx),
                 false => this.start(cx, span),
             };
-            // Late, the source may have more, which nobody waits for.
+            // After the deadline, the source may have more connections, but nobody waits for them.
             let is_through = this.is_exhausted && this.held.is_empty() && this.released.is_empty();
             let is_through = is_through || this.is_late && taken == 0;
             if is_through && this.under_way.is_empty() && this.backoff.is_empty() {

@@ -1,36 +1,38 @@
-//! How many pushes may be under way: fewer when the account is throttled, more again when it is not.
+//! Limits the concurrent pushes: fewer while the account is throttled, more again afterwards.
 //!
-//! API Gateway answers 429 for two reasons: the account sends too much, or this one client does not read. Only the first is a
-//! reason to slow down, and the answer does not tell them apart. What tells them apart is the next attempt: when the account is
-//! throttled, a connection that was refused gets through the next time as often as any other; a client that does not read is
-//! refused again while the others get through.
+//! API Gateway returns 429 for two reasons: the account sends too much, or this one client does not
+//! read. Only the first is a reason to slow down, and the response does not tell them apart. The
+//! next attempt does: when the account is throttled, a refused connection succeeds the next time as
+//! often as any other; a client that does not read is refused again while the others succeed.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Answers are judged together for at least this time.
+/// The minimum time for which responses are judged together.
 const WINDOW: Duration = Duration::from_millis(100);
-/// A window with fewer answers stays open, up to [`MAX_WINDOW`].
+/// A window with fewer responses stays open, up to [`MAX_WINDOW`].
 const MIN_ANSWERS: u32 = 40;
 const MAX_WINDOW: Duration = Duration::from_secs(1);
-/// So many refusals, and as many second attempts, say something; fewer are chance.
+/// The minimum number of refusals, and of second attempts; fewer are chance.
 const MIN_SIGNS: u32 = 4;
-/// First attempts in a window, below which the retries alone are judged.
+/// With fewer first attempts in a window, only the retries are judged.
 const MIN_FIRST: u32 = 8;
-/// For so long after the last sign of it the account counts as throttled.
+/// The account counts as throttled for this long after the last sign of it.
 const AFTERMATH: Duration = Duration::from_secs(2);
-/// While everyone is refused, one in so many of the most pushes stays under way.
+/// While every push is refused, the maximum divided by this number stays under way.
 const FLOOR: f64 = 8.0;
-/// A window without trouble raises the pace by this factor. More would overshoot before the next window shows it.
+/// A calm window raises the limit by this factor. A larger one would overshoot before the next
+/// window shows it.
 const RAISE: f64 = 1.1;
 
-/// Halves at a sign that the account is throttled, and rises by a tenth in each window without one.
+/// A limit that halves when the account is throttled, and rises by a tenth per calm window.
 #[derive(Debug)]
 pub(super) struct Pace {
     most: f64,
     limit: f64,
-    /// How often it was cut. An answer to a push that began before the last cut says nothing about the pace since.
+    /// The number of cuts. A response to a push from before the last cut says nothing about the
+    /// current limit.
     cuts: u32,
     window: Option<Window>,
     throttled_at: Option<Instant>,
@@ -72,28 +74,29 @@ impl Pace {
         Self { most, limit: most, cuts: 0, window: None, throttled_at: None }
     }
 
-    /// At least 1.
+    /// Returns the limit, which is at least 1.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and the most")]
     pub(super) fn limit(&self) -> usize {
         self.limit as usize
     }
 
-    /// What a push that begins now gives back with its answer.
+    /// Returns the number of cuts, which a push that begins now reports with its response.
     pub(super) fn cuts(&self) -> u32 {
         self.cuts
     }
 
-    /// Whether 429s are the account's, or were a short time ago, rather than those of single connections.
+    /// Returns whether 429s are, or recently were, due to the account rather than to single
+    /// clients.
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
         self.throttled_at.is_some_and(|at| now.saturating_duration_since(at) < AFTERMATH)
     }
 
-    /// The endpoint took a push.
+    /// Records that the endpoint accepted a push.
     pub(super) fn taken(&mut self, now: Instant, attempt: Attempt, cuts: u32) {
         self.answered(now, attempt, cuts, |answers| answers.taken = answers.taken.saturating_add(1));
     }
 
-    /// The endpoint refused a push with 429.
+    /// Records that the endpoint refused a push with 429.
     pub(super) fn refused(&mut self, now: Instant, attempt: Attempt, cuts: u32) {
         self.answered(now, attempt, cuts, |answers| answers.refused = answers.refused.saturating_add(1));
     }
@@ -125,12 +128,12 @@ impl Pace {
 }
 
 impl Window {
-    /// Whether hardly any connection was refused at its first attempt.
+    /// Returns whether hardly any first attempt was refused.
     fn is_calm(&self) -> bool {
         self.first.refused.saturating_mul(10) <= self.first.all()
     }
 
-    /// Where a cut ends, when these answers are those of a throttled account.
+    /// Returns the lower bound of a cut, if these responses show a throttled account.
     fn floor(&self, most: f64) -> Option<f64> {
         let Self { first, again, .. } = self;
         let refused = first.refused.saturating_add(again.refused);
@@ -140,7 +143,7 @@ impl Window {
             return None;
         }
         match first.all() >= MIN_FIRST {
-            // Nobody gets through, so nothing tells whose the refusals are.
+            // No push succeeds, so the reason for the refusals is unknown.
             true if first.taken == 0 && again.taken == 0 => Some((most / FLOOR).max(1.0)),
             true => (again.share_taken() >= first.share_taken() / 2.0).then_some(1.0),
             false => (again.share_taken() >= 0.1).then_some(1.0),
@@ -152,7 +155,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Gives it a window of answers, and returns the limit after it.
+    /// Records a window of responses and returns the limit after it.
     async fn window(pace: &mut Pace, first: (u32, u32), again: (u32, u32)) -> usize {
         for (attempt, (taken, refused)) in [(Attempt::First, first), (Attempt::AfterRefusal, again)] {
             (0..taken).for_each(|_| pace.taken(Instant::now(), attempt, pace.cuts()));

@@ -1,4 +1,4 @@
-//! What became of a broadcast.
+//! The outcome of a broadcast.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,61 +7,62 @@ use super::super::{Incomplete, PushError};
 use crate::event::ConnectionId;
 use crate::metrics;
 
-/// What became of every connection that a broadcast was for.
+/// The outcome of a broadcast, with every connection accounted for exactly once.
 ///
-/// `delivered`, `gone`, `failed` and `not_tried` add up to [`ids`](Self::ids), always.
+/// `delivered`, `gone`, `failed` and `not_tried` always add up to [`ids`](Self::ids).
 #[derive(Debug, Default)]
 #[must_use = "it says which connections were not reached; `require_all` makes an error of it if there are any"]
 #[non_exhaustive]
 pub struct Report {
-    /// How many connections the payload was delivered to.
+    /// The number of connections that the payload was delivered to.
     pub delivered: usize,
-    /// Connections that are closed, or not open yet.
+    /// Connections that are closed, or not open yet (410).
     pub gone: Vec<ConnectionId>,
-    /// Connections that were tried in vain.
+    /// Connections for which every attempt failed.
     pub failed: Vec<Failure>,
-    /// Connections for which there was no time.
+    /// Connections that were not attempted before the deadline.
     pub not_tried: Vec<ConnectionId>,
-    /// Whether the source of the connections came to its end. It did not when the time was up while it waited for more, or
-    /// when the broadcast was interrupted.
+    /// Whether the source of connections was read to its end. It was not if the deadline passed
+    /// while the source was pending, or if the broadcast was interrupted.
     pub is_complete: bool,
-    /// How many attempts were made beside the first of each connection.
+    /// The number of attempts other than the first of each connection.
     pub retries: usize,
-    /// How many attempts were answered with 429, those before a retry included.
+    /// The number of 429 responses, including those followed by a retry.
     pub throttles: usize,
-    /// How long it took.
+    /// How long the broadcast took.
     pub elapsed: Duration,
 }
 
-/// A connection that was tried in vain.
+/// A connection for which every attempt failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Which.
+    /// The connection that was not reached.
     pub connection_id: ConnectionId,
-    /// The error of the last attempt. After [`PushError::TimedOut`] and [`PushError::Interrupted`] the payload may have
-    /// arrived all the same.
+    /// The error of the last attempt. After [`PushError::TimedOut`] and [`PushError::Interrupted`]
+    /// the payload may still have arrived.
     pub error: PushError,
 }
 
 impl Report {
-    /// How many connections the source named.
+    /// Returns the number of connections read from the source.
     pub fn ids(&self) -> usize {
         [self.gone.len(), self.failed.len(), self.not_tried.len()]
             .iter()
             .fold(self.delivered, |sum, more| sum.saturating_add(*more))
     }
 
-    /// Whether every connection either has the payload or is gone.
+    /// Returns whether every connection received the payload or is gone.
     pub fn is_success(&self) -> bool {
         self.is_complete && self.failed.is_empty() && self.not_tried.is_empty()
     }
 
-    /// Returns an error unless every connection either has the payload or is gone.
+    /// Returns an error unless every connection received the payload or is gone.
     ///
     /// # Errors
     ///
-    /// [`Incomplete`] says how many connections failed and why the first one did, and has the report.
+    /// [`Incomplete`] contains the report, and says how many connections failed and why the first
+    /// one did.
     ///
     /// # Examples
     ///
@@ -79,7 +80,7 @@ impl Report {
         }
     }
 
-    /// Adds it to the metrics.
+    /// Records the report in the metrics.
     pub(super) fn record(&self) {
         metrics::broadcast_ended(self.elapsed, self.retries, self.throttles);
         metrics::pushed("broadcast", "delivered", self.delivered);
@@ -90,7 +91,8 @@ impl Report {
         }
     }
 
-    /// Says how many connections were not reached, and why the first of them was not. Returns `None` after a success.
+    /// Describes how many connections were not reached, and why the first one was not. Returns
+    /// `None` after a success.
     pub(crate) fn shortcoming(&self) -> Option<String> {
         if self.is_success() {
             return None;
@@ -106,7 +108,7 @@ impl Report {
         })
     }
 
-    /// The connections whose clients do not read, which are among those that [failed](Self::failed).
+    /// Returns the [failed](Self::failed) connections whose clients do not read.
     ///
     /// # Examples
     ///
@@ -123,7 +125,9 @@ impl Report {
         self.failed_with(|error| matches!(error, PushError::SlowConsumer { .. }))
     }
 
-    /// The connections that failed so, as in `report.failed_with(|error| matches!(error, PushError::Throttled { .. }))`.
+    /// Returns the connections whose error matches a predicate.
+    ///
+    /// For example `report.failed_with(|error| matches!(error, PushError::Throttled { .. }))`.
     pub fn failed_with(&self, is_kind: impl Fn(&PushError) -> bool) -> impl Iterator<Item = &ConnectionId> {
         self.failed.iter().filter(move |failure| is_kind(&failure.error)).map(|failure| &failure.connection_id)
     }

@@ -1,4 +1,4 @@
-//! The connections that requests go over.
+//! The connections that carry the requests.
 
 use std::error::Error as StdError;
 use std::io;
@@ -23,49 +23,49 @@ use crate::push::PushError;
 use crate::push::opening::Opening;
 use crate::push::roots::{self, UntrustedRoot};
 
-/// Answers of `@connections` are small.
+/// Responses of `@connections` are small.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Shorter than the time after which API Gateway lets go of a connection that nobody uses.
+/// Shorter than the time after which API Gateway closes an idle connection.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// While requests are under way, HTTP/2 is asked so often whether the other end is still there, and has so long to answer.
+/// The interval and the timeout of HTTP/2 pings while requests are under way.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 type HttpsClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
-/// A pool to one host. Clones share it.
+/// A connection pool for one host. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connections {
     roots: Arc<RootCertStore>,
     tls: ClientConfig,
     proxies: Arc<Matcher>,
     connector: HttpsConnector<Connector>,
-    /// The client, and how many there were before it.
+    /// The client, and the number of clients before it.
     current: Arc<Mutex<(u64, Arc<HttpsClient>)>>,
     opening: Opening,
 }
 
 impl Connections {
-    /// A pool whose connections are trusted by these roots.
+    /// Creates a pool that trusts these roots.
     pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
         Self::build(Arc::new(roots), Arc::new(Matcher::builder().build()))
     }
 
-    /// A new pool that trusts this root certificate, too.
+    /// Returns a new pool that also trusts this root certificate.
     pub(super) fn with_root_certificate(&self, der: Vec<u8>) -> Result<Self, UntrustedRoot> {
         let mut roots = RootCertStore::clone(&self.roots);
         roots::add(&mut roots, der)?;
         Self::build(Arc::new(roots), Arc::clone(&self.proxies)).map_err(UntrustedRoot::new)
     }
 
-    /// A new pool whose connections go through these proxies.
+    /// Returns a new pool whose connections go through these proxies.
     pub(super) fn with_proxies(&self, proxies: Matcher) -> Self {
         Self::over(Arc::clone(&self.roots), self.tls.clone(), Arc::new(proxies))
     }
 
     fn build(roots: Arc<RootCertStore>, proxies: Arc<Matcher>) -> Result<Self, rustls::Error> {
-        // Named, since a process that has two providers has no default.
+        // Named explicitly, because a process with two providers has no default.
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&roots))
@@ -76,7 +76,7 @@ impl Connections {
     fn over(roots: Arc<RootCertStore>, tls: ClientConfig, proxies: Arc<Matcher>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        // Without it small frames of HTTP/2 wait for each other.
+        // Otherwise Nagle's algorithm delays small HTTP/2 frames.
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -88,14 +88,15 @@ impl Connections {
         Self { roots, tls, proxies, connector, current, opening: Opening::default() }
     }
 
-    /// The same pool, for requests to another host.
+    /// Returns the same pool, for requests to another host.
     pub(super) fn to_another_host(&self) -> Self {
         Self { opening: Opening::default(), ..self.clone() }
     }
 
-    /// Makes a request, and reads the answer.
+    /// Sends a request and reads the response.
     pub(super) async fn call(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PushError> {
-        // Over TLS the endpoint may speak HTTP/2. Without it, a request that is dropped takes its connection with it.
+        // With TLS the endpoint may speak HTTP/2. Without it, dropping a request closes its
+        // connection.
         if request.uri().scheme() != Some(&Scheme::HTTPS) {
             return answer(self.current().1.request(request).await).await;
         }
@@ -128,7 +129,7 @@ impl Connections {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets further requests go over new connections. Those that are under way may still be answered.
+    /// Sends further requests over new connections. Requests under way may still complete.
     fn replace(&self, number: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.0 == number {
@@ -171,11 +172,11 @@ async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, PushError
     Ok(Response::from_parts(head, body))
 }
 
-/// A request whose answer nobody waits for any longer: its connection may be dead, and is not used again.
+/// A request that may be dropped before its response: its connection may be dead.
 ///
-/// Over HTTP/2 a request that is dropped takes only its own stream with it.
+/// Such a connection is not used again. Over HTTP/2, dropping a request only closes its stream.
 struct Unanswered<'a> {
-    /// Of its client, until the answer has come.
+    /// The number of its client, until the response has arrived.
     number: Option<u64>,
     connections: &'a Connections,
 }
@@ -188,14 +189,14 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// Whether the endpoint's certificate was refused, which does not pass.
+/// Returns whether the endpoint's certificate was rejected, which is permanent.
 fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
         if let Some(rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
             return true;
         }
-        // The source of an I/O error is that of its inner error, which would be left out.
+        // `source` of an I/O error skips its inner error.
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner),

@@ -1,4 +1,4 @@
-//! Credentials that are renewed in the background, and a clock that is set by the server.
+//! Credentials that are renewed in the background, and a clock that the server corrects.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,30 +14,31 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::push::PushError;
 
-/// New credentials are asked for when the old ones expire within this time.
+/// New credentials are requested when the old ones expire within this time.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
-/// The provider is asked again so long after it failed, or gave credentials that expire soon; each time twice as long.
+/// The pause after a provider failed, or returned credentials that expire soon. It doubles each
+/// time.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Refused credentials are a reason to ask the provider once in this time.
+/// The minimum time between two renewals because of rejected credentials.
 const BETWEEN_RENEWALS: Duration = Duration::from_secs(10);
-/// A provider that does not answer is asked again after this time.
+/// The timeout of the provider.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(10);
-/// AWS takes signatures that are up to five minutes old.
+/// AWS accepts signatures that are up to five minutes old.
 const MAX_SKEW: Duration = Duration::from_secs(4 * 60);
 
-/// Keeps the credentials of a provider. Clones share them.
+/// Caches the credentials of a provider. Clones share them.
 #[derive(Clone)]
 pub(super) struct Keeper {
     provider: SharedCredentialsProvider,
     state: Arc<Mutex<State>>,
-    /// Held by the one task that asks the provider.
+    /// Held by the one task that calls the provider.
     asking: Arc<tokio::sync::Mutex<()>>,
-    /// By how many seconds the server's clock is ahead of ours.
+    /// The number of seconds by which the server's clock is ahead of ours.
     skew: Arc<AtomicI64>,
 }
 
-/// Credentials, and their number in the row of those that the provider gave.
+/// Credentials, with a number that increases with each new set.
 pub(super) struct Held {
     pub(super) number: u64,
     pub(super) credentials: Credentials,
@@ -46,18 +47,18 @@ pub(super) struct Held {
 #[derive(Default)]
 struct State {
     held: Option<Arc<Held>>,
-    /// When to ask next, if ever.
+    /// When to call the provider next, if ever.
     ask_at: Option<SystemTime>,
-    /// How often in a row the provider gave nothing better.
+    /// How often in a row the provider returned nothing better.
     vain: u32,
-    /// When refused credentials were last a reason to ask.
+    /// When rejected credentials last caused a renewal.
     renewed_at: Option<SystemTime>,
-    /// The last failure, and how often the provider had been asked until then.
+    /// The last failure, and the number of calls to the provider up to it.
     failure: Option<(u64, Failure)>,
     asked: u64,
 }
 
-/// A failure of the provider, which everybody who waited for it gets.
+/// A failure of the provider, shared by all tasks that waited for it.
 #[derive(Debug, Clone)]
 struct Failure(Arc<CredentialsError>);
 
@@ -87,7 +88,7 @@ impl Keeper {
         Self { provider, state: Arc::default(), asking: Arc::default(), skew: Arc::default() }
     }
 
-    /// The server's time, as far as it is known.
+    /// Returns the server's time, as far as it is known.
     pub(super) fn now(&self) -> SystemTime {
         let skew = self.skew.load(Ordering::Relaxed);
         let (now, by) = (clock::now(), Duration::from_secs(skew.unsigned_abs()));
@@ -95,7 +96,7 @@ impl Keeper {
         corrected.unwrap_or(now)
     }
 
-    /// Sets the clock by the server's `Date`. Returns whether signatures were too far off.
+    /// Corrects the clock by the server's `Date`. Returns whether it was too far off.
     pub(super) fn set_clock(&self, date: &str) -> bool {
         let Ok(date) = jiff::fmt::rfc2822::parse(date) else {
             return false;
@@ -112,7 +113,8 @@ impl Keeper {
         true
     }
 
-    /// Returns credentials that are good at this time. Before they expire, new ones are asked for in the background.
+    /// Returns credentials that are valid at this time. Before they expire, a background task
+    /// renews them.
     pub(super) async fn credentials(&self, now: SystemTime) -> Result<Arc<Held>, PushError> {
         let asked = {
             let state = self.state();
@@ -134,7 +136,7 @@ impl Keeper {
             let state = self.state();
             match (&state.held, &state.failure) {
                 (Some(held), _) if !held.expires_within(Duration::ZERO, now) => return Ok(Arc::clone(held)),
-                // It was asked while this task waited.
+                // The provider was called while this task waited.
                 (_, Some((at, failure))) if *at > asked => {
                     return Err(PushError::Credentials { source: Box::new(failure.clone()) });
                 }
@@ -147,7 +149,8 @@ impl Keeper {
         }
     }
 
-    /// The credentials of this number were refused: asks for others, at most once in ten seconds. Returns whether there are.
+    /// Replaces the rejected credentials of this number, at most once in ten seconds. Returns
+    /// whether there are newer ones.
     pub(super) async fn renew(&self, refused: u64, now: SystemTime) -> bool {
         let turn = Arc::clone(&self.asking).lock_owned().await;
         {

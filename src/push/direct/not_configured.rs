@@ -1,29 +1,29 @@
-//! What is missing for a transport without the SDK.
+//! The error of creating a transport without the AWS SDK.
 
 use std::fmt;
 
 use crate::push::InvalidEndpoint;
 
-/// The environment lacks what signed requests need.
+/// A transport without the AWS SDK could not be configured.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NotConfigured {
-    /// There is no usable endpoint, or no region.
+    /// The endpoint is missing or invalid, or has no region.
     #[error(transparent)]
     Endpoint(#[from] InvalidEndpoint),
-    /// TLS cannot be set up.
+    /// TLS could not be set up.
     #[error("TLS cannot be set up")]
     Tls {
-        /// Why not.
+        /// The error of rustls.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The proxy's URL cannot be used. The error leaves it out, since it may have a password.
+    /// The proxy's URL is invalid. The error leaves it out, since it may contain a password.
     #[error("this is not the URL of a proxy: expected {expected}")]
     Proxy {
-        /// What was expected.
+        /// The expected form of the URL.
         expected: &'static str,
     },
-    /// There are no credentials.
+    /// The environment has no credentials.
     #[error(
         "the environment has no credentials: {missing} is not set; Lambda sets it, and elsewhere a credentials provider can \
          be given to `Direct::new`"
@@ -34,7 +34,7 @@ pub enum NotConfigured {
     },
 }
 
-/// The same text as `Display`: it is what a `main` prints that returns the error.
+/// Same output as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl fmt::Debug for NotConfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! TCP connections, through a proxy where there is one.
+//! TCP connections, directly or through a proxy.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tower_service::Service;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects to a host, or asks a proxy to by `CONNECT`.
+/// Connects to a host directly, or through a proxy with `CONNECT`.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) tcp: HttpConnector,
@@ -30,7 +30,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        // Without TLS a proxy would read what it passes on; and only emulators and local gateways have no TLS.
+        // Without TLS, a proxy could read the requests, and only emulators and local gateways have
+        // no TLS.
         let proxy = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| self.proxies.intercept(&uri)).flatten();
         let Some(proxy) = proxy else {
             let connecting = self.tcp.call(uri);

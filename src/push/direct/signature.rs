@@ -1,10 +1,11 @@
-//! Signature Version 4 with the derived key kept.
+//! Signature Version 4 with a cached key.
 //!
-//! Deriving the key is four of the five HMACs of a signature, and it is the same for a day. Keys and signatures are made by
-//! `aws-sigv4`; only the text that is signed is put together here, since everything in it but the connection, the time and
-//! the payload is known before.
+//! Deriving the key takes four of the five HMACs of a signature, and the key is the same for a day.
+//! `aws-sigv4` derives keys and computes signatures. Only the string to sign is built here, because
+//! everything in it except the connection, the time, and the payload is known in advance.
 //!
-//! See [how requests are signed](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
+//! See [how requests are
+//! signed](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ use crate::push::PushError;
 use crate::push::payload::sha256_hex;
 
 const SERVICE: &str = "execute-api";
-/// What a signed path keeps as it is.
+/// The characters that a signed path leaves unencoded.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 const DAY: u64 = 24 * 60 * 60;
 
@@ -33,24 +34,24 @@ pub(super) struct Signer {
     kept: Mutex<Option<Arc<Kept>>>,
 }
 
-/// A request as far as its signature is concerned.
+/// The parts of a request that its signature covers.
 pub(super) struct Unsigned<'a> {
     pub(super) method: &'static str,
-    /// As it is sent, with its encoding.
+    /// As sent, percent-encoded.
     pub(super) path: &'a str,
     pub(super) payload_sha256: &'a str,
 }
 
-/// The headers that make a request a signed one.
+/// The headers of a signed request.
 pub(super) struct Signed {
     pub(super) authorization: HeaderValue,
     pub(super) date: HeaderValue,
     pub(super) token: Option<HeaderValue>,
-    /// Of the credentials.
+    /// The number of the credentials.
     pub(super) number: u64,
 }
 
-/// What is the same for a day and its credentials.
+/// The values that stay the same for one day and one set of credentials.
 struct Kept {
     day: u64,
     /// `20261122`
@@ -71,14 +72,14 @@ impl Signer {
         &self.keeper
     }
 
-    /// Signs for this time.
+    /// Signs a request at this time.
     pub(super) async fn sign(&self, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, PushError> {
         let held = self.keeper.credentials(now).await?;
         let kept = self.kept(held, now)?;
         kept.sign(&self.host, request, now).map_err(|source| PushError::Credentials { source: Box::new(source) })
     }
 
-    /// What is the same for these credentials on this day.
+    /// Returns the cached values for these credentials and this day.
     fn kept(&self, held: Arc<Held>, now: SystemTime) -> Result<Arc<Kept>, PushError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
@@ -111,7 +112,7 @@ impl Kept {
         })
     }
 
-    /// Text is put together by hand: `format!` would take as long as the hashes.
+    /// Builds strings by hand: `format!` would take as long as the hashes.
     fn sign(&self, host: &str, request: &Unsigned<'_>, now: SystemTime) -> Result<Signed, InvalidHeaderValue> {
         let Self { date, scope, key, held, token, .. } = self;
         let second = seconds(now).checked_rem(DAY).unwrap_or_default();

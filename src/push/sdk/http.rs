@@ -1,7 +1,7 @@
-//! The SDK's HTTP client, made anew when a connection may be dead.
+//! The SDK's HTTP client, replaced when a connection may be dead.
 //!
-//! The SDK itself drops a request that nobody waits for any longer. Over HTTP/2 that ends its stream and nothing else, so that
-//! the next request would go over the same dead connection.
+//! The SDK drops a request that nobody waits for any longer. Over HTTP/2 that closes only its
+//! stream, so the next request would use the same dead connection.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,10 +20,10 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 use crate::push::opening::Opening;
 
-/// Shorter than the time after which API Gateway lets go of a connection that nobody uses.
+/// Shorter than the time after which API Gateway closes an idle connection.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-/// An HTTP client over rustls on ring. Clones share its connections.
+/// A replaceable HTTP client. Clones share its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Replaceable {
     shared: Arc<Shared>,
@@ -31,20 +31,21 @@ pub(super) struct Replaceable {
 
 struct Shared {
     make: Box<dyn Fn() -> SharedHttpClient + Send + Sync>,
-    /// The client, and how many there were before it.
+    /// The client, and the number of clients before it.
     current: RwLock<(u64, SharedHttpClient)>,
-    /// `https://` and the host of the endpoint, over whose one HTTP/2 connection pushes go.
+    /// `https://` and the host of the endpoint, whose pushes share one HTTP/2 connection. Empty
+    /// without TLS.
     origin: String,
     opening: Opening,
 }
 
 impl Replaceable {
-    /// Clients over rustls on ring.
+    /// Creates clients over rustls on ring.
     pub(super) fn new(endpoint: &str, tls: TlsContext) -> Self {
         Self::of(endpoint, move || client(&tls))
     }
 
-    /// Clients that this function makes.
+    /// Creates clients with this function.
     pub(super) fn of(endpoint: &str, make: impl Fn() -> SharedHttpClient + Send + Sync + 'static) -> Self {
         let origin = match endpoint.split_once("://") {
             Some(("https", rest)) => format!("https://{}/", rest.split('/').next().unwrap_or_default()),
@@ -74,7 +75,7 @@ impl Shared {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets further requests go over new connections. Those that are under way may still be answered.
+    /// Sends further requests over new connections. Requests under way may still complete.
     fn replace(&self, number: u64) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.0 == number {
@@ -117,7 +118,7 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        // Without TLS there is no HTTP/2, and a request that is dropped takes its connection with it.
+        // Without TLS there is no HTTP/2, and dropping a request closes its connection.
         if self.shared.origin.is_empty() || !request.uri().starts_with(&self.shared.origin) {
             return self.connector.call(request);
         }
@@ -126,7 +127,7 @@ impl HttpConnector for Connector {
         HttpConnectorFuture::new(async move {
             let lead = shared.opening.enter().await;
             let answer = connector.call(request).await;
-            // With an error the pool has let go of the connection by itself.
+            // After an error, the pool has already dropped the connection.
             unanswered.answered();
             match (&answer, lead) {
                 (Ok(_), Some(lead)) => lead.opened(),
@@ -138,7 +139,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A request whose answer nobody waits for any longer, when it is dropped with what it shares.
+/// A request that may be dropped before its response; then its client is replaced.
 struct Unanswered {
     number: u64,
     shared: Option<Arc<Shared>>,

@@ -2,9 +2,10 @@
 
 /// Tokens that are not in a frame yet.
 //
-// Invariants: what waits is `text[start..]`, takes `json_len` bytes in JSON, and `tokens` tokens end in it or after it. The last of
-// them begins at `last`, and what is before it takes `before` bytes in JSON. Tokens are pushed only while there is room in the frame,
-// so all but the last one have room.
+// Invariants: the waiting text is `text[start..]`. It takes `json_len` bytes in JSON, and `tokens`
+// tokens end in it or after it. The last of them begins at `last`, and the text before it takes
+// `before` bytes in JSON. Tokens are pushed only while the frame has room, so all but the last one
+// fit.
 #[derive(Default)]
 pub(super) struct Buffer {
     text: String,
@@ -15,12 +16,12 @@ pub(super) struct Buffer {
     tokens: u64,
 }
 
-/// What one frame takes from the buffer.
+/// The part of the buffer that one frame takes.
 pub(super) struct Piece<'a> {
     pub(super) text: &'a str,
-    /// How many tokens end in it.
+    /// The number of tokens that end in the piece.
     pub(super) tokens: u64,
-    /// Whether nothing is left after it.
+    /// Whether the piece empties the buffer.
     pub(super) is_all: bool,
     json_len: usize,
 }
@@ -33,12 +34,12 @@ impl Buffer {
         self.tokens = self.tokens.saturating_add(1);
     }
 
-    /// How many bytes of JSON the text takes.
+    /// Returns the number of bytes that the text takes in JSON.
     pub(super) fn json_len(&self) -> usize {
         self.json_len
     }
 
-    /// As much of the text as has room.
+    /// Returns as much of the text as fits.
     pub(super) fn piece(&self, room: usize) -> Piece<'_> {
         let text = |end: usize| self.text.get(self.start..end).unwrap_or_default();
         if self.json_len <= room {
@@ -56,13 +57,13 @@ impl Buffer {
         Piece { text: text(end), tokens: self.tokens.saturating_sub(1), is_all: false, json_len }
     }
 
-    /// Removes what `piece` has returned.
+    /// Removes the text that `piece` has returned.
     pub(super) fn remove(&mut self, room: usize) {
         let Piece { text, tokens, is_all, json_len } = self.piece(room);
         let end = self.start.saturating_add(text.len());
         self.tokens = self.tokens.saturating_sub(tokens);
         self.json_len = self.json_len.saturating_sub(json_len);
-        // What is left is the end of the last token.
+        // The remaining text is the end of the last token.
         if is_all {
             self.text.clear();
             self.start = 0;
@@ -75,7 +76,7 @@ impl Buffer {
         (self.last, self.before) = (self.start, 0);
     }
 
-    /// Forgets what has no room in one frame.
+    /// Drops the text that does not fit in one frame.
     pub(super) fn truncate(&mut self, room: usize) {
         let Piece { text, tokens, json_len, .. } = self.piece(room);
         self.text.truncate(self.start.saturating_add(text.len()));
@@ -83,7 +84,7 @@ impl Buffer {
     }
 }
 
-/// How many bytes a text takes between the quotes of a JSON string.
+/// Returns the number of bytes that a text takes between the quotes of a JSON string.
 fn json_len(text: &str) -> usize {
     let of = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,

@@ -1,6 +1,6 @@
 //! The frames of a stream.
 //!
-//! The only file that knows the names of their members and the codes of errors.
+//! Only this file knows the names of their members and the error codes.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::BoxError;
 use crate::push::{MAX_PAYLOAD_BYTES, Payload, PushError};
 
-/// So many bytes of text have room in every frame.
+/// Every frame has room for at least this many bytes of text.
 const MIN_ROOM: usize = 64;
 
 #[derive(Serialize)]
@@ -30,11 +30,11 @@ struct ErrorBody<'a> {
     message: &'a str,
 }
 
-/// The errors that a stream reports to its client on its own account.
+/// The errors that a stream itself reports to its client.
 const INTERNAL: ErrorBody<'static> = ErrorBody { code: "internal", message: "the stream failed" };
 const TIMEOUT: ErrorBody<'static> = ErrorBody { code: "timeout", message: "the stream ran out of time" };
 
-/// Makes the frames of one stream.
+/// Builds the frames of one stream.
 pub(super) struct Frames {
     id: Option<Box<RawValue>>,
     next: u64,
@@ -42,10 +42,10 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Frames of at most so many bytes.
+    /// Creates frames with this maximum size.
     pub(super) fn new(id: Option<Box<RawValue>>, max_bytes: usize) -> Result<Self, PushError> {
         let mut frames = Self { id, next: u64::MAX, room: 0 };
-        // Of an unescaped character less than an empty text, which is left out.
+        // Minus the `x`: a frame with empty text would omit the member.
         let envelope = frames.frame("x", true, None)?.bytes().len().saturating_sub(1);
         let smallest = envelope.saturating_add(MIN_ROOM);
         if smallest > MAX_PAYLOAD_BYTES {
@@ -56,28 +56,28 @@ impl Frames {
         Ok(frames)
     }
 
-    /// How many bytes of JSON the text of a frame has at most.
+    /// Returns the maximum bytes of JSON for the text of a frame.
     pub(super) fn room(&self) -> usize {
         self.room
     }
 
-    /// The next frame, with a part of the text.
+    /// Builds the next frame, with a part of the text.
     pub(super) fn chunk(&mut self, text: &str, is_last: bool) -> Result<Payload, PushError> {
         let frame = self.frame(text, is_last, None)?;
         self.next = self.next.saturating_add(1);
         Ok(frame)
     }
 
-    /// The last frame of a stream that ran out of time.
+    /// Builds the last frame of a stream that ran out of time.
     pub(super) fn timeout(&self) -> Result<Payload, PushError> {
         self.frame("", false, Some(TIMEOUT))
     }
 
-    /// The last frame of a stream whose source failed.
+    /// Builds the last frame of a stream whose source failed.
     pub(super) fn error(&self, error: &BoxError) -> Result<Payload, PushError> {
         let said = error.downcast_ref::<StreamError>();
         let body = said.map_or(INTERNAL, |error| ErrorBody { code: &error.code, message: &error.message });
-        // A message that is too large must not keep the client from the end of the stream.
+        // A message that is too large must not keep the client from learning that the stream ended.
         self.frame("", false, Some(body)).or_else(|_| self.frame("", false, Some(INTERNAL)))
     }
 
@@ -86,7 +86,7 @@ impl Frames {
     }
 }
 
-/// An error of a source of tokens, with a text that the client gets.
+/// An error of a token source whose message is sent to the client.
 ///
 /// See [`Pusher::try_stream`](crate::Pusher::try_stream).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +97,7 @@ pub struct StreamError {
 }
 
 impl StreamError {
-    /// Makes an error of a stable code for programs and a message for people.
+    /// Creates an error from a stable code for programs and a message for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
     }

@@ -8,17 +8,17 @@ use crate::push::{Incomplete, PushError};
 
 /// The outcome of a [stream](crate::Pusher::stream).
 ///
-/// A frame counts as soon as API Gateway has taken it. After [`StreamEnd::Failed`] and [`StreamEnd::Deadline`] the client may
-/// have one more.
+/// A frame counts as soon as API Gateway has accepted it. After [`StreamEnd::Failed`] and
+/// [`StreamEnd::Deadline`] the client may have received one more.
 #[derive(Debug)]
 #[must_use = "it says whether the client has the whole text; `require_all` makes an error of it if not"]
 #[non_exhaustive]
 pub struct StreamReport {
-    /// How many frames were sent, the last one with `done` or an error included.
+    /// The number of frames sent, including the last one with `done` or an error.
     pub frames: u64,
-    /// How many tokens were sent to their end.
+    /// The number of tokens sent completely.
     pub tokens: u64,
-    /// How many bytes of text were sent. It is a whole number of characters.
+    /// The number of bytes of text sent, which is a whole number of characters.
     pub bytes: u64,
     /// Why the stream ended.
     pub end: StreamEnd,
@@ -30,15 +30,15 @@ pub struct StreamReport {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// The client has the whole text.
+    /// The client received the whole text.
     Completed,
-    /// The connection is closed, or not open yet: 410.
+    /// The connection is closed, or not open yet (410).
     Gone,
-    /// The time was up.
+    /// The deadline of the invocation or the timeout of the stream passed.
     Deadline,
     /// A push failed.
     Failed(PushError),
-    /// The source had an error.
+    /// The source returned an error.
     Source(BoxError),
 }
 
@@ -55,16 +55,16 @@ impl fmt::Display for StreamEnd {
 }
 
 impl StreamReport {
-    /// Whether the client has the whole text.
+    /// Returns whether the client received the whole text.
     pub fn is_success(&self) -> bool {
         matches!(self.end, StreamEnd::Completed)
     }
 
-    /// Returns an error unless the client has the whole text.
+    /// Returns an error unless the client received the whole text.
     ///
     /// # Errors
     ///
-    /// [`Incomplete`] says how much was sent and why the stream ended, and has the report.
+    /// [`Incomplete`] contains the report, and says how much was sent and why the stream ended.
     pub fn require_all(self) -> Result<(), Incomplete<Self>> {
         if self.is_success() {
             return Ok(());
@@ -80,7 +80,7 @@ impl StreamReport {
     }
 }
 
-/// One line for a log, without ids and without text.
+/// One line for a log, without ids and text.
 impl fmt::Display for StreamReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frames, tokens, bytes, end, elapsed } = self;

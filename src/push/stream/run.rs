@@ -1,4 +1,4 @@
-//! A stream while it is under way.
+//! The loop that runs a stream.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,20 +13,20 @@ use super::{BoxError, Source, StreamEnd, StreamReport, Streaming};
 use crate::push::PushError;
 use crate::retry::Span;
 
-/// So many tokens are taken before other tasks have their turn.
+/// The maximum number of tokens taken before the task yields.
 const SHIFT: usize = 256;
-/// What is left of the time for the last frames.
+/// The time reserved for the last frames.
 const RESERVE: Duration = Duration::from_secs(1);
 
 type Push<'a> = Pin<Box<dyn Future<Output = Result<(), PushError>> + Send + 'a>>;
 
-/// What happens next.
+/// The next event of the loop.
 enum Step {
-    /// The push that was under way has ended.
+    /// The push under way has ended.
     Pushed(Result<(), PushError>),
     /// The next frame is due.
     Send,
-    /// What is left of the time is for the last frames.
+    /// Only the time for the last frames is left.
     StopReading,
     /// The time is up.
     Stop,
@@ -39,7 +39,7 @@ enum Over {
     Late,
 }
 
-/// What a frame that is under way has.
+/// The contents of the frame under way.
 #[derive(Default)]
 struct Sent {
     bytes: usize,
@@ -49,18 +49,18 @@ struct Sent {
 
 /// The tokens on their way from the source to a frame.
 struct Reading<'a, T> {
-    /// `None` as soon as it is over.
+    /// `None` after the source has ended.
     source: Option<Source<'a, T>>,
     over: Option<Over>,
     buffer: Buffer,
     room: usize,
     max_latency: Duration,
-    /// When the text that waits is due.
+    /// When the waiting text is due.
     due: Pin<Box<Sleep>>,
 }
 
 impl<T: AsRef<str>> Reading<'_, T> {
-    /// Takes the tokens that are there and have room.
+    /// Takes the tokens that are ready and fit.
     fn fill(&mut self, cx: &mut Context<'_>) {
         for _ in 0..SHIFT {
             if self.buffer.json_len() >= self.room {
@@ -93,19 +93,20 @@ impl<T: AsRef<str>> Reading<'_, T> {
         self.over = Some(over);
     }
 
-    /// Whether a frame is to be sent, if none is under way.
+    /// Returns whether to send a frame, if none is under way.
     fn is_due(&mut self, is_first: bool, cx: &mut Context<'_>) -> bool {
         self.over.is_some()
             || self.buffer.json_len() >= self.room
             || self.buffer.json_len() > 0 && (is_first || self.has_waited(cx))
     }
 
-    /// Whether the text has waited for the maximum latency. A timer would round up a time of zero.
+    /// Returns whether the text has waited for the maximum latency. A timer would round up a
+    /// latency of zero.
     fn has_waited(&mut self, cx: &mut Context<'_>) -> bool {
         self.max_latency.is_zero() || self.due.as_mut().poll(cx).is_ready()
     }
 
-    /// Leaves what one frame of text and a last one can tell.
+    /// Ends reading, and keeps only the text for one frame before the last.
     fn hurry(&mut self) {
         match self.over {
             // One more frame completes the text.
@@ -116,7 +117,7 @@ impl<T: AsRef<str>> Reading<'_, T> {
         self.buffer.truncate(self.room);
     }
 
-    /// The next frame, and what it has.
+    /// Builds the next frame and returns its contents.
     fn frame(&mut self, frames: &mut Frames) -> Result<(crate::push::Payload, Sent), PushError> {
         if self.buffer.json_len() == 0 {
             match &self.over {
@@ -133,10 +134,10 @@ impl<T: AsRef<str>> Reading<'_, T> {
         Ok((payload, sent))
     }
 
-    /// Why a stream ended whose last frame has been sent, or could not be sent.
+    /// Returns why a stream ended, after its last push succeeded or failed.
     fn outcome(self, pushed: Result<(), PushError>, is_late: bool) -> StreamEnd {
         match (self.over, pushed) {
-            // Whether or not its client has heard of it: nobody else has this error.
+            // Regardless of the push, because only the report has this error.
             (Some(Over::Failed(error)), _) => StreamEnd::Source(error),
             (_, Err(PushError::Gone { .. })) => StreamEnd::Gone,
             (Some(Over::Late), _) => StreamEnd::Deadline,

@@ -1,4 +1,4 @@
-//! The hooks of a hub, which are not public.
+//! Tests of the hub's hooks, which are not public.
 
 use std::sync::Mutex;
 

@@ -1,4 +1,4 @@
-//! Credentials that expire, in virtual time.
+//! Tests of expiring credentials, in virtual time.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,13 +7,13 @@ use futures_util::future::join_all;
 
 use super::*;
 
-/// Gives numbered credentials that are good for some time.
+/// A provider of numbered credentials with a lifetime.
 #[derive(Debug, Clone)]
 struct Provider {
     asked: Arc<AtomicU64>,
-    /// In seconds.
+    /// The lifetime in seconds.
     good_for: Arc<AtomicU64>,
-    /// Whether it fails, and how long it takes.
+    /// Whether the provider fails, and how long it takes.
     is_down: Arc<std::sync::atomic::AtomicBool>,
     takes: Duration,
 }
@@ -98,7 +98,7 @@ async fn failing_provider_delays_no_push_while_the_old_credentials_are_good() {
     }
     assert!((5..=12).contains(&provider.asked()), "{}", provider.asked());
     pass(2).await;
-    // All who wait for one call get its error.
+    // All tasks that wait for one call receive its error.
     let before = provider.asked();
     let all = join_all((0..64).map(|_| key(&keeper))).await;
     assert!(all.into_iter().all(|key| matches!(key, Err(PushError::Credentials { .. }))));

@@ -1,4 +1,4 @@
-//! Signatures as AWS publishes them.
+//! Tests against the signatures that AWS publishes.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn region() -> Region {
     Region::new("us-east-1").unwrap()
 }
 
-/// The vectors are AWS's test suite of Signature Version 4; its key is in every copy of it.
+/// The vectors are AWS's test suite of Signature Version 4; every copy of it contains its key.
 #[test]
 fn mgt_8_the_vectors_that_aws_publishes_pass() {
     let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
@@ -59,7 +59,7 @@ fn mgt_8_the_vectors_that_aws_publishes_pass() {
     }
 }
 
-/// AWS's vector for a path that is encoded twice is a path of `@connections`.
+/// AWS's test vector for a path that is encoded twice is a path of `@connections`.
 #[test]
 fn mgt_1_and_8_the_path_is_encoded_twice() {
     let path = "/test/@connections/JBDvjfGEIAMCERw%3D";
