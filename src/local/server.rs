@@ -96,7 +96,7 @@ struct State {
 
 type Alive = mpsc::Sender<()>;
 
-/// The gateway's resources that the task of a socket holds.
+/// The gateway's resources that a socket's task holds.
 struct Link {
     outbox: Outbox,
     _alive: Option<Alive>,

@@ -27,7 +27,8 @@ fn integration(function: FunctionId, has_route_response: bool) -> Integration {
     Integration { function, has_route_response, timeout: Api::INTEGRATION_TIMEOUT }
 }
 
-/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a route response).
+/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a
+/// route response).
 fn api() -> Api {
     let route = |key: &str, function, has_route_response| {
         (RouteKey::new(key).unwrap(), integration(function, has_route_response))

@@ -1,7 +1,7 @@
 //! The frames that wait to be sent on one socket.
 //!
 //! With a channel, a task that sends to itself would be woken once more, possibly on another
-//! thread. Here, the task of the socket is woken only if it sleeps.
+//! thread. Here, the socket's task is woken only if it sleeps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,10 +36,10 @@ pub(super) enum Refused {
 /// When it is dropped, the socket sends the waiting frames and then the close frame.
 pub(super) struct Sender(Arc<Shared>);
 
-/// The end of the task of the socket.
+/// The socket's end, which its task holds.
 pub(super) struct Outbox(Arc<Shared>);
 
-/// The next step of the task of the socket.
+/// The next step of the socket's task.
 pub(super) enum Next {
     Send(VecDeque<String>),
     Close(Close),

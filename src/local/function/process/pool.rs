@@ -37,7 +37,8 @@ pub(super) struct Shared {
     endpoint: OnceLock<String>,
 }
 
-/// Invariants: `ready` and `running` are at most the number of instances, and a job is in `jobs` or with one instance.
+/// Invariants: `ready` and `running` are at most the number of instances, and a job is in `jobs` or
+/// with one instance.
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
