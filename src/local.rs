@@ -1,10 +1,12 @@
-//! The API Gateway that runs in a test and on a laptop.
+//! A local API Gateway emulator for tests and development.
 //!
-//! A [`Gateway`] holds real WebSockets and calls your functions with the JSON that they get on AWS: the REQUEST authorizer,
-//! `$connect` with the handshake's HTTP status, route selection, `$default`, `$disconnect`, and the `@connections` API on
-//! the same port, so that every AWS SDK pushes through it.
+//! A [`Gateway`] serves real WebSocket connections and calls your functions with the same JSON as
+//! on AWS: the REQUEST authorizer, `$connect` with the HTTP status of the handshake, route
+//! selection, `$default`, and `$disconnect`. It serves the `@connections` API on the same port, so
+//! every AWS SDK can push through it.
 //!
-//! A [`Function`] is in this process, a [`Process`] of its own, or behind a Lambda Invoke endpoint.
+//! A [`Function`] runs in this process, as a [`Process`] of its own, or behind a Lambda Invoke
+//! endpoint.
 //!
 //! # Examples
 //!
@@ -79,46 +81,49 @@ use crate::push::Endpoint;
 
 /// A WebSocket API that runs in this process.
 ///
-/// It ends when it is dropped; [`shutdown`](Self::shutdown) ends it gently.
+/// Dropping it stops it at once; [`shutdown`](Self::shutdown) stops it gracefully.
 pub struct Gateway {
     server: Server,
     stage: Stage,
 }
 
 impl Gateway {
-    /// Sets up an API with this stage and no routes: it accepts every connection.
+    /// Creates a builder for an API with this stage and no routes.
+    ///
+    /// Without routes, the API accepts every connection.
     pub fn builder(stage: impl Into<String>) -> Builder {
         Builder::new(stage.into())
     }
 
-    /// The address that the gateway listens on.
+    /// Returns the address that the gateway listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Where clients of this machine connect: `ws://<address>/<stage>`.
+    /// Returns the URL for clients on this machine: `ws://<address>/<stage>`.
     pub fn url(&self) -> String {
         format!("ws://{}/{}", reachable(self.address()), self.stage)
     }
 
-    /// Where functions and tools of this machine push: `http://<address>/<stage>`, below which `@connections` is served.
+    /// Returns the endpoint for pushes from this machine: `http://<address>/<stage>`.
     ///
-    /// It is the endpoint of the first stage; each stage has its own.
+    /// The gateway serves `@connections` below it. It is the endpoint of the first stage; each
+    /// stage has its own.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::local(reachable(self.address()), &self.stage)
     }
 
-    /// A pusher that reaches the connections of every stage without a socket in between.
+    /// Returns a pusher that reaches the connections of every stage, without a socket.
     pub fn pusher(&self) -> Pusher {
         Pusher::new(InProcess::new(Arc::new(OnceLock::from(self.server.link(self.endpoint())))))
     }
 
-    /// The connections that are open, in the order of their ids.
+    /// Returns the ids of the open connections, sorted.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.server.open_connections()
     }
 
-    /// What has happened in the gateway, and why.
+    /// Returns the timeline: what happened in the gateway, and why.
     ///
     /// # Examples
     ///
@@ -143,62 +148,72 @@ impl Gateway {
         self.server.timeline()
     }
 
-    /// Calls another function on a route from now on, while connections stay open.
+    /// Replaces the function of a route while connections stay open.
     ///
-    /// It takes the place of the function in every route that this has. Invocations that run end as they would have.
+    /// If the old function serves several routes, all of them call the new one. Running invocations
+    /// finish with the old function.
     ///
     /// # Errors
     ///
-    /// Returns the function when there is no such route.
+    /// Returns the given function if the route does not exist.
     pub fn replace(&self, route_key: &str, function: Function) -> Result<(), Function> {
         function.set_endpoint(self.endpoint().as_str());
         self.server.replace(route_key, function)
     }
 
-    /// Asks another function as the authorizer from now on, while connections stay open.
+    /// Replaces the authorizer while connections stay open.
     ///
-    /// They keep what the authorizer answered when they were opened.
+    /// Open connections keep the context from the old authorizer.
     ///
     /// # Errors
     ///
-    /// Returns the function when the API has no authorizer.
+    /// Returns the given function if the API has no authorizer.
     pub fn replace_authorizer(&self, function: Function) -> Result<(), Function> {
         function.set_endpoint(self.endpoint().as_str());
         self.server.replace_authorizer(function)
     }
 
-    /// Connects a client, with this after the URL: empty, or a query such as `?Auth=token`.
+    /// Connects a client to the first stage.
+    ///
+    /// `query` is appended to the URL: empty, or a query string such as `?Auth=token`.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client.
+    /// [`ClientError::Refused`] with the status of the handshake if the API refuses the client,
+    /// [`ClientError::TimedOut`] if the handshake takes longer than a minute, and
+    /// [`ClientError::Socket`] if it fails otherwise.
     pub async fn connect(&self, query: &str) -> Result<Client, ClientError> {
         self.connect_with(query, &[]).await
     }
 
-    /// Connects a client that sends these headers too.
+    /// Connects a client to the first stage with additional headers.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client.
+    /// [`ClientError::Refused`] with the status of the handshake if the API refuses the client,
+    /// [`ClientError::TimedOut`] if the handshake takes longer than a minute, and
+    /// [`ClientError::Socket`] if a header is invalid or the handshake fails otherwise.
     pub async fn connect_with(&self, query: &str, headers: &[(&str, &str)]) -> Result<Client, ClientError> {
         let url = format!("{}{query}", self.url());
         Client::connect(reachable(self.address()), &url, headers, self.timeline().clone()).await
     }
 
-    /// Connects a client to another stage than the first.
+    /// Connects a client to any stage.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] with the handshake's status, when the API refuses the client; 403 without such a stage.
+    /// [`ClientError::Refused`] with the status of the handshake if the API refuses the client,
+    /// which is 403 if the stage does not exist, [`ClientError::TimedOut`] if the handshake takes
+    /// longer than a minute, and [`ClientError::Socket`] if it fails otherwise.
     pub async fn connect_to(&self, stage: &str, query: &str) -> Result<Client, ClientError> {
         let address = reachable(self.address());
         Client::connect(address, &format!("ws://{address}/{stage}{query}"), &[], self.timeline().clone()).await
     }
 
-    /// Lets something go wrong from now on.
+    /// Injects a fault.
     ///
-    /// Faults add up; where several could strike at once, the one that was injected first does.
+    /// Faults accumulate. If several apply to the same operation, the one injected first takes
+    /// effect.
     ///
     /// # Examples
     ///
@@ -217,15 +232,18 @@ impl Gateway {
         self.server.inject(fault, when);
     }
 
-    /// Lets nothing go wrong any more. A `$disconnect` or a text that was late stays late.
+    /// Removes all faults.
+    ///
+    /// A `$disconnect` event or a message that a fault has already delayed stays delayed.
     pub fn clear_faults(&self) {
         self.server.clear_faults();
     }
 
-    /// Ends the gateway: nothing of it stays behind.
+    /// Shuts the gateway down and releases everything it holds.
     ///
-    /// It refuses clients whose handshake is not over with 503, closes every connection with 1001, and waits until the
-    /// functions that run have ended, or five seconds. Functions that run longer are ended, and processes with them.
+    /// The gateway refuses clients with a pending handshake with 503, closes every open connection
+    /// with 1001, and waits up to five seconds for running functions to finish. Functions that run
+    /// longer are stopped, together with their processes.
     pub async fn shutdown(self) {
         self.server.shutdown(Duration::from_secs(5)).await;
     }

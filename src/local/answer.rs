@@ -1,4 +1,4 @@
-//! What functions answer, as the gateway understands it.
+//! The responses of functions, as the gateway interprets them.
 
 use http::StatusCode;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::authorizer::Response;
 use crate::event::wire::{INTEGRATION_LATENCY, PRINCIPAL_ID};
 
-/// The answer of a proxy integration.
+/// The response of a proxy integration.
 #[derive(Debug, PartialEq)]
 pub(super) struct ProxyAnswer {
     pub(super) status: u16,
@@ -15,7 +15,7 @@ pub(super) struct ProxyAnswer {
 }
 
 impl ProxyAnswer {
-    /// Reads an answer, or says what is wrong with it (MSG-3, MSG-6).
+    /// Parses a response, or explains what is wrong with it (MSG-3, MSG-6).
     pub(super) fn parse(answer: &[u8]) -> Result<Self, String> {
         const MEMBERS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
         let Ok(Value::Object(mut answer)) = serde_json::from_slice(answer) else {
@@ -49,13 +49,15 @@ impl ProxyAnswer {
         value.as_str().map(str::to_owned)
     }
 
-    /// The usual text for the status.
+    /// Returns the standard reason phrase of the status.
     pub(super) fn reason(&self) -> &'static str {
         StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
     }
 }
 
-/// Reads an authorizer's answer; the error is the type that the gateway gives it, where it has one, and why (AUT-4, AUT-8).
+/// Parses an authorizer's response (AUT-4, AUT-8).
+///
+/// The error contains the error type that the gateway returns, if there is one, and the reason.
 pub(super) fn authorization(answer: &[u8]) -> Result<Response, (Option<&'static str>, String)> {
     let response: Response = serde_json::from_slice(answer).map_err(|error| {
         let context = serde_json::from_slice::<Value>(answer).ok().and_then(|answer| answer.get("context").cloned());
@@ -77,7 +79,7 @@ pub(super) fn authorization(answer: &[u8]) -> Result<Response, (Option<&'static 
     Ok(response)
 }
 
-/// What is wrong with an answer, without the values in it.
+/// Explains what is wrong with a response, without its values.
 fn explained(error: &serde_json::Error) -> String {
     let text = error.to_string();
     // serde names members, and shows values in backquotes or quotes after `invalid`.
@@ -88,7 +90,9 @@ fn explained(error: &serde_json::Error) -> String {
     }
 }
 
-/// The authorizer's values as the routes see them: text, beside the principal and the latency (AUT-9, EVT-14).
+/// Returns the authorizer context as routes receive it (AUT-9, EVT-14).
+///
+/// It has the values as strings or null, the principal, and the integration latency.
 pub(super) fn downstream(response: &Response, latency: u128) -> Map<String, Value> {
     let text = |value: &Value| match value {
         Value::Null => Value::Null,

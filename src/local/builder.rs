@@ -1,4 +1,4 @@
-//! How a gateway is set up.
+//! The configuration of a gateway.
 
 mod start;
 
@@ -19,9 +19,9 @@ use crate::event::Stage;
 use crate::push::Endpoint;
 use crate::route::Router;
 
-/// How an API is set up, before it [starts](Self::start).
+/// A builder for a [`Gateway`](super::Gateway).
 ///
-/// What cannot be right is reported by `start`.
+/// [`start`](Self::start) reports errors in the configuration.
 pub struct Builder {
     stage: String,
     stage_variables: Vec<(String, String)>,
@@ -81,14 +81,14 @@ impl Builder {
         }
     }
 
-    /// Adds another stage, which has the same routes.
+    /// Adds another stage with the same routes.
     #[must_use]
     pub fn stage(mut self, name: impl Into<String>) -> Self {
         self.more_stages.push((name.into(), Vec::new()));
         self
     }
 
-    /// Adds a variable of the stage that was named last.
+    /// Adds a variable to the stage that was named last.
     #[must_use]
     pub fn stage_variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let variables = self.more_stages.last_mut().map_or(&mut self.stage_variables, |(_, variables)| variables);
@@ -96,23 +96,23 @@ impl Builder {
         self
     }
 
-    /// Sets the route selection expression; it is `$request.body.action` unless set.
+    /// Sets the route selection expression. Default: `$request.body.action`.
     #[must_use]
     pub fn route_selection(mut self, expression: impl Into<String>) -> Self {
         self.selection = Some(expression.into());
         self
     }
 
-    /// Lets a router answer every route that it has.
+    /// Sets a router as the function of all its routes.
     ///
-    /// Several routers can have different routes, as several Lambda functions do.
+    /// Several routers can have different routes, like several Lambda functions.
     #[must_use]
     pub fn router<S: Send + Sync + 'static>(self, router: Router<S>) -> Self {
         let keys: Vec<String> = router.keys().map(str::to_owned).collect();
         self.function(keys, Function::router(router))
     }
 
-    /// Lets a function answer these routes.
+    /// Sets the function of these routes.
     #[must_use]
     pub fn function(mut self, keys: impl IntoIterator<Item = impl Into<String>>, function: Function) -> Self {
         let id = self.add(function);
@@ -125,17 +125,20 @@ impl Builder {
         self
     }
 
-    /// Gives a route a route response: the client gets the body that its function answers.
+    /// Enables the route response of a route.
+    ///
+    /// The client then receives the body of the function's response.
     #[must_use]
     pub fn route_response(mut self, key: impl Into<String>) -> Self {
         self.route_responses.push(key.into());
         self
     }
 
-    /// Asks this authorizer before `$connect`, where the request carries all of the identity sources.
+    /// Sets the authorizer, which the gateway calls before `$connect`.
     ///
-    /// A source is `route.request.header.<name>`, `route.request.querystring.<name>`, `stageVariables.<name>` or
-    /// `context.<name>`.
+    /// The gateway calls it only if the request carries all identity sources. A source is
+    /// `route.request.header.<name>`, `route.request.querystring.<name>`, `stageVariables.<name>`,
+    /// or `context.<name>`.
     #[must_use]
     pub fn authorizer<F, Fut>(self, authorize: F, sources: impl IntoIterator<Item = impl Into<String>>) -> Self
     where
@@ -145,7 +148,7 @@ impl Builder {
         self.authorizer_function(Function::authorizer(authorize), sources)
     }
 
-    /// Asks this function as the authorizer.
+    /// Sets a function as the [authorizer](Self::authorizer).
     #[must_use]
     pub fn authorizer_function(
         mut self,
@@ -157,111 +160,116 @@ impl Builder {
         self
     }
 
-    /// Closes connections that are idle for this time, instead of 10 minutes.
+    /// Sets the idle time after which connections are closed. Default: 10 minutes.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Closes connections at this age, instead of 2 hours.
+    /// Sets the age at which connections are closed. Default: 2 hours.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Waits this long for the function of a route, instead of 29 seconds.
+    /// Sets how long the gateway waits for the function of a route. Default: 29 seconds.
     #[must_use]
     pub fn integration_timeout(mut self, timeout: Duration) -> Self {
         self.integration_timeout = timeout;
         self
     }
 
-    /// Waits this long for the function of this route, whatever the other routes have.
+    /// Sets how long the gateway waits for the function of this route.
     ///
-    /// AWS takes 50 milliseconds to 29 seconds.
+    /// It overrides [`integration_timeout`](Self::integration_timeout). AWS accepts 50 milliseconds
+    /// to 29 seconds.
     #[must_use]
     pub fn route_timeout(mut self, key: impl Into<String>, timeout: Duration) -> Self {
         self.route_timeouts.insert(key.into(), timeout);
         self
     }
 
-    /// Refuses new connections with 429 when there are more than this in a second.
+    /// Limits the number of new connections per second. Default: no limit.
     ///
-    /// AWS allows an account 500. The local gateway does not count unless it is told to.
+    /// The gateway refuses further connections with 429. AWS allows an account 500.
     #[must_use]
     pub fn throttle_connections(mut self, per_second: u32) -> Self {
         self.connections = Some(Rate { per_second, burst: per_second });
         self
     }
 
-    /// Refuses messages and calls of `@connections`, which share this, when there are more in a second, after a burst.
+    /// Limits the rate of messages and calls of `@connections`. Default: no limit.
     ///
-    /// AWS allows an account 10,000 with a burst of 5,000. The local gateway does not count unless it is told to.
+    /// Both share the limit, and the gateway refuses those beyond it. AWS allows an account 10,000
+    /// per second with a burst of 5,000.
     #[must_use]
     pub fn throttle_requests(mut self, per_second: u32, burst: u32) -> Self {
         self.requests = Some(Rate { per_second, burst });
         self
     }
 
-    /// Takes calls of `@connections` only when they are signed with these keys, as AWS would.
+    /// Requires calls of `@connections` to be signed with these keys, as on AWS.
     ///
-    /// The local gateway takes any signature, and none, unless it is told to. A [`pusher`](Self::pusher) of its own does not
-    /// sign.
+    /// Signatures are not verified by default. The gateway's own [`pusher`](Self::pusher) works
+    /// without signing.
     #[must_use]
     pub fn check_signatures(mut self, access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
         self.keys = Some(Keys::new(access_key_id.into(), secret_access_key.into()));
         self
     }
 
-    /// Lets functions start in any order, as they may on AWS: the [seed](Self::seed) chooses it.
+    /// Starts functions in any order, as on AWS; the [seed](Self::seed) chooses it.
     ///
-    /// Default: a function that answers without waiting has answered before its client's next message is read, so that messages
-    /// of one connection are answered in their order. On AWS they may overtake each other, and `$disconnect` may run before
-    /// the last message has been handled. A seed makes the same choices each time on a runtime of one thread, as that of
-    /// `#[tokio::test]` is.
+    /// By default, a function that responds without waiting has responded before the client's next
+    /// message is read, so messages of one connection are handled in order. On AWS, messages may
+    /// overtake each other, and `$disconnect` may run before the last message has been handled. On
+    /// a single-threaded runtime, such as that of `#[tokio::test]`, a seed makes the same choices
+    /// each time.
     #[must_use]
     pub fn interleave(mut self) -> Self {
         self.is_interleaved = true;
         self
     }
 
-    /// Makes the ids of connections, messages and requests the same every time.
+    /// Makes the ids of connections, messages, and requests reproducible.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Lets at most this many functions run at a time. Default: 1,000, as an account on AWS.
+    /// Limits the number of concurrent invocations. Default: 1,000, as for an AWS account.
     ///
-    /// Invocations beyond it are throttled: a message is answered with `Internal server error`, and a client that connects
-    /// is refused.
+    /// Further invocations are throttled: a client that sends a message receives
+    /// `Internal server error`, and a client that connects is refused.
     #[must_use]
     pub fn concurrency(mut self, invocations: usize) -> Self {
         self.concurrency = invocations;
         self
     }
 
-    /// Declines permessage-deflate, which clients may offer. Default: it is accepted.
+    /// Declines permessage-deflate. Default: accepted if a client offers it.
     #[must_use]
     pub fn without_compression(mut self) -> Self {
         self.compresses = false;
         self
     }
 
-    /// Takes requests for this host, too. Default: `localhost`, names below it, and any IP address.
+    /// Accepts requests for this host, too. Default: `localhost`, its subdomains, and any IP
+    /// address.
     ///
-    /// Others are refused with 403, so that no page in your browser reaches the gateway under the name of its own site.
-    /// A page of a host that is not allowed cannot call `@connections` either.
+    /// The gateway refuses other hosts with 403, so that no page in your browser can reach it under
+    /// the name of the page's own site. A page of a host that is not allowed cannot call
+    /// `@connections` either.
     #[must_use]
     pub fn allow_host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
         self
     }
 
-    /// Shows everything that happens to an observer, which may be a closure.
+    /// Adds an observer of everything that happens, which may be a closure.
     ///
     /// # Examples
     ///
@@ -280,37 +288,41 @@ impl Builder {
         self
     }
 
-    /// Writes a line to standard error for everything that happens: handshakes, messages with the route that they selected and
-    /// why, answers, pushes, closes and refusals. Bodies are left out. Problems are among them, and are not logged as warnings
-    /// as well.
+    /// Writes a line to standard error for everything that happens.
+    ///
+    /// The lines cover handshakes, messages with the selected route and why, responses, pushes,
+    /// closed connections, and refusals, but no message bodies. They include problems, which are
+    /// then not logged as warnings.
     #[must_use]
     pub fn verbose(mut self) -> Self {
         self.is_verbose = true;
         self.observer(|entry: &Entry| eprintln!("{entry}"))
     }
 
-    /// Listens on this address. Clients wait until the gateway starts.
+    /// Binds the address to listen on. Default: a free port of 127.0.0.1.
     ///
-    /// Where a name has several addresses, such as `localhost`, the gateway listens on each that this machine has. Default: a
-    /// free port of 127.0.0.1.
+    /// Clients that connect wait until the gateway starts. If a name such as `localhost` has
+    /// several addresses, the gateway listens on each that this machine has.
     ///
     /// # Errors
     ///
-    /// [`StartError::Listen`], for instance when the port is busy.
+    /// [`StartError::Listen`] if the address cannot be resolved or bound, for example because the
+    /// port is in use.
     pub fn bind(mut self, address: impl ToSocketAddrs) -> Result<Self, StartError> {
         self.listeners = listen(address)?;
         Ok(self)
     }
 
-    /// Where functions and tools push, once the address is [bound](Self::bind).
+    /// Returns the endpoint for pushes, once the address is [bound](Self::bind).
     pub fn endpoint(&self) -> Option<Endpoint> {
         let address = self.listeners.first()?.local_addr().ok()?;
         Some(Endpoint::local(reachable(address), &Stage::new(&self.stage).ok()?))
     }
 
-    /// A pusher that reaches the connections of every stage without a socket in between, as soon as the gateway has started.
+    /// Returns a pusher that reaches the connections of every stage, without a socket.
     ///
-    /// For routes that push, which are made before there is a gateway. It does not keep the gateway alive.
+    /// Use it in routes that push, which are created before the gateway. It works once the gateway
+    /// has started, and does not keep the gateway alive.
     pub fn pusher(&self) -> Pusher {
         Pusher::new(InProcess::new(Arc::clone(&self.linked)))
     }

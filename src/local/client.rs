@@ -22,32 +22,34 @@ pub use self::call::CallError;
 use super::timeline::Timeline;
 use crate::event::ConnectionId;
 
-/// A client of the gateway, for tests: everything that waits gives up after five seconds and says what it waited for.
+/// A WebSocket client for tests.
+///
+/// Methods that wait give up after five seconds by default, and report what they waited for.
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     subprotocol: Option<String>,
     timeout: Duration,
-    /// What the gateway knows of it.
+    /// The gateway's timeline, which explains timeouts.
     timeline: Timeline,
     connection_id: Option<ConnectionId>,
-    /// Frames that came before the one that was waited for.
+    /// Frames that came before the one that a method waited for.
     kept: VecDeque<String>,
-    /// How many calls were made, which are numbered.
+    /// The number of calls so far, which are numbered.
     calls: u64,
 }
 
-/// Something else happened than the test waited for.
+/// An error returned by a [`Client`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The handshake was answered with another status than 101.
+    /// The gateway refused the handshake with a status other than 101.
     #[error("the handshake was refused with {status}: {body}")]
     Refused {
-        /// The status.
+        /// The HTTP status of the response.
         status: StatusCode,
-        /// The `x-amzn-ErrorType` header.
+        /// The value of the `x-amzn-ErrorType` header.
         error_type: Option<String>,
-        /// The body.
+        /// The body of the response.
         body: String,
     },
     /// The connection was closed while the test waited for something.
@@ -55,36 +57,37 @@ pub enum ClientError {
     Closed {
         /// The close code; 1006 when there was no close frame.
         code: u16,
-        /// The reason.
+        /// The close reason.
         reason: String,
         /// What the test waited for.
         awaited: &'static str,
     },
-    /// Nothing came.
+    /// Nothing came before the timeout.
     #[error("nothing came within {} ms, while waiting for {awaited}{}", .timeout.as_millis(), shown(.happened))]
     TimedOut {
         /// What the test waited for.
         awaited: &'static str,
-        /// How long.
+        /// The timeout.
         timeout: Duration,
-        /// What happened last on the connection, as the gateway's [timeline](super::Gateway::timeline) tells it.
+        /// The last entries about the connection in the gateway's
+        /// [timeline](super::Gateway::timeline).
         happened: Vec<String>,
     },
     /// Something came that the test did not wait for.
     #[error("{found} came, while waiting for {awaited}")]
     Unexpected {
-        /// What came.
+        /// A description of what came.
         found: String,
         /// What the test waited for.
         awaited: &'static str,
     },
-    /// The socket failed.
+    /// The socket failed, or a value or header could not be sent.
     #[error("the socket failed")]
     Socket(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl ClientError {
-    /// The status with which the handshake was refused.
+    /// Returns the status with which the gateway refused the handshake.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(status.as_u16()),
@@ -126,7 +129,7 @@ impl Client {
             let value = HeaderValue::try_from(*value).map_err(|error| socket(error.into()))?;
             request.headers_mut().append(name, value);
         }
-        // A handshake lasts as long as authorizer and `$connect` do, which may be 29 seconds each.
+        // A handshake takes as long as the authorizer and `$connect`, which may be 29 seconds each.
         let timeout = Duration::from_secs(60);
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
@@ -152,14 +155,14 @@ impl Client {
         })
     }
 
-    /// Waits this long, instead of five seconds.
+    /// Sets the timeout. Default: five seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The subprotocol that was selected.
+    /// Returns the selected subprotocol.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -168,7 +171,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Socket`] when the value cannot be made JSON or the socket fails.
+    /// [`ClientError::Socket`] if the value fails to serialize as JSON or the socket fails, and
+    /// [`ClientError::TimedOut`] if the frame is not sent in time.
     pub async fn send_json(&mut self, value: &(impl Serialize + Sync + ?Sized)) -> Result<(), ClientError> {
         let text = serde_json::to_string(value).map_err(|error| ClientError::Socket(Box::new(error)))?;
         self.send_text(text).await
@@ -178,16 +182,18 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Socket`] when the socket fails.
+    /// [`ClientError::Socket`] if the socket fails, and [`ClientError::TimedOut`] if the frame is
+    /// not sent in time.
     pub async fn send_text(&mut self, text: impl Into<String>) -> Result<(), ClientError> {
         self.send(Frame::text(text.into())).await
     }
 
-    /// Sends a binary frame, which API Gateway does not take.
+    /// Sends a binary frame, which API Gateway does not support.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Socket`] when the socket fails.
+    /// [`ClientError::Socket`] if the socket fails, and [`ClientError::TimedOut`] if the frame is
+    /// not sent in time.
     pub async fn send_binary(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), ClientError> {
         self.send(Frame::binary(bytes.into())).await
     }
@@ -202,7 +208,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when something else happens.
+    /// [`ClientError::Unexpected`] if another frame comes, [`ClientError::TimedOut`] if none comes
+    /// in time, [`ClientError::Closed`] if the connection closes, and [`ClientError::Socket`] if
+    /// the socket fails.
     pub async fn next_text(&mut self) -> Result<String, ClientError> {
         const AWAITED: &str = "a text frame";
         if let Some(text) = self.kept.pop_front() {
@@ -214,22 +222,27 @@ impl Client {
         }
     }
 
-    /// Waits for a text frame with JSON.
+    /// Waits for a text frame and parses it as JSON.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when something else happens.
+    /// [`ClientError::Unexpected`] if another frame comes or the text is not JSON,
+    /// [`ClientError::TimedOut`] if none comes in time, [`ClientError::Closed`] if the connection
+    /// closes, and [`ClientError::Socket`] if the socket fails.
     pub async fn next_json(&mut self) -> Result<Value, ClientError> {
         let text = self.next_text().await?;
         serde_json::from_str(&text)
             .map_err(|_| ClientError::Unexpected { found: format!("the text {text:?}"), awaited: "JSON" })
     }
 
-    /// Waits for the connection to be closed: its code and reason; 1005 for none, 1006 without a close frame.
+    /// Waits until the connection is closed, and returns the close code and reason.
+    ///
+    /// The code is 1005 if the close frame has none, and 1006 if there is no close frame.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when something else happens.
+    /// [`ClientError::Unexpected`] if a data frame comes, [`ClientError::TimedOut`] if the
+    /// connection is not closed in time, and [`ClientError::Socket`] if the socket fails.
     pub async fn closed(&mut self) -> Result<(u16, String), ClientError> {
         const AWAITED: &str = "the connection to be closed";
         match self.frame(AWAITED, self.timeout).await {
@@ -239,11 +252,12 @@ impl Client {
         }
     }
 
-    /// Closes the connection with a code and a reason, and waits for the gateway to agree.
+    /// Closes the connection with a code and a reason, and waits for the gateway's close frame.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when something else happens.
+    /// [`ClientError::Unexpected`] if a data frame comes, [`ClientError::TimedOut`] if the gateway
+    /// does not reply in time, and [`ClientError::Socket`] if the socket fails.
     pub async fn close(mut self, code: u16, reason: &str) -> Result<(), ClientError> {
         let frame = CloseFrame { code: code.into(), reason: reason.to_owned().into() };
         self.send(Frame::Close(Some(frame))).await?;
@@ -251,7 +265,7 @@ impl Client {
     }
 
     fn timed_out(&self, awaited: &'static str) -> ClientError {
-        /// So many entries say what became of one message.
+        /// The number of entries that explain the outcome of one message.
         const LAST: usize = 4;
         let entries = self.connection_id.as_ref().map(|id| self.timeline.of(id)).unwrap_or_default();
         let last = entries.iter().skip(entries.len().saturating_sub(LAST));

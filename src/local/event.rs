@@ -1,4 +1,4 @@
-//! The events that the gateway makes: what is in them, and just as much what is not.
+//! The events that functions receive, with exactly the members that they have on AWS.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ impl Handshake {
         self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The subprotocols that the client offers.
+    /// Returns the subprotocols that the client offers.
     pub(super) fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.headers
             .iter()
@@ -36,7 +36,7 @@ impl Handshake {
     }
 }
 
-/// What does not change during a connection.
+/// The properties of a connection that never change.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) api_id: ApiId,
@@ -107,7 +107,7 @@ struct EventJson<'a> {
     is_base64_encoded: Option<bool>,
 }
 
-/// What every event is made of.
+/// The parts that all events share.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub(super) origin: &'a Origin,
@@ -118,7 +118,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The event of a REQUEST authorizer (AUT-2).
+    /// Builds the event of a REQUEST authorizer (AUT-2).
     pub(super) fn authorize(self, handshake: &Handshake, trace_id: &str, method_arn: &RouteArn) -> Vec<u8> {
         // EVT-11
         let mut headers = sent_headers(handshake, trace_id, &["connection", "content-length"]);
@@ -138,7 +138,9 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// EVT-3: headers always, query maps only when the URL has a query, no body.
+    /// Builds the `$connect` event (EVT-3).
+    ///
+    /// It always has headers, has query maps only if the URL has a query, and has no body.
     pub(super) fn connect(self, handshake: &Handshake, trace_id: &str) -> Vec<u8> {
         let headers = sent_headers(handshake, trace_id, &["connection", "upgrade", "content-length"]);
         let query = (!handshake.query.is_empty()).then_some(&handshake.query);
@@ -151,7 +153,9 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// EVT-2: no headers and no query, but a body and a message id.
+    /// Builds the event of a message (EVT-2).
+    ///
+    /// It has a body and a message id, but no headers and no query.
     pub(super) fn message(self, route_key: &str, message_id: &MessageId, body: &str) -> Vec<u8> {
         let mut event = self.event(route_key, "MESSAGE");
         event.request_context.message_id = Some(message_id);
@@ -159,7 +163,7 @@ impl<'a> Parts<'a> {
         to_json(&event)
     }
 
-    /// EVT-4: four headers, a code and a reason.
+    /// Builds the `$disconnect` event (EVT-4), with four headers, a code, and a reason.
     pub(super) fn disconnect(self, code: u16, reason: &str) -> Vec<u8> {
         let headers =
             [("Host", self.origin.domain_name.as_str()), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
@@ -179,7 +183,7 @@ impl<'a> Parts<'a> {
             multi_value_headers: None,
             query_string_parameters: None,
             multi_value_query_string_parameters: None,
-            // EVT-16: delivered when the stage has any.
+            // EVT-16: present if the stage has any.
             stage_variables: (!self.stage_variables.is_empty()).then(|| last_values(pairs(self.stage_variables))),
             request_context: self.context(route_key, event_type),
             body: None,
@@ -211,7 +215,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The client's headers and those that the gateway adds (EVT-11).
+/// Returns the client's headers and those that the gateway adds (EVT-11).
 fn sent_headers(handshake: &Handshake, trace_id: &str, omitted: &[&str]) -> Vec<(String, String)> {
     let sent = handshake.headers.iter().filter(|(name, _)| !omitted.iter().any(|omit| name.eq_ignore_ascii_case(omit)));
     let added = [
@@ -239,7 +243,9 @@ fn all_values<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<&
     all
 }
 
-/// Nothing in these structs can refuse to be JSON, so an error could only leave an empty payload behind.
+/// Serializes an event as JSON.
+///
+/// These structs always serialize; an error would only yield an empty payload.
 fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
@@ -252,12 +258,12 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
 }
 
-/// `dd/Mon/yyyy:HH:mm:ss +0000` (EVT-6).
+/// Formats a time as `dd/Mon/yyyy:HH:mm:ss +0000` (EVT-6).
 fn log_time(time: SystemTime) -> String {
     timestamp(time).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
 }
 
-/// `2022-01-25T18:50:04.673Z` (MGT-2).
+/// Formats a time as `2022-01-25T18:50:04.673Z` (MGT-2).
 pub(super) fn iso_time(time: SystemTime) -> String {
     timestamp(time).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

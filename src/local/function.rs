@@ -1,4 +1,4 @@
-//! How the gateway calls a function: in this process, at a Lambda Invoke endpoint, or as a process of its own.
+//! Functions that the gateway calls: in this process, at a Lambda Invoke endpoint, or as processes.
 
 mod endpoint;
 mod process;
@@ -30,7 +30,7 @@ use crate::route::Router;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Invoke = dyn Fn(Call) -> BoxFuture<Result<Vec<u8>, FunctionError>> + Send + Sync;
 
-/// A function that the gateway can call: it takes and returns the same JSON as on AWS.
+/// A function that the gateway can call, with the same JSON as on AWS.
 ///
 /// Clones are cheap and share the function.
 #[derive(Clone)]
@@ -45,11 +45,11 @@ pub struct Function {
 struct Call {
     invocation: Invocation,
     payload: Vec<u8>,
-    /// Instead of the function's own timeout, where that is a process.
+    /// Overrides the function's own timeout if it is a process.
     timeout: Option<Duration>,
 }
 
-/// A function failed instead of answering.
+/// An error that a function reports instead of a response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error_type}: {message}")]
 pub struct FunctionError {
@@ -58,16 +58,16 @@ pub struct FunctionError {
 }
 
 impl FunctionError {
-    /// A failure with Lambda's two texts about it.
+    /// Creates an error with Lambda's error type and message.
     ///
-    /// An authorizer whose message is exactly `Unauthorized` makes the gateway answer 401.
+    /// If an authorizer fails with the exact message `Unauthorized`, the gateway responds with 401.
     pub fn new(error_type: impl Into<String>, message: impl Into<String>) -> Self {
         Self { error_type: error_type.into(), message: message.into() }
     }
 }
 
 impl Function {
-    /// A function over the bytes of its event and its answer.
+    /// Creates a function from a closure over the bytes of the event and the response.
     pub fn new<F, Fut>(function: F) -> Self
     where
         F: Fn(Invocation, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -85,12 +85,12 @@ impl Function {
         Self { invoke, pool: None, timeout: None, concurrency: None }
     }
 
-    /// A router as `lambda_runtime` would run it.
+    /// Creates a function that runs a router like `lambda_runtime` does.
     pub fn router<S: Send + Sync + 'static>(router: Router<S>) -> Self {
         Self::service(router)
     }
 
-    /// An authorizer as `lambda_runtime` would run it.
+    /// Creates a function that runs an authorizer like `lambda_runtime` does.
     pub fn authorizer<F, Fut>(authorize: F) -> Self
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
@@ -99,7 +99,9 @@ impl Function {
         Self::service(Authorizer::new(authorize))
     }
 
-    /// Any service that `lambda_runtime` would run, such as a router wrapped in tower layers.
+    /// Creates a function from any service that `lambda_runtime` can run.
+    ///
+    /// An example is a router wrapped in tower layers.
     pub fn service<S, E>(service: S) -> Self
     where
         S: Service<LambdaEvent<E>> + Clone + Send + Sync + 'static,
@@ -114,23 +116,24 @@ impl Function {
         })
     }
 
-    /// A function of this name behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, or
-    /// another emulator, as `http://<host>:<port>`.
+    /// Creates a function that calls a Lambda Invoke endpoint at `http://<host>:<port>`.
     ///
-    /// AWS's emulator names its function `function`, and crashes when it is called while it is busy: call it
-    /// [one at a time](Self::one_at_a_time).
+    /// The endpoint is `cargo lambda watch`, AWS's runtime interface emulator, or another emulator,
+    /// and `name` is the name of the function there. AWS's emulator names its function `function`,
+    /// and crashes if it is called while busy: call it [one at a time](Self::one_at_a_time).
     ///
     /// # Errors
     ///
-    /// [`InvalidInvokeEndpoint`] when the text is not such an address.
+    /// [`InvalidInvokeEndpoint`] if the URL is not such an address.
     pub fn endpoint(url: &str, name: &str) -> Result<Self, InvalidInvokeEndpoint> {
         let endpoint = Endpoint::new(url, name)?;
         Ok(Self::new(move |invocation, payload| endpoint.clone().invoke(invocation, payload)))
     }
 
-    /// A function as a process that the gateway starts.
+    /// Creates a function that runs as a process, which the gateway starts.
     ///
-    /// It ends when the last clone of the function does, as it does with the gateway.
+    /// The process ends when the last clone of the function is dropped. The gateway drops its clone
+    /// when it stops.
     pub fn process(process: Process) -> Self {
         let pool = Arc::new(Pool::new(process));
         let invoked = Arc::clone(&pool);
@@ -141,9 +144,9 @@ impl Function {
         Self { pool: Some(pool), ..function }
     }
 
-    /// The same function, called only when the call before has ended.
+    /// Returns the same function, limited to one invocation at a time.
     ///
-    /// Calls wait for their turn in the order in which they came.
+    /// Further invocations wait in the order in which they came.
     #[must_use]
     pub fn one_at_a_time(self) -> Self {
         let turn = Arc::new(Mutex::new(()));
@@ -158,34 +161,36 @@ impl Function {
         Self { pool, timeout: self.timeout, concurrency: self.concurrency, ..function }
     }
 
-    /// Ends an invocation that takes longer, as Lambda does at the timeout of a function.
+    /// Sets the time after which an invocation is ended, like Lambda's function timeout.
     ///
-    /// It is also the deadline that the function is told. Default: none for a function in this process, which is told the
-    /// time that the gateway waits for it. A [process](Self::process) has [a timeout of its own](Process::timeout), which
-    /// does not count the time for which an invocation waits for a process that is free.
+    /// It also determines the deadline that the function receives. Default: no timeout for a
+    /// function in this process, whose deadline is the time that the gateway waits for it. A
+    /// [process](Self::process) has [its own timeout](Process::timeout), which excludes the time
+    /// that an invocation waits for a free process.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets the gateway run at most this many invocations of the function at a time. Default: those of the account.
+    /// Limits the concurrent invocations of the function. Default: the limit of the account.
     ///
-    /// Lambda throttles those beyond it, as it does with a function's reserved concurrency: a message is answered with
-    /// `Internal server error`, and a client that connects is refused.
+    /// Further invocations are throttled, like with Lambda's reserved concurrency: a client that
+    /// sends a message receives `Internal server error`, and a client that connects is refused.
     #[must_use]
     pub fn with_concurrency(mut self, invocations: usize) -> Self {
         self.concurrency = Some(invocations);
         self
     }
 
-    /// Calls the function as Lambda would, with an event of any kind: for a worker behind a queue, which no gateway calls.
+    /// Calls the function as Lambda would, with any event.
     ///
-    /// It is given this time, and ended when that is over or when the call is dropped: a [process](Self::process) is killed.
+    /// Use it for a function that no gateway calls, such as a worker behind a queue. The invocation
+    /// ends after `time`, or when the call is dropped; a [process](Self::process) is then killed.
     ///
     /// # Errors
     ///
-    /// [`FunctionError`] when the function fails, or takes longer.
+    /// [`FunctionError`] if the function fails, panics, or takes longer than `time`.
     ///
     /// # Examples
     ///
@@ -212,7 +217,7 @@ impl Function {
         }
     }
 
-    /// Calls the function, to which the gateway gives this much time.
+    /// Calls the function, for which the gateway waits up to `limit`.
     pub(super) fn invoke(
         &self,
         request_id: String,
@@ -235,14 +240,14 @@ impl Function {
         self.concurrency
     }
 
-    /// Where the function pushes, if it is a process that was not told before.
+    /// Sets where the function pushes, if it is a process without an endpoint.
     pub(super) fn set_endpoint(&self, endpoint: &str) {
         if let Some(pool) = &self.pool {
             pool.set_endpoint(endpoint);
         }
     }
 
-    /// The end of its processes, where it has any.
+    /// Returns a handle to wait for the end of its processes, if it has any.
     pub(super) fn ending(&self) -> Option<Ending> {
         self.pool.as_ref().map(|pool| pool.ending())
     }

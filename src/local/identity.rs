@@ -1,13 +1,15 @@
-//! Identity sources: what a request must carry before the authorizer is asked.
+//! Identity sources: values that a request must carry before the authorizer is called.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::event::Handshake;
 
-/// Something that a client's request must carry, or it is refused with 401 without asking the authorizer.
+/// A value that a client's request must carry.
 ///
-/// `route.request.header.<name>`, `route.request.querystring.<name>`, `stageVariables.<name>` or `context.<name>`.
+/// Without it, the gateway refuses the request with 401 and does not call the authorizer. A source
+/// is `route.request.header.<name>`, `route.request.querystring.<name>`, `stageVariables.<name>`,
+/// or `context.<name>`.
 ///
 /// See [identity sources](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ const PLACES: [(&str, Place); 4] = [
     ("context.", Place::Context),
 ];
 
-/// The members of the request context that every event of an authorizer has, none of them empty.
+/// The members of `requestContext` that every authorizer event has, never empty.
 const CONTEXT: [&str; 13] = [
     "apiId",
     "connectedAt",
@@ -47,10 +49,10 @@ const CONTEXT: [&str; 13] = [
     "routeKey",
     "stage",
 ];
-/// The one that an event may lack.
+/// The only member that an event may lack.
 const USER_AGENT: &str = "identity.userAgent";
 
-/// The text is not an identity source.
+/// An error returned when a string is not a valid identity source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an identity source of a WebSocket API: expected {expected}")]
 pub struct InvalidIdentitySource {
@@ -59,7 +61,7 @@ pub struct InvalidIdentitySource {
 }
 
 impl IdentitySource {
-    /// Whether the request carries it, and not empty.
+    /// Returns whether the request carries a non-empty value for this source.
     pub(super) fn is_in(&self, handshake: &Handshake, variables: &[(String, String)], context: &ContextNames) -> bool {
         let mut found = match self.place {
             Place::Header => find(&handshake.headers, |name| name.eq_ignore_ascii_case(&self.name)),
@@ -72,7 +74,7 @@ impl IdentitySource {
     }
 }
 
-/// The members of `requestContext` that an event may lack, by their dotted names.
+/// The optional members of `requestContext`, by their dotted names.
 pub(super) type ContextNames = [(String, String)];
 
 fn find<'a>(

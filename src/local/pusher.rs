@@ -1,4 +1,4 @@
-//! Pushing into the gateway from the same process.
+//! Pushes to the gateway from the same process.
 
 use std::future::pending;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use super::server::{Answer, Linked, Request};
 use crate::event::ConnectionId;
 use crate::push::{ConnectionInfo, Endpoint, Payload, Push, PushError};
 
-/// The `@connections` API, called as a function: it reaches the connections of every stage.
+/// The `@connections` API, called in-process, for the connections of every stage.
 #[derive(Debug)]
 pub(super) struct InProcess {
     gateway: Arc<OnceLock<Linked>>,

@@ -1,9 +1,9 @@
 //! The rules of API Gateway as a pure state machine.
 //!
-//! Everything that happens to the gateway goes through [`Machine::apply`]: an upgrade, a frame, the answer of a function, a call
-//! of `@connections`, time passing. It returns the reply, the effects that the outside has to carry out, and notes that say
-//! why. Time comes in as a value and randomness from a seed, so a test can let two hours pass in no time and see the same
-//! ids twice.
+//! Every input of the gateway goes through [`Machine::apply`]: an upgrade, a frame, the response of
+//! a function, a call of `@connections`, the passing of time. It returns the reply, the effects
+//! that the server has to carry out, and records that say why. Time is a parameter and randomness
+//! comes from a seed, so a test can skip two hours and get the same ids twice.
 
 mod calls;
 mod connection;
@@ -38,7 +38,7 @@ use super::selection::RouteSelection;
 use super::timeline::What;
 use crate::event::{ApiId, ConnectionId, Region, RequestId, RouteKey, Stage};
 
-/// How an API is set up.
+/// The configuration of an API.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub(super) api_id: ApiId,
@@ -49,13 +49,13 @@ pub(super) struct Api {
     pub(super) authorizer: Option<Authorizer>,
     pub(super) idle_timeout: Duration,
     pub(super) lifetime: Duration,
-    /// New connections.
+    /// The limit on new connections.
     pub(super) connections: Option<Rate>,
-    /// Messages and calls of `@connections` together.
+    /// The shared limit on messages and calls of `@connections`.
     pub(super) requests: Option<Rate>,
-    /// How many invocations run at a time.
+    /// The maximum number of concurrent invocations.
     pub(super) concurrency: usize,
-    /// The same for single functions.
+    /// The maximum number of concurrent invocations of single functions.
     pub(super) function_concurrency: BTreeMap<FunctionId, usize>,
     /// Whether functions start in an order that the seed chooses.
     pub(super) is_interleaved: bool,
@@ -70,7 +70,7 @@ impl Api {
     pub(super) const CONCURRENCY: usize = 1000;
 }
 
-/// Which function a route calls, and whether the client gets its answer.
+/// The function that a route calls, and whether the client gets its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Integration {
     pub(super) function: FunctionId,
@@ -84,42 +84,42 @@ pub(super) struct Authorizer {
     pub(super) identity_sources: Vec<IdentitySource>,
 }
 
-/// The place of a function in the list of those that the outside can call.
+/// The index of a function in the server's list.
 pub(super) type FunctionId = usize;
 
-/// What the outside has to do.
+/// An action that the server has to carry out.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// Call a function; its answer comes back as [`Input::Answered`], in any case and once.
+    /// Call a function; its response always comes back as one [`Input::Answered`].
     Invoke {
         call: CallId,
-        /// Which Lambda gives an invocation.
+        /// The request id, which Lambda assigns to an invocation.
         request_id: String,
         function: FunctionId,
         payload: Vec<u8>,
         timeout: Duration,
-        /// Kill it after this time.
+        /// Kill the invocation after this time.
         killed_after: Option<Duration>,
-        /// Call it only after this time.
+        /// Call the function only after this time.
         starts_after: Option<Duration>,
-        /// Let the other tasks run so many times before, and do not call it on the spot.
+        /// Yield to other tasks this many times first, and do not call the function inline.
         yields: Option<u8>,
     },
-    /// Answer the upgrade with 101.
+    /// Respond to the upgrade with 101.
     Accept { connection: ConnectionId, subprotocol: Option<String> },
-    /// Answer the upgrade with this instead.
+    /// Respond to the upgrade with this refusal.
     Refuse { connection: ConnectionId, refusal: Refusal },
     /// Send a text frame.
     Send { connection: ConnectionId, text: String },
-    /// Send a text frame that was pushed: where its socket takes no more, that is the reply.
+    /// Send a text frame that was pushed; if its socket cannot take it, the reply says so.
     Push { connection: ConnectionId, text: String },
-    /// Send a close frame and let the socket go.
+    /// Send a close frame and release the socket.
     Close { connection: ConnectionId, code: u16, reason: &'static str },
-    /// Hold what is sent, until it is released.
+    /// Hold frames back until they are released.
     Hold { connection: ConnectionId, held: bool },
 }
 
-/// An HTTP answer that says no.
+/// An HTTP response that refuses a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -132,11 +132,11 @@ struct Connection {
     origin: Origin,
     last_active_at: SystemTime,
     authorizer: Option<Map<String, Value>>,
-    // There until `$connect` has been answered.
+    // Present until `$connect` has responded.
     pending: Option<Pending>,
-    // Where it stands among what is due, once it is open.
+    // When it is due next, once it is open.
     due: Option<SystemTime>,
-    // Its socket has ended, which a fault keeps the gateway from noticing.
+    // Whether its socket has ended while a fault keeps the gateway from noticing.
     is_lost: bool,
 }
 
@@ -154,8 +154,11 @@ enum Due {
     Late(u64),
 }
 
-/// Invariants: every call has an entry in `due` until it is late, and every open connection has one; `running` counts the
-/// calls by function, late ones among them; a connection is pending or open, and is removed when it is neither.
+/// The state machine of the gateway.
+///
+/// Invariants: every call has an entry in `due` until it is late, and every open connection has
+/// one; `running` counts the calls by function, including late ones; a connection is pending or
+/// open, and is removed when it is neither.
 pub(super) struct Machine {
     api: Api,
     random: StdRng,
@@ -197,17 +200,17 @@ impl Machine {
         self.api.stages.keys().any(|known| known == stage)
     }
 
-    /// The function of a route.
+    /// Returns the function of a route.
     pub(super) fn function(&self, route_key: &str) -> Option<FunctionId> {
         self.api.routes.get(route_key).map(|integration| integration.function)
     }
 
-    /// The function of the authorizer.
+    /// Returns the function of the authorizer.
     pub(super) fn authorizer(&self) -> Option<FunctionId> {
         self.api.authorizer.as_ref().map(|authorizer| authorizer.function)
     }
 
-    /// When [`Input::Tick`] next has something to do.
+    /// Returns when [`Input::Tick`] next has something to do.
     pub(super) fn next_due(&self) -> Option<SystemTime> {
         self.due.first().map(|(time, _)| *time)
     }
@@ -230,7 +233,9 @@ impl Machine {
         self.api.stages.get(stage).map_or(&[], Vec::as_slice)
     }
 
-    /// EVT-12: URL-safe base64 of 11 bytes. Every such text is a legal identifier.
+    /// Generates an id (EVT-12): URL-safe base64 of 11 bytes.
+    ///
+    /// Every such string is a legal identifier.
     fn id<T: std::str::FromStr>(&mut self) -> T {
         loop {
             let mut bytes = [0_u8; 11];
@@ -242,7 +247,7 @@ impl Machine {
     }
 }
 
-/// The gateway's own messages, with exactly this spacing (RTE-4).
+/// Returns a message of the gateway itself, with exactly this spacing (RTE-4).
 fn frame_text(message: &str, connection: &ConnectionId, request_id: &RequestId) -> String {
     format!(r#"{{"message": "{message}", "connectionId":"{connection}", "requestId":"{request_id}"}}"#)
 }

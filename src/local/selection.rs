@@ -1,4 +1,4 @@
-//! Route selection expressions: what a message selects.
+//! Route selection expressions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,9 @@ use serde_json::Value;
 
 /// A route selection expression, such as `$request.body.action`.
 ///
-/// Variables are `$request.body.<path>` and `${request.body.<path>}`, where a path is names joined by dots, each with any
-/// number of indexes, such as `items[0].type`. They may stand between static text, in which `\$` is a dollar sign.
+/// Variables are `$request.body.<path>` and `${request.body.<path>}`. A path consists of names
+/// joined by dots, each with any number of indexes, such as `items[0].type`. Variables may stand
+/// between static text, in which `\$` is a dollar sign.
 ///
 /// See [route selection expressions](https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-routes.html).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +30,16 @@ enum Step {
     Index(usize),
 }
 
-/// What a message's body selects.
+/// The result of evaluating the expression for a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Selected {
-    /// A text to compare with the route keys.
+    /// A string to compare with the route keys.
     Key(String),
-    /// `$default`, and why.
+    /// No key, so that `$default` applies, and why.
     Nothing(&'static str),
 }
 
-/// The text is not a route selection expression.
+/// An error returned when a string is not a route selection expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a route selection expression: expected `$request.body.<path>` or `${{request.body.<path>}}` at \
@@ -50,10 +51,10 @@ pub struct InvalidRouteSelection {
 }
 
 impl RouteSelection {
-    /// What a message's body selects.
+    /// Evaluates the expression for the body of a message.
     ///
-    /// Without a variable the expression does not look at the body. A value that is missing is empty text; `null`, an
-    /// object, and a body that is not JSON select `$default`.
+    /// An expression without a variable ignores the body. A missing value is an empty string.
+    /// `null`, an object, and a body that is not JSON select `$default`.
     pub(super) fn select(&self, body: &str) -> Selected {
         if let [Part::Static(text)] = self.parts.as_slice() {
             return Selected::Key(text.clone());
@@ -79,7 +80,7 @@ impl RouteSelection {
         Selected::Key(selected)
     }
 
-    /// Whether messages select anything: without a variable all of them select the same.
+    /// Returns whether the expression has no variable, so that all messages select the same.
     pub(super) fn is_static(&self) -> bool {
         !self.parts.iter().any(|part| matches!(part, Part::Body(_)))
     }
@@ -97,7 +98,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// `$request.body.action`, the usual one.
+/// The default expression is `$request.body.action`.
 impl Default for RouteSelection {
     fn default() -> Self {
         let action = Part::Body(vec![Step::Name("action".to_owned())]);
@@ -157,7 +158,7 @@ impl FromStr for RouteSelection {
     }
 }
 
-/// `None` for a path that cannot be evaluated (RTE-7).
+/// Parses a path, or returns `None` if it cannot be evaluated (RTE-7).
 fn steps(path: &str) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
     for part in path.split('.') {

@@ -1,4 +1,4 @@
-//! The outside of the gateway: it carries out what the rules decide.
+//! The I/O of the gateway, which carries out what the rules decide.
 
 mod answer;
 mod deflate;
@@ -40,41 +40,43 @@ use crate::clock;
 use crate::event::{ConnectionId, Stage};
 use crate::push::Endpoint;
 
-/// How long a process may take to end, before the gateway ends without it.
+/// How long a shutdown waits for processes to end.
 const PROCESSES: Duration = Duration::from_secs(2);
 
-/// The running gateway. Clones are handles to the same one.
+/// The running gateway. Clones share it.
 #[derive(Clone)]
 pub(super) struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// Ends when the last function and the last socket have.
+    /// Closes when the last function and the last socket have ended.
     ended: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
 }
 
-/// How far the gateway is in its life.
+/// The phase of the gateway's lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
-    /// Nobody can connect any more; what is under way goes on.
+    /// New clients are refused; running work continues.
     Closing,
     Stopped,
 }
 
-/// Nothing that outlives the gateway holds this: routes hold pushers, and a pusher holds it weakly.
+/// The state that the tasks of the gateway share.
+///
+/// Nothing that outlives the gateway holds it: routes hold pushers, and a pusher holds it weakly.
 pub(super) struct Shared {
     state: Mutex<State>,
     keys: Option<Keys>,
     hosts: Hosts,
-    /// Whether clients may compress.
+    /// Whether clients may use compression.
     compresses: bool,
     is_verbose: bool,
-    /// How many HTTP connections there are, those of WebSockets left out.
+    /// The number of HTTP connections, without WebSockets.
     http_connections: AtomicUsize,
-    /// Something is due earlier than the clock knows.
+    /// Signals that something is due earlier than the timer knows.
     earlier: Notify,
     phase: watch::Sender<Phase>,
-    /// Functions run here, whoever pushes from wherever.
+    /// The runtime of functions, even if the caller runs elsewhere.
     runtime: Handle,
     timeline: Timeline,
     started: (SystemTime, Instant),
@@ -82,31 +84,31 @@ pub(super) struct Shared {
 
 struct State {
     machine: Machine,
-    /// Empty when the gateway has stopped: routes hold pushers, processes and whatever else.
+    /// Empty once the gateway has stopped: routes hold pushers, processes, and other values.
     functions: Vec<Function>,
     sockets: HashMap<ConnectionId, Sender>,
     verdicts: HashMap<ConnectionId, oneshot::Sender<Verdict>>,
-    /// When time next passes in the rules, where it does by itself.
+    /// When the timer wakes up next, if it does.
     wakes_at: Option<SystemTime>,
-    /// Every function and every socket that is under way holds a clone, so that a shutdown can wait for the last.
+    /// Every running function and socket holds a clone, so that a shutdown can wait for the last.
     alive: Option<Alive>,
 }
 
 type Alive = mpsc::Sender<()>;
 
-/// What a socket's task holds of the gateway.
+/// The gateway's resources that a socket's task holds.
 struct Link {
     outbox: Outbox,
     _alive: Option<Alive>,
 }
 
-/// How an upgrade ends.
+/// The outcome of an upgrade.
 enum Verdict {
     Accepted { subprotocol: Option<String> },
     Refused(Refusal),
 }
 
-/// How a gateway is set up.
+/// The configuration of a gateway.
 pub(super) struct Config {
     pub(super) api: Api,
     pub(super) functions: Vec<Function>,
@@ -118,7 +120,7 @@ pub(super) struct Config {
     pub(super) timeline: Timeline,
 }
 
-/// What a pusher holds of the gateway: nothing that keeps it alive.
+/// A pusher's handle to the gateway, which does not keep it alive.
 #[derive(Debug)]
 pub(super) struct Linked {
     shared: Weak<Shared>,
@@ -126,11 +128,13 @@ pub(super) struct Linked {
 }
 
 impl Linked {
-    /// Calls `@connections` for a connection of any stage. `None` when a fault keeps the answer.
+    /// Calls `@connections` for a connection of any stage.
+    ///
+    /// Returns `None` if a fault suppresses the response.
     pub(super) fn manage(&self, id: &ConnectionId, request: Request) -> Option<Answer> {
         match self.shared.upgrade() {
             Some(shared) => shared.manage(None, id.as_str(), request),
-            // With the gateway its connections are gone.
+            // The connections ended with the gateway.
             None => Some(Answer::of(Err(gone()))),
         }
     }
@@ -198,7 +202,7 @@ impl Server {
         self.shared.step_aside(Input::ClearFaults);
     }
 
-    /// Ends at once.
+    /// Stops at once.
     pub(super) fn stop(&self) {
         self.shared.phase.send_replace(Phase::Stopped);
         let mut state = self.shared.lock();
@@ -207,11 +211,11 @@ impl Server {
         state.alive = None;
         let functions = std::mem::take(&mut state.functions);
         drop(state);
-        // What they hold may push when it is dropped.
+        // Dropped without the lock: values that functions hold may push on drop.
         drop(functions);
     }
 
-    /// Closes every connection, and waits until its close frame is sent and the functions that run have ended.
+    /// Closes every connection, and waits for close frames and running functions.
     pub(super) async fn shutdown(&self, limit: Duration) {
         self.shared.phase.send_if_modified(|phase| {
             let is_open = *phase == Phase::Open;
@@ -247,7 +251,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Runs a task until the gateway has come to this phase.
+/// Runs a task until the gateway reaches this phase.
 async fn until(phase: Phase, mut watched: watch::Receiver<Phase>, task: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -261,13 +265,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time of day at the start, and what has passed since on a clock that never steps.
+    /// Returns the time of day at the start plus the monotonic time since.
     fn now(&self) -> SystemTime {
         let (day, start) = self.started;
         day.checked_add(start.elapsed()).unwrap_or(day)
     }
 
-    /// Gives the rules one input, and carries out what they decide, except for calls of functions.
+    /// Passes an input to the rules, and carries out their effects except for function calls.
     fn apply(&self, input: Input<'_>) -> (Reply, Vec<Call>) {
         let mut state = self.lock();
         let now = self.now();
@@ -287,7 +291,7 @@ impl Shared {
         if is_earlier {
             self.earlier.notify_one();
         }
-        // The verbose gateway has written them.
+        // In verbose mode, they have already been written.
         for (connection_id, what) in problems.into_iter().filter(|_| !self.is_verbose) {
             let connection_id = connection_id.as_ref().map(ConnectionId::as_str);
             tracing::warn!(connection_id, "{what}");
@@ -296,15 +300,19 @@ impl Shared {
         (reply, calls)
     }
 
-    /// Lets something happen that one of the gateway's own tasks has noticed. Functions begin at once, on that task.
+    /// Applies an input from one of the gateway's own tasks.
+    ///
+    /// Functions start at once, on that task.
     fn step(self: &Arc<Self>, input: Input<'_>) -> Reply {
         let (reply, calls) = self.apply(input);
         self.begin(calls);
         reply
     }
 
-    /// Lets something happen that somebody else brings about. Functions begin on a task of their own: the caller may hold what
-    /// they need, or be a function itself.
+    /// Applies an input from outside of the gateway's tasks.
+    ///
+    /// Functions start on a task of their own: the caller may hold a resource that they need, or be
+    /// a function itself.
     fn step_aside(self: &Arc<Self>, input: Input<'_>) -> Reply {
         let (reply, calls) = self.apply(input);
         for call in calls {
@@ -334,7 +342,9 @@ impl Shared {
         }
     }
 
-    /// A client asks for a connection: the verdict, and the end of its socket.
+    /// Requests a connection for a client.
+    ///
+    /// Returns its id, the verdict, and the resources of its socket.
     fn upgrade(
         self: &Arc<Self>,
         stage: Stage,
@@ -347,7 +357,7 @@ impl Shared {
         let output = state.machine.apply(now, Input::Upgrade { stage, handshake });
         let Reply::Connection(connection) = &output.reply else { return None };
         let connection = connection.clone();
-        // Before the effects, one of which may be the verdict.
+        // Inserted before the effects, one of which may be the verdict.
         state.sockets.insert(connection.clone(), sender);
         state.verdicts.insert(connection.clone(), client);
         let link = Link { outbox, _alive: state.alive.clone() };
@@ -356,7 +366,9 @@ impl Shared {
         Some((connection, verdict, link))
     }
 
-    /// MGT-1 to MGT-9, for a payload whose size has been checked. `None` when a fault keeps the answer.
+    /// Handles MGT-1 to MGT-9, for a payload whose size has been checked.
+    ///
+    /// Returns `None` if a fault suppresses the response.
     fn manage(self: &Arc<Self>, stage: Option<&str>, id: &str, request: Request) -> Option<Answer> {
         let call = match request {
             // MGT-10

@@ -1,4 +1,4 @@
-//! Why a gateway does not start.
+//! Errors that prevent a gateway from starting.
 
 use std::fmt;
 use std::io;
@@ -6,48 +6,48 @@ use std::io;
 use super::{InvalidIdentitySource, InvalidRouteSelection};
 use crate::event::InvalidId;
 
-/// The gateway could not start.
+/// An error returned when a gateway cannot start.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The gateway cannot listen on the address.
     #[error("cannot listen on {address}: {}", reason(.source))]
     Listen {
         /// The address.
         address: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A stage, a route key or another name is not legal.
+    /// A stage, a route key, or another name is invalid.
     #[error(transparent)]
     Name(#[from] InvalidId),
-    /// API Gateway keeps the path of this stage, `ping` or `sping`, for itself.
+    /// API Gateway reserves the path of this stage: `ping` or `sping`.
     #[error("the stage cannot be named {stage:?}: API Gateway reserves the paths /ping and /sping")]
     ReservedStage {
-        /// The stage.
+        /// The name of the stage.
         stage: String,
     },
     /// A route has two functions.
     #[error("the route {key:?} has two functions")]
     TwoFunctions {
-        /// The route.
+        /// The route key.
         key: String,
     },
-    /// A route that has a route response or a timeout does not exist.
+    /// A route with a route response or a timeout has no function.
     #[error("the route {key:?} has no function")]
     NoFunction {
-        /// The route.
+        /// The route key.
         key: String,
     },
-    /// An identity source of the authorizer is not one.
+    /// An identity source of the authorizer is invalid.
     #[error(transparent)]
     IdentitySource(#[from] InvalidIdentitySource),
-    /// The route selection expression is not one.
+    /// The route selection expression is invalid.
     #[error(transparent)]
     RouteSelection(#[from] InvalidRouteSelection),
 }
 
-/// The same text as `Display`: it is what a `main` prints that returns the error.
+/// Prints the same text as `Display`, because a `main` that returns the error prints `Debug`.
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! What happens in a gateway, in its order, and why.
+//! The timeline of a gateway: what happened, in order, and why.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -12,95 +12,97 @@ use tokio::sync::broadcast;
 use super::rules::Fault;
 use crate::event::{ConnectionId, Stage};
 
-/// How many entries a timeline keeps, and how many bytes of bodies.
+/// The maximum number of entries that a timeline keeps, and of bytes in their bodies.
 const CAPACITY: usize = 1024;
 const MAX_BYTES: usize = 1024 * 1024;
-/// How many entries a subscription may be behind.
+/// The maximum number of entries that a subscription may be behind.
 const BEHIND: usize = 1024;
 
-/// One thing that happened in a gateway. Its `Display` is a line for a log, without bodies.
+/// One event in a gateway.
+///
+/// Its `Display` is a log line without message bodies.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Entry {
-    /// The position in the timeline, from 0. No number is left out.
+    /// The position in the timeline, from 0 and without gaps.
     pub number: u64,
     /// When it happened.
     pub at: SystemTime,
-    /// The connection that it is about.
+    /// The connection that the entry is about.
     pub connection_id: Option<ConnectionId>,
     /// What happened.
     pub what: What,
 }
 
-/// What happened, in an [`Entry`].
+/// The event that an [`Entry`] describes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum What {
-    /// A client asked for a connection.
+    /// A client requested a connection.
     Handshake {
-        /// To which stage.
+        /// The requested stage.
         stage: Stage,
         /// The client's address.
         client: SocketAddr,
     },
     /// The client's connection was accepted.
     Opened {
-        /// The subprotocol that was selected.
+        /// The selected subprotocol.
         subprotocol: Option<String>,
     },
     /// The client's connection was refused.
     Refused {
         /// The HTTP status of the handshake.
         status: u16,
-        /// Why.
+        /// Why the connection was refused.
         reason: Cow<'static, str>,
     },
     /// A client sent a message.
     Received {
         /// The message.
         text: Body,
-        /// The route that it selected; `None` where it reached no function.
+        /// The selected route, or `None` if the message reached no function.
         route_key: Option<String>,
-        /// Why this route, or none.
+        /// Why this route was selected, or none.
         reason: Cow<'static, str>,
     },
     /// A function was called.
     Invoked {
-        /// The route, or `authorizer`.
+        /// The route key, or `authorizer`.
         route_key: String,
     },
-    /// A function answered or failed.
+    /// A function responded, failed, or timed out.
     Answered {
-        /// The route, or `authorizer`.
+        /// The route key, or `authorizer`.
         route_key: String,
-        /// The status, or why there is none.
+        /// The status of the response, or why there is none.
         outcome: Cow<'static, str>,
-        /// How long it took.
+        /// How long the invocation took.
         took: Duration,
-        /// The length of the answer in bytes.
+        /// The length of the response in bytes.
         bytes: usize,
-        /// Whether the function failed, or its answer is malformed.
+        /// Whether the function failed or its response is malformed.
         failed: bool,
-        /// What became of it: what the client got, or why it got nothing.
+        /// What the client got, or why it got nothing.
         effect: Cow<'static, str>,
     },
-    /// A message was handed to a client's socket.
+    /// A message was passed to a client's socket.
     Sent {
         /// The message.
         text: Body,
-        /// What sent it.
+        /// Where the message came from.
         origin: Origin,
     },
     /// A message did not reach a client's socket.
     Dropped {
-        /// Why.
+        /// Why the message was dropped.
         reason: Cow<'static, str>,
     },
     /// `@connections` was called.
     Managed {
-        /// `POST`, `GET` or `DELETE`.
+        /// The HTTP method: `POST`, `GET`, or `DELETE`.
         method: &'static str,
-        /// The status; `None` when the call is not answered.
+        /// The status, or `None` if a fault suppresses the response.
         status: Option<u16>,
         /// The length of the payload in bytes.
         bytes: usize,
@@ -109,31 +111,31 @@ pub enum What {
     Closed {
         /// The close code.
         code: u16,
-        /// The reason.
+        /// The close reason.
         reason: String,
-        /// Whether the gateway closed it, rather than the client.
+        /// Whether the gateway closed the connection, rather than the client.
         by_gateway: bool,
     },
-    /// An injected fault struck.
+    /// An injected fault took effect.
     Fault {
-        /// Which.
+        /// The fault that took effect.
         fault: Fault,
     },
 }
 
-/// What a message came from.
+/// The origin of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
     /// A push through `@connections`.
     Push,
-    /// A function's answer on a route with a route response.
+    /// A function's response on a route with a route response.
     RouteResponse,
-    /// The gateway itself, such as `Forbidden`.
+    /// The gateway itself, for example `Forbidden`.
     Gateway,
 }
 
-/// The text of a message. Its `Debug` shows the length only.
+/// The body of a message. Its `Debug` shows only the length.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body(Arc<str>);
 
@@ -142,7 +144,7 @@ impl Body {
         Self(text.into())
     }
 
-    /// Returns the text.
+    /// Returns the body as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -168,7 +170,7 @@ impl fmt::Display for Entry {
 }
 
 impl What {
-    /// Whether a developer should hear of it without having asked.
+    /// Returns whether the gateway logs this as a warning by default.
     pub(super) fn is_problem(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Dropped { .. } | Self::Answered { failed: true, .. })
     }
@@ -220,11 +222,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Sees everything that happens in a gateway, in its order.
+/// Receives every entry of a gateway, in order.
 ///
-/// It is called outside of the gateway's locks, on the thread on which something happened, and delays that: it must not block.
+/// The gateway calls the observer outside of its locks, on the thread where the event happened, and
+/// waits for it: an observer must not block.
 pub trait Observer: Send + Sync {
-    /// Sees one entry.
+    /// Receives one entry.
     fn see(&self, entry: &Entry);
 }
 
@@ -234,7 +237,9 @@ impl<F: Fn(&Entry) + Send + Sync> Observer for F {
     }
 }
 
-/// The last 1,024 entries of a gateway, with at most 1 MB of bodies. Clones share them.
+/// The most recent events of a gateway.
+///
+/// A timeline keeps the last 1,024 entries, with at most 1 MB of message bodies. Clones share them.
 #[derive(Clone)]
 pub struct Timeline(Arc<Shared>);
 
@@ -249,17 +254,20 @@ struct Kept {
     entries: VecDeque<Entry>,
     bytes: usize,
     next: u64,
-    /// What the observers have not seen.
+    /// The entries that the observers have not received yet.
     unseen: VecDeque<Entry>,
     is_delivering: bool,
 }
 
-/// New entries of a timeline, as they happen.
+/// A subscription to the new entries of a timeline.
 #[derive(Debug)]
 pub struct Entries(broadcast::Receiver<Entry>);
 
 impl Entries {
-    /// Waits for the next entry; `None` when the gateway is no more. Entries are left out when it is 1,024 behind.
+    /// Waits for the next entry.
+    ///
+    /// Returns `None` once the gateway and every clone of the timeline are dropped. Entries are
+    /// skipped if the subscription is more than 1,024 behind.
     pub async fn next(&mut self) -> Option<Entry> {
         loop {
             match self.0.recv().await {
@@ -276,24 +284,24 @@ impl Timeline {
         Self(Arc::new(Shared { kept: Mutex::default(), observers, subscribers: broadcast::Sender::new(BEHIND) }))
     }
 
-    /// Returns the entries that are kept, the oldest first.
+    /// Returns the kept entries, oldest first.
     pub fn entries(&self) -> Vec<Entry> {
         self.kept().entries.iter().cloned().collect()
     }
 
-    /// Returns the entries about one connection that are kept, the oldest first.
+    /// Returns the kept entries about one connection, oldest first.
     pub fn of(&self, connection_id: &ConnectionId) -> Vec<Entry> {
         let is_of = |entry: &&Entry| entry.connection_id.as_ref() == Some(connection_id);
         self.kept().entries.iter().filter(is_of).cloned().collect()
     }
 
-    /// The newest connection of a client with this address.
+    /// Returns the newest connection of a client with this address.
     pub(super) fn connection_of(&self, address: SocketAddr) -> Option<ConnectionId> {
         let is_of = |entry: &&Entry| matches!(entry.what, What::Handshake { client, .. } if client == address);
         self.kept().entries.iter().rev().find(is_of).and_then(|entry| entry.connection_id.clone())
     }
 
-    /// Subscribes to the entries from now on.
+    /// Subscribes to new entries.
     pub fn subscribe(&self) -> Entries {
         Entries(self.0.subscribers.subscribe())
     }
@@ -302,7 +310,9 @@ impl Timeline {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries. Called under the lock of the rules, so that their order is the order in which things happened.
+    /// Adds entries.
+    ///
+    /// The caller holds the lock of the rules, so that the entries are in the order of the events.
     pub(super) fn add(&self, at: SystemTime, notes: impl IntoIterator<Item = (Option<ConnectionId>, What)>) {
         let mut kept = self.kept();
         for (connection_id, what) in notes {
@@ -320,11 +330,13 @@ impl Timeline {
         }
     }
 
-    /// Shows the observers what they have not seen. Called without a lock: an observer may use the gateway.
+    /// Passes pending entries to the observers.
+    ///
+    /// The caller holds no lock, because an observer may use the gateway.
     pub(super) fn deliver(&self) {
         let mut kept = self.kept();
         if kept.is_delivering {
-            // Whoever delivers takes what was added meanwhile with it, and keeps the order.
+            // The thread that delivers also passes on the entries added meanwhile, in order.
             return;
         }
         while let Some(entry) = kept.unseen.pop_front() {
@@ -344,7 +356,7 @@ impl Timeline {
     }
 }
 
-/// Ends a delivery also when an observer panics.
+/// Ends a delivery, even if an observer panics.
 struct Delivering<'a>(&'a Timeline);
 
 impl Drop for Delivering<'_> {

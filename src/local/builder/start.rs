@@ -1,4 +1,4 @@
-//! What was set up, checked and started.
+//! Validates the configuration and starts the gateway.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,18 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`StartError`] says what is not right about the set-up.
+    /// - [`StartError::Listen`] if the gateway cannot listen on the address.
+    /// - [`StartError::Name`] if a stage or a route key is invalid.
+    /// - [`StartError::ReservedStage`] if a stage is named `ping` or `sping`.
+    /// - [`StartError::TwoFunctions`] if a route has two functions.
+    /// - [`StartError::NoFunction`] if a route response or a timeout is set for a route without a
+    ///   function.
+    /// - [`StartError::IdentitySource`] if an identity source is invalid.
+    /// - [`StartError::RouteSelection`] if the route selection expression is invalid.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with I/O and time enabled.
+    /// Panics outside of a tokio runtime with I/O and time enabled.
     pub async fn start(mut self) -> Result<Gateway, StartError> {
         if self.listeners.is_empty() {
             self = self.bind("127.0.0.1:0")?;
@@ -49,7 +56,7 @@ impl Builder {
         let gateway = Gateway { server, stage };
         let endpoint = gateway.endpoint();
         gateway.server.set_endpoint(endpoint.as_str());
-        // The pushers made so far now have somewhere to push to.
+        // The pushers created so far can reach the gateway now.
         let _ = self.linked.set(gateway.server.link(endpoint));
         Ok(gateway)
     }

@@ -1,4 +1,4 @@
-//! Requests with an id, and the replies to them.
+//! Requests with an id, and their replies.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::{Client, ClientError, unexpected};
 
-/// A call has no result.
+/// An error returned by [`Client::call`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The reply is an error.
     #[error("{code}: {message}")]
     Refused {
-        /// The code, such as `invalid_message`.
+        /// The error code, such as `invalid_message`.
         code: String,
-        /// The text for people.
+        /// The human-readable message.
         message: String,
-        /// What else the error says.
+        /// The details of the error, if there are any.
         details: Option<Value>,
     },
-    /// There is no reply.
+    /// No reply came, or it could not be used.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
 impl CallError {
-    /// The code of the error that the client got, if it got one.
+    /// Returns the code of the error reply, if there is one.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => Some(code),
@@ -40,14 +40,16 @@ impl CallError {
 }
 
 impl Client {
-    /// Sends a request with an id and waits for its result, in the [reply protocol](crate::route#the-reply-protocol).
+    /// Sends a request with an id and waits for its result.
     ///
-    /// The body is an object, to which `action` and `id` are added, or `&()`. Other frames that come meanwhile, progress among
-    /// them, are kept for the next call that waits for a frame.
+    /// The request and its reply follow the [reply protocol](crate::route#the-reply-protocol). The
+    /// body is an object, to which the client adds `action` and `id`, or `&()`. Other frames that
+    /// come meanwhile, including progress, are kept for the next call that waits for a frame.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] when the reply is an error, and [`CallError::Client`] when no reply comes, or a result that is no `T`.
+    /// [`CallError::Refused`] if the reply is an error, and [`CallError::Client`] if the body is
+    /// not an object, no reply comes, or the result is not a `T`.
     ///
     /// # Examples
     ///
@@ -107,12 +109,13 @@ impl Client {
         })
     }
 
-    /// Waits for a text frame with JSON, as a type of your own.
+    /// Waits for a text frame and deserializes its JSON.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Unexpected`] when the frame is no `T`, [`ClientError::TimedOut`] and [`ClientError::Closed`] when none
-    /// comes, and [`ClientError::Socket`].
+    /// [`ClientError::Unexpected`] if another frame comes or the text is not a `T`,
+    /// [`ClientError::TimedOut`] if none comes in time, [`ClientError::Closed`] if the connection
+    /// closes, and [`ClientError::Socket`] if the socket fails.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         let text = self.next_text().await?;
         serde_json::from_str(&text).map_err(|error| ClientError::Unexpected {
@@ -121,11 +124,15 @@ impl Client {
         })
     }
 
-    /// Waits for a JSON frame that fulfills a condition. Frames that do not are kept for the next call that waits for one.
+    /// Waits for a JSON frame that satisfies a condition.
+    ///
+    /// Other text frames are kept for the next call that waits for one.
     ///
     /// # Errors
     ///
-    /// [`ClientError::TimedOut`] when no such frame comes in the time for one, [`ClientError::Closed`] and [`ClientError::Socket`].
+    /// [`ClientError::TimedOut`] if no such frame comes in time, [`ClientError::Unexpected`] if a
+    /// frame comes that is not text, [`ClientError::Closed`] if the connection closes, and
+    /// [`ClientError::Socket`] if the socket fails.
     pub async fn next_matching(&mut self, condition: impl Fn(&Value) -> bool) -> Result<Value, ClientError> {
         const AWAITED: &str = "a JSON frame that fulfills the condition";
         let fits = |text: &str| serde_json::from_str(text).ok().filter(|value| condition(value));
@@ -133,7 +140,7 @@ impl Client {
             self.kept.remove(index);
             return Ok(value);
         }
-        // Frames that do not fit must not give the right one more time.
+        // Frames that do not match must not extend the timeout.
         let until = Instant::now().checked_add(self.timeout);
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -147,17 +154,18 @@ impl Client {
         }
     }
 
-    /// Waits this long, and fails if a frame comes.
+    /// Waits for this long, and fails if a frame comes.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Unexpected`] with the frame, a kept one among them; [`ClientError::Closed`] and [`ClientError::Socket`].
+    /// [`ClientError::Unexpected`] if a frame comes or was kept, [`ClientError::Closed`] if the
+    /// connection closes, and [`ClientError::Socket`] if the socket fails.
     pub async fn expect_silence(&mut self, duration: Duration) -> Result<(), ClientError> {
         const AWAITED: &str = "silence";
         if let Some(text) = self.kept.front() {
             return Err(ClientError::Unexpected { found: format!("the text {text:?}"), awaited: AWAITED });
         }
-        // The time is this one's, so the frame itself has more.
+        // The duration limits the wait, so the frame itself gets a longer timeout.
         let longer = duration.saturating_add(self.timeout);
         match timeout(duration, self.frame(AWAITED, longer)).await {
             Err(_) => Ok(()),

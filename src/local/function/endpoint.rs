@@ -1,4 +1,6 @@
-//! A function behind a Lambda Invoke endpoint: `cargo lambda watch`, AWS's runtime interface emulator, other emulators.
+//! Functions behind a Lambda Invoke endpoint.
+//!
+//! Such an endpoint is `cargo lambda watch`, AWS's runtime interface emulator, or another emulator.
 
 use std::time::Duration;
 
@@ -16,19 +18,19 @@ use super::FunctionError;
 use crate::clock;
 use crate::event::Invocation;
 
-/// Lambda's limit on the answer of a synchronous invocation.
+/// Lambda's maximum size of a synchronous response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
-/// How long an answer may take that the gateway itself does not await any more.
+/// How long a response may take after the deadline of the invocation.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
-/// Where a function is invoked, over connections that are kept.
+/// The Invoke endpoint of a function, with connections that are kept alive.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     uri: Uri,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// The text is not the address of an Invoke endpoint.
+/// An error returned when a URL is not the address of an Invoke endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not the address of a Lambda Invoke endpoint: expected `http://<host>:<port>`")]
 pub struct InvalidInvokeEndpoint {
@@ -78,7 +80,8 @@ impl Endpoint {
         if head.headers.contains_key("x-amz-function-error") {
             return Err(reported(&body));
         }
-        // Emulators do not set the header: AWS's own answers with 200, and `cargo lambda watch` with 500.
+        // Emulators do not set the header: AWS's own responds with 200, and `cargo lambda watch`
+        // with 500.
         match serde_json::from_slice(&body) {
             Ok(Reported { error_type: Some(error_type), error_message: Some(message) }) => {
                 Err(FunctionError::new(error_type, message))
@@ -89,7 +92,7 @@ impl Endpoint {
     }
 }
 
-/// Lambda's JSON about a function that failed.
+/// Lambda's JSON for a failed function.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Reported {
@@ -97,7 +100,7 @@ struct Reported {
     error_message: Option<String>,
 }
 
-/// What a function reported as its failure.
+/// Parses the error that a function reported.
 pub(super) fn reported(body: &[u8]) -> FunctionError {
     let Reported { error_type, error_message } = serde_json::from_slice(body).unwrap_or_default();
     FunctionError::new(error_type.unwrap_or_else(|| "Unhandled".to_owned()), error_message.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! A function as a process: its own binary, which the gateway starts and serves the Lambda Runtime API.
+//! A function as a process: the gateway starts a binary and serves it the Lambda Runtime API.
 //!
 //! See [the Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
@@ -22,15 +22,20 @@ pub(in super::super) use self::pool::Ending;
 pub(super) use self::pool::Pool;
 use crate::clock;
 
-/// A function as a process: a `provided` bootstrap in any language, or any program that speaks the Lambda Runtime API.
+/// A function that runs as a process with the Lambda Runtime API.
 ///
-/// The process starts when an invocation needs it, and a new one starts with the next invocation after it has died, hung or
-/// failed to start. It ends with the gateway: on Unix its process group gets SIGTERM, and SIGKILL half a second later. What it
-/// prints is logged at the level `INFO` under the target `lambda_websocket::function`.
+/// The program is a `provided` bootstrap in any language, or any other program that uses the
+/// Runtime API.
 ///
-/// The process inherits the environment of this process, credentials among it, unless you [clear](Self::env_clear) that.
-/// The gateway sets the variables that Lambda sets, a region where none is inherited (`us-east-1`), and
-/// `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, so that an AWS SDK pushes through the gateway.
+/// The process starts when an invocation needs it. If it has died, hung, or failed to start, the
+/// next invocation starts a new one. It ends with the gateway: on Unix, its process group receives
+/// SIGTERM, and SIGKILL half a second later. Its output is logged at the level `INFO` with the
+/// target `lambda_websocket::function`.
+///
+/// The process inherits the environment of this process, including credentials, unless you
+/// [clear](Self::env_clear) it. The gateway sets the variables that Lambda sets, a region if none
+/// is inherited (`us-east-1`), and `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`, so that an AWS SDK
+/// pushes through the gateway.
 ///
 /// # Examples
 ///
@@ -57,14 +62,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Lambda's default timeout of a function: 3 seconds.
+    /// Lambda's default function timeout: 3 seconds.
     pub const TIMEOUT: Duration = Duration::from_secs(3);
-    /// Lambda's limit on the start of a function: 10 seconds.
+    /// Lambda's maximum duration of the start of a function: 10 seconds.
     pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
     /// Lambda's default memory size, in megabytes.
     const MEMORY: u32 = 128;
 
-    /// Creates the function of this name, which is this program.
+    /// Creates a function with this name that runs this program.
     pub fn new(name: impl Into<String>, program: impl Into<OsString>) -> Self {
         Self {
             name: name.into(),
@@ -87,16 +92,16 @@ impl Process {
         self
     }
 
-    /// Sets a variable of the environment. It wins over those that the gateway sets.
+    /// Sets an environment variable, which overrides one that the gateway sets.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Does not pass the environment of this process to the function, except `PATH`.
+    /// Clears the environment inherited from this process, except `PATH`.
     ///
-    /// Default: it inherits everything, your AWS credentials and `AWS_PROFILE` among it.
+    /// Default: the function inherits everything, including your AWS credentials and `AWS_PROFILE`.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
         self.inherits_environment = false;
@@ -110,47 +115,53 @@ impl Process {
         self
     }
 
-    /// Sets the memory size in megabytes that the function is told. Default: 128. It is not enforced.
+    /// Sets the memory size in megabytes that the function is told. Default: 128.
+    ///
+    /// The gateway does not enforce it.
     #[must_use]
     pub fn memory(mut self, megabytes: u32) -> Self {
         self.memory = megabytes;
         self
     }
 
-    /// Starts up to this many processes when invocations wait. Default and minimum: 1.
+    /// Sets the maximum number of processes. Default and minimum: 1.
     ///
-    /// Each handles one invocation at a time, as an execution environment of Lambda does.
+    /// Processes start when invocations wait. Each handles one invocation at a time, like an
+    /// execution environment of Lambda.
     #[must_use]
     pub fn instances(mut self, instances: usize) -> Self {
         self.instances = instances.max(1);
         self
     }
 
-    /// Kills the process when an invocation takes longer. Default: [3 seconds](Self::TIMEOUT).
+    /// Sets the time after which a running invocation is killed. Default:
+    /// [3 seconds](Self::TIMEOUT).
     ///
-    /// The invocation fails as on AWS, and the next one gets a new process. The time begins when the process receives the
-    /// invocation; it is the deadline that the function is told. A function that hangs is thus busy for this time even if
-    /// the gateway has given up on it before.
+    /// The invocation fails as on AWS, and the next one gets a new process. The time starts when
+    /// the process receives the invocation, and determines the deadline that the function receives.
+    /// A function that hangs is therefore busy for this time, even if the gateway has already given
+    /// up on it.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Kills the process when it has not asked for its first invocation after this time. Default:
-    /// [10 seconds](Self::INIT_TIMEOUT).
+    /// Sets how long a start may take. Default: [10 seconds](Self::INIT_TIMEOUT).
+    ///
+    /// A process that has not requested its first invocation by then is killed.
     #[must_use]
     pub fn init_timeout(mut self, timeout: Duration) -> Self {
         self.init_timeout = timeout;
         self
     }
 
-    /// The ARN that its invocations carry.
+    /// Returns the ARN that its invocations carry.
     fn arn(&self) -> String {
         format!("arn:aws:lambda:us-east-1:123456789012:function:{}", self.name)
     }
 
-    /// How it starts. `endpoint` is where it pushes.
+    /// Returns the command that starts the process; `endpoint` is where it pushes.
     fn command(&self, runtime_api: &str, endpoint: Option<&str>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
@@ -190,7 +201,7 @@ impl Process {
         command
     }
 
-    /// What the function would see in a variable that Lambda sets too.
+    /// Returns the function's value of a variable that Lambda sets too.
     fn variable(&self, name: &str) -> Option<OsString> {
         let own =
             self.environment.iter().rev().find(|(set, _)| set == OsStr::new(name)).map(|(_, value)| value.clone());
@@ -198,7 +209,7 @@ impl Process {
     }
 }
 
-/// Leaves out arguments and environment, which may hold keys.
+/// Omits arguments and environment, which may contain secrets.
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Process")

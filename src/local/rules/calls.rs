@@ -1,4 +1,4 @@
-//! Calls of functions: how they start, and what their answers mean.
+//! Function calls: how they start, and what their responses mean.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -13,10 +13,10 @@ use super::{Due, Effect, Fault, FunctionId, Machine, frame_text};
 use crate::event::{ConnectionId, RequestId, RouteKey};
 use crate::push::MAX_PAYLOAD_BYTES;
 
-/// How often an invocation waits for other tasks, where invocations are interleaved.
+/// The maximum number of yields before an interleaved invocation.
 const MAX_YIELDS: u8 = 16;
 
-/// One call of a function.
+/// The id of one function call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CallId(u64);
 
@@ -28,7 +28,7 @@ pub(super) struct Call {
     started: SystemTime,
     due: SystemTime,
     purpose: Purpose,
-    /// Its time is over: the function runs on, but nobody waits for it.
+    /// Whether it has timed out: the function runs on, but nobody waits for it.
     is_late: bool,
 }
 
@@ -66,11 +66,11 @@ impl Call {
     }
 }
 
-/// What a function answered.
+/// The response of a function, or its failure.
 type Answer = Result<Vec<u8>, FunctionError>;
 
 impl Machine {
-    /// A function answered, or failed.
+    /// Handles the response or the failure of a function.
     pub(super) fn answered(&mut self, now: SystemTime, call: CallId, answer: Answer) -> Vec<Effect> {
         let Some(ended) = self.calls.remove(&call) else { return Vec::new() };
         if let Some(running) = self.running.get_mut(&ended.function) {
@@ -89,7 +89,7 @@ impl Machine {
         self.settle(now, ended, answer)
     }
 
-    /// What an answer in time means.
+    /// Handles a response that came in time.
     fn settle(&mut self, now: SystemTime, call: Call, answer: Answer) -> Vec<Effect> {
         let id = call.connection.clone();
         match &call.purpose {
@@ -103,7 +103,7 @@ impl Machine {
                     self.report(now, &call, &answer, Some(parsed.status), "the client is let in".into());
                     self.accept(now, &id, parsed.header("sec-websocket-protocol"))
                 }
-                // CON-3: an informational status is no answer to a handshake.
+                // CON-3: an informational status does not complete a handshake.
                 Ok(parsed) if parsed.status < 200 => {
                     let reason = format!("$connect answered the informational status {}", parsed.status);
                     self.report(now, &call, &answer, Some(parsed.status), "it is no answer to a handshake".into());
@@ -171,7 +171,8 @@ impl Machine {
         status: Option<u16>,
         effect: Cow<'static, str>,
     ) {
-        // DIS-2: whatever `$disconnect` answers is right. An authorizer's answer is judged when its policy is.
+        // DIS-2: any response of `$disconnect` is fine. An authorizer's response is judged with its
+        // policy.
         let is_read = matches!(call.purpose, Purpose::Connect | Purpose::Message { .. });
         let failed = answer.is_err() || (status.is_none() && is_read);
         let (outcome, bytes): (Cow<'static, str>, usize) = match (answer, status) {
@@ -186,7 +187,7 @@ impl Machine {
         self.note(&call.connection, What::Answered { route_key, outcome, took, bytes, failed, effect });
     }
 
-    /// MSG-4: the function runs on, but nobody waits for it.
+    /// Handles a timeout (MSG-4): the function runs on, but nobody waits for it.
     pub(super) fn timed_out(&mut self, now: SystemTime, call: CallId) -> Vec<Effect> {
         let Some(late) = self.calls.get_mut(&call) else { return Vec::new() };
         late.is_late = true;
@@ -247,7 +248,7 @@ impl Machine {
         vec![Effect::Invoke { call, request_id, function, payload, timeout, killed_after, starts_after, yields }]
     }
 
-    /// What keeps another invocation from running.
+    /// Returns the limit that throttles another invocation, if one does.
     fn throttled(&self, function: FunctionId) -> Option<&'static str> {
         let own = self.api.function_concurrency.get(&function);
         if self.calls.len() >= self.api.concurrency {
@@ -260,7 +261,7 @@ impl Machine {
     }
 }
 
-/// Reads an answer, or says why it is none.
+/// Parses a response, or explains why there is none.
 fn parse(answer: &Answer) -> Result<ProxyAnswer, String> {
     match answer {
         Ok(answer) => ProxyAnswer::parse(answer).map_err(|reason| format!("gave a malformed answer: {reason}")),

@@ -1,4 +1,4 @@
-//! How long a connection is open, and how it ends.
+//! The lifetime of a connection, and how it ends.
 
 use std::time::SystemTime;
 
@@ -8,8 +8,10 @@ use crate::event::{ConnectionId, RequestId, RouteKey};
 use crate::local::timeline::What;
 
 impl Machine {
-    /// The connections that are open, in the order of their ids: the order in which they are closed decides which request
-    /// ids they get, and a seed makes them the same every time.
+    /// Returns the open connections, sorted by id.
+    ///
+    /// The order in which connections are closed determines their request ids, and must be the same
+    /// for the same seed.
     pub(in super::super) fn open_connections(&self) -> Vec<ConnectionId> {
         let open = self.connections.iter().filter(|(_, connection)| connection.pending.is_none());
         let mut open: Vec<ConnectionId> = open.map(|(id, _)| id.clone()).collect();
@@ -17,7 +19,7 @@ impl Machine {
         open
     }
 
-    /// The client broke a rule of the gateway: it is closed with this code (LIM-1, LIM-2).
+    /// Closes the connection of a client that broke a rule (LIM-1, LIM-2).
     pub(super) fn violation(
         &mut self,
         now: SystemTime,
@@ -31,10 +33,10 @@ impl Machine {
         }
     }
 
-    /// The socket is closed from the client's side, or lost (EVT-15).
+    /// Handles a socket that the client closed or that was lost (EVT-15).
     pub(super) fn closed(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &str) -> Vec<Effect> {
         if self.is_half_open(id) {
-            // Nobody notices, until the fault is cleared. A handshake has nothing to lose yet.
+            // Unnoticed until the fault is cleared. A handshake has nothing to lose yet.
             if let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pending.is_none()) {
                 connection.is_lost = true;
             }
@@ -46,8 +48,10 @@ impl Machine {
         }
     }
 
-    /// The client left during the handshake. Until `$connect` has answered there is nothing to close: its verdict will
-    /// find nobody.
+    /// Handles a client that left during the handshake.
+    ///
+    /// Until `$connect` has responded, there is nothing to close: the client will not receive the
+    /// verdict.
     pub(super) fn never_opened(&mut self, now: SystemTime, id: &ConnectionId) -> Vec<Effect> {
         match self.is_open(id) {
             true => self.close(now, id, 1006, ""),
@@ -86,7 +90,7 @@ impl Machine {
         }
     }
 
-    /// The gateway closes a connection.
+    /// Closes a connection from the gateway's side.
     pub(super) fn close(&mut self, now: SystemTime, id: &ConnectionId, code: u16, reason: &'static str) -> Vec<Effect> {
         if !self.connections.contains_key(id) {
             return Vec::new();
@@ -96,7 +100,7 @@ impl Machine {
         effects
     }
 
-    /// The gateway ends: who waits or comes is refused, and every open connection is closed.
+    /// Refuses pending and new clients, and closes every open connection.
     pub(super) fn drain(&mut self, now: SystemTime) -> Vec<Effect> {
         self.is_draining = true;
         let mut pending: Vec<ConnectionId> = self.connections.keys().cloned().collect();
@@ -113,7 +117,7 @@ impl Machine {
         effects
     }
 
-    /// Time passes: calls run out of time, connections grow idle or old.
+    /// Lets time pass: calls time out, and connections become idle or old.
     pub(super) fn tick(&mut self, now: SystemTime) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.next_due().is_some_and(|time| time <= now) {
@@ -127,7 +131,7 @@ impl Machine {
         effects
     }
 
-    /// LIM-3: ten idle minutes, or two hours.
+    /// Closes a connection after ten idle minutes or two hours (LIM-3).
     fn expired(&mut self, now: SystemTime, id: ConnectionId) -> Vec<Effect> {
         let Some(connection) = self.connections.get(&id) else { return Vec::new() };
         if connection_due(&self.api, connection) <= now {
@@ -137,7 +141,7 @@ impl Machine {
         Vec::new()
     }
 
-    /// Records when an open connection will have been idle for too long, or be too old, if nothing happens.
+    /// Schedules when an open connection will have been idle for too long or be too old.
     pub(super) fn schedule(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let due = connection_due(&self.api, connection);
@@ -149,7 +153,9 @@ impl Machine {
         self.connections.get(id).is_some_and(|connection| connection.pending.is_none())
     }
 
-    /// A data frame in either direction starts the idle time anew. Whether the connection is open.
+    /// Resets the idle time after a data frame in either direction.
+    ///
+    /// Returns whether the connection is open.
     pub(super) fn touch(&mut self, now: SystemTime, id: &ConnectionId) -> bool {
         match self.connections.get_mut(id).filter(|connection| connection.pending.is_none()) {
             Some(connection) => {

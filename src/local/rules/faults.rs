@@ -1,4 +1,4 @@
-//! What goes wrong because a test wants it to.
+//! Faults that a test injects.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,81 +9,94 @@ use super::super::timeline::{Body, Origin, What};
 use super::{Due, Effect, FunctionId, Machine, Purpose, Refusal};
 use crate::event::{ConnectionId, RequestId};
 
-/// Something that goes wrong on AWS now and then, and here when a test wants it to.
+/// A failure that occurs on AWS, injected on demand.
 ///
-/// [`Gateway::inject`](super::super::Gateway::inject) says when.
+/// See [`Gateway::inject`](super::super::Gateway::inject).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A push is answered with 410, as if the connection were gone.
+    /// A push fails with 410, as if the connection were stale.
     PostGone,
-    /// A push is answered with 429 and `LimitExceededException`.
+    /// A push fails with 429 and `LimitExceededException`.
     PostThrottled,
-    /// A push is answered with 500.
+    /// A push fails with 500.
     PostFailed,
-    /// A push is not answered, and does not arrive.
+    /// A push gets no response and is not delivered.
     PostUnanswered,
-    /// A push arrives and is not answered: who tries again sends it twice.
+    /// A push is delivered but gets no response: a retry delivers it twice.
     PostAnswerLost,
-    /// A push arrives twice, and is answered once.
+    /// A push is delivered twice, with one response.
     PostDuplicated,
-    /// A question about a connection is answered with 410.
+    /// `GetConnection` fails with 410.
     GetGone,
-    /// A question about a connection is answered with 429.
+    /// `GetConnection` fails with 429.
     GetThrottled,
-    /// A question about a connection is answered with 500.
+    /// `GetConnection` fails with 500.
     GetFailed,
-    /// A question about a connection is not answered.
+    /// `GetConnection` gets no response.
     GetUnanswered,
-    /// A request to close a connection is answered with 410, and does not close it.
+    /// `DeleteConnection` fails with 410, and does not close the connection.
     DeleteGone,
-    /// A request to close a connection is answered with 429.
+    /// `DeleteConnection` fails with 429.
     DeleteThrottled,
-    /// A request to close a connection is answered with 500.
+    /// `DeleteConnection` fails with 500.
     DeleteFailed,
-    /// A request to close a connection is not answered, and does not close it.
+    /// `DeleteConnection` gets no response, and does not close the connection.
     DeleteUnanswered,
-    /// A request to close a connection closes it and is not answered.
+    /// `DeleteConnection` closes the connection, but gets no response.
     DeleteAnswerLost,
     /// `$disconnect` is never called.
     DisconnectLost,
-    /// `$disconnect` is called so much later.
+    /// `$disconnect` is called this much later.
     DisconnectLate(Duration),
-    /// A connection opens so much later than `$connect` has let it in; until then a push is answered with 410.
+    /// A connection opens this much later than `$connect` accepts it.
+    ///
+    /// Until then, pushes fail with 410.
     OpenLate(Duration),
-    /// The client is gone, and the gateway does not notice: pushes are answered with 200 and do not arrive, until the
-    /// connection has been idle for too long.
+    /// The client has disconnected without the gateway noticing.
+    ///
+    /// Pushes succeed with 200 but are not delivered, until the connection has been idle for too
+    /// long.
     HalfOpen,
-    /// The client takes nothing: after 256 texts that wait for it, pushes are answered with 429. They arrive when the
-    /// faults are [cleared](super::super::Gateway::clear_faults).
+    /// The client reads nothing: once 256 messages wait for it, pushes fail with 429.
+    ///
+    /// The messages are delivered when the faults are
+    /// [cleared](super::super::Gateway::clear_faults).
     SlowConsumer,
-    /// A text arrives later, by a random time up to this one: texts overtake each other.
+    /// A message is sent later, by a random time up to this one.
+    ///
+    /// Messages overtake each other.
     TextLate(Duration),
-    /// An invocation is killed after this time, or as it answers when that is sooner: its answer is lost. A
-    /// [process](super::super::Process) dies and is started again.
+    /// An invocation is killed after this time, or when it responds if that is sooner.
+    ///
+    /// Its response is lost. A [process](super::super::Process) dies and is started again.
     FunctionKilled(Duration),
-    /// An invocation is throttled: no concurrency is left.
+    /// An invocation is throttled, as if no concurrency were left.
     FunctionThrottled,
-    /// An invocation starts only after this time, as on an execution environment that starts.
+    /// An invocation starts only after this time, like a cold start.
     ColdStart(Duration),
-    /// A message of a client reaches its route later, by a random time up to this one: messages overtake each other.
+    /// A client's message reaches its route later, by a random time up to this one.
+    ///
+    /// Messages overtake each other.
     MessageLate(Duration),
 }
 
-/// When a [`Fault`] happens.
+/// When a [`Fault`] occurs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum When {
-    /// The next so many times that it can.
+    /// The next *n* opportunities.
     Next(usize),
-    /// Each time that it can, with this probability from 0 to 1. The same [seed](super::super::Builder::seed) and the same
-    /// order of events make the same choices.
+    /// Each opportunity, with this probability from 0 to 1.
+    ///
+    /// The same [seed](super::super::Builder::seed) and the same order of events make the same
+    /// choices.
     Sometimes(f64),
-    /// Each time that it can, on this connection.
+    /// Each opportunity on this connection.
     On(ConnectionId),
 }
 
-/// What a fault strikes.
+/// The operation that a fault affects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     Post,
@@ -92,7 +105,7 @@ pub(super) enum Occasion {
     Message,
     Disconnect,
     Open,
-    /// The state of a connection, which it has from its opening or from when the fault came.
+    /// The state of a connection, from its opening or from the injection of the fault.
     State,
     Text,
     Invocation,
@@ -123,14 +136,14 @@ impl Fault {
     }
 }
 
-/// The faults that can happen now.
+/// The active faults.
 pub(super) struct Faults {
     pub(super) active: Vec<(Fault, When)>,
-    // One of its own, so that faults do not change the ids.
+    // A separate generator, so that faults do not change the ids.
     random: StdRng,
 }
 
-/// Something that happens later because of a fault.
+/// An action that a fault delays.
 pub(super) enum Late {
     Open { subprotocol: Option<String> },
     Text(String, Origin),
@@ -143,7 +156,7 @@ impl Faults {
         Self { active: Vec::new(), random: StdRng::seed_from_u64(!seed) }
     }
 
-    /// The fault that strikes now, where one does.
+    /// Returns the fault that occurs now, if any.
     pub(super) fn strike(&mut self, occasion: Occasion, id: &str) -> Option<Fault> {
         let random = &mut self.random;
         let struck = self.active.iter_mut().position(|(fault, when)| {
@@ -169,14 +182,14 @@ impl Faults {
         self.active.iter().any(|(active, when)| *active == fault && matches!(when, When::On(on) if on == id))
     }
 
-    /// Forgets a connection that is no more.
+    /// Forgets a connection that has ended.
     pub(super) fn forget(&mut self, id: &ConnectionId) {
         self.active.retain(|(_, when)| !matches!(when, When::On(on) if on == id));
     }
 }
 
 impl Machine {
-    /// From now on this fault happens.
+    /// Activates a fault.
     pub(super) fn inject(&mut self, fault: Fault, when: When) -> Vec<Effect> {
         let effects = match (fault, &when) {
             (Fault::SlowConsumer, When::On(id)) => vec![Effect::Hold { connection: id.clone(), held: true }],
@@ -188,14 +201,16 @@ impl Machine {
         effects
     }
 
-    /// The fault that strikes now, where one does.
+    /// Returns and records the fault that occurs now, if any.
     pub(super) fn strike(&mut self, occasion: Occasion, id: &str) -> Option<Fault> {
         let fault = self.faults.strike(occasion, id)?;
         self.notes.push((ConnectionId::new(id).ok(), What::Fault { fault }));
         Some(fault)
     }
 
-    /// Nothing goes wrong any more. What was late stays late; a socket that has ended unnoticed is noticed now.
+    /// Removes all faults.
+    ///
+    /// Delayed actions stay delayed. A socket that has ended unnoticed is noticed now.
     pub(super) fn clear_faults(&mut self, now: SystemTime) -> Vec<Effect> {
         let held = |(fault, when): (Fault, When)| match (fault, when) {
             (Fault::SlowConsumer, When::On(connection)) => Some(Effect::Hold { connection, held: false }),
@@ -211,7 +226,7 @@ impl Machine {
         effects
     }
 
-    /// The faults that a connection has from its opening on.
+    /// Applies the faults that a connection has from its opening.
     pub(super) fn open_with_faults(&mut self, id: &ConnectionId) -> Vec<Effect> {
         match self.strike(Occasion::State, id.as_str()) {
             Some(fault) if !self.faults.is(fault, id) => self.inject(fault, When::On(id.clone())),
@@ -223,7 +238,7 @@ impl Machine {
         self.faults.is(Fault::HalfOpen, id)
     }
 
-    /// Sends a text to an open connection, unless a fault holds it up.
+    /// Sends a message to an open connection, unless a fault holds it back.
     pub(super) fn send(&mut self, now: SystemTime, id: &ConnectionId, text: String, origin: Origin) -> Option<Effect> {
         if self.is_half_open(id) {
             self.note(id, What::Dropped { reason: "the client is gone, and nobody has noticed".into() });
@@ -255,7 +270,7 @@ impl Machine {
         self.due.insert((now.checked_add(delay).unwrap_or(now), Due::Late(number)));
     }
 
-    /// What was late happens.
+    /// Carries out a delayed action.
     pub(super) fn at_last(&mut self, now: SystemTime, number: u64) -> Vec<Effect> {
         match self.late.remove(&number) {
             Some((id, Late::Open { subprotocol })) => self.open(now, &id, subprotocol),
@@ -269,7 +284,7 @@ impl Machine {
     }
 }
 
-/// The answers of AWS when it is the one that fails.
+/// Returns the response of AWS when it fails itself.
 pub(super) fn failure() -> Refusal {
     Refusal { status: 500, error_type: None, body: r#"{"message":"Internal server error"}"#.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! How a connection comes about: authorizer, `$connect`, verdict.
+//! The handshake of a connection: authorizer, `$connect`, verdict.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -18,7 +18,9 @@ use crate::event::wire::INTEGRATION_LATENCY;
 use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
 
 impl Machine {
-    /// A client asks for a connection. The verdict comes as [`Effect::Accept`] or [`Effect::Refuse`] (CON-1).
+    /// Handles a client's request for a connection (CON-1).
+    ///
+    /// The verdict is an [`Effect::Accept`] or an [`Effect::Refuse`].
     pub(super) fn upgrade(
         &mut self,
         now: SystemTime,
@@ -64,13 +66,13 @@ impl Machine {
         (connection_id, effects)
     }
 
-    /// AUT-3: without its identity sources a request is refused before the authorizer is asked.
+    /// Calls the authorizer, unless the request lacks its identity sources (AUT-3).
     fn authorize(&mut self, now: SystemTime, id: &ConnectionId, authorizer: &Authorizer) -> Vec<Effect> {
         let Some((connection, pending)) = self.pending(id) else { return Vec::new() };
         let origin = &connection.origin;
         let variables = self.stage_variables(&origin.stage);
         let user_agent = origin.user_agent.as_deref().unwrap_or_default();
-        // The others are in every event, and never empty.
+        // All other members are in every event, and never empty.
         let context = [("identity.userAgent".to_owned(), user_agent.to_owned())];
         let is_there = |source: &&IdentitySource| source.is_in(&pending.handshake, variables, &context);
         if let Some(missing) = authorizer.identity_sources.iter().find(|source| !is_there(source)) {
@@ -86,7 +88,7 @@ impl Machine {
         self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, Api::INTEGRATION_TIMEOUT)
     }
 
-    /// CON-4: without a `$connect` route every connection is accepted.
+    /// Calls `$connect`; without that route, every connection is accepted (CON-4).
     fn connect(&mut self, now: SystemTime, id: &ConnectionId) -> Vec<Effect> {
         let Some(integration) = self.api.routes.get(RouteKey::CONNECT).copied() else {
             return self.accept(now, id, None);
@@ -98,7 +100,7 @@ impl Machine {
         self.invoke(now, id, &request_id, Purpose::Connect, integration.function, payload, integration.timeout)
     }
 
-    /// The verdict is positive.
+    /// Accepts the connection, unless a fault delays it.
     pub(super) fn accept(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
         match self.strike(Occasion::Open, id.as_str()) {
             Some(Fault::OpenLate(delay)) => {
@@ -109,13 +111,13 @@ impl Machine {
         }
     }
 
-    /// CON-5: only a subprotocol that the client offered is passed on.
+    /// Opens the connection; only a subprotocol that the client offered is passed on (CON-5).
     pub(super) fn open(&mut self, now: SystemTime, id: &ConnectionId, selected: Option<String>) -> Vec<Effect> {
         let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
         let Some(pending) = connection.pending.take() else { return Vec::new() };
         let subprotocol =
             selected.filter(|selected| pending.handshake.subprotocols().any(|offered| offered == selected));
-        // Only the event for `$connect` itself tells how long the authorizer took (EVT-14).
+        // Only the event for `$connect` itself has the latency of the authorizer (EVT-14).
         if let Some(authorizer) = &mut connection.authorizer {
             authorizer.remove(INTEGRATION_LATENCY);
         }
@@ -127,7 +129,9 @@ impl Machine {
         effects
     }
 
-    /// CON-8, and DIS-2: a refused connection never was, so `$disconnect` is not called.
+    /// Refuses the client (CON-8).
+    ///
+    /// A refused connection never existed, so `$disconnect` is not called (DIS-2).
     pub(super) fn refuse(
         &mut self,
         id: &ConnectionId,
@@ -144,7 +148,7 @@ impl Machine {
         vec![Effect::Refuse { connection: id.clone(), refusal: Refusal { status, error_type, body } }]
     }
 
-    /// The authorizer answered, or failed.
+    /// Handles the response or the failure of the authorizer.
     pub(super) fn authorized(
         &mut self,
         now: SystemTime,

@@ -1,4 +1,4 @@
-//! The one door of the rules.
+//! The inputs and outputs of the rules.
 
 use std::time::SystemTime;
 
@@ -9,43 +9,43 @@ use super::management::Delivery;
 use super::{CallId, Effect, Fault, Machine, Refusal, When};
 use crate::event::{ConnectionId, Stage};
 
-/// Something that happens to the gateway.
+/// An event that the gateway handles.
 #[derive(Debug)]
 pub(crate) enum Input<'a> {
-    /// A client asks for a connection. The reply is its id; the verdict is an effect.
+    /// A client requests a connection. The reply is its id; the verdict is an effect.
     Upgrade { stage: Stage, handshake: Handshake },
     /// The client left before its socket was opened.
     NeverOpened { connection: &'a ConnectionId },
     /// A client sent a text message.
     Message { connection: &'a ConnectionId, text: &'a str },
-    /// A client sent what it may not send.
+    /// A client violated the protocol or a limit.
     Violation { connection: &'a ConnectionId, code: u16, reason: &'static str },
-    /// A socket is closed from the client's side, or lost.
+    /// The client closed the socket, or it was lost.
     Closed { connection: &'a ConnectionId, code: u16, reason: &'a str },
-    /// A function answered, or failed.
+    /// A function responded or failed.
     Answered { call: CallId, answer: Result<Vec<u8>, FunctionError> },
-    /// A call of `@connections`. Without a stage it is for the connection's own.
+    /// A call of `@connections`. Without a stage, it is for the stage of the connection.
     Manage { stage: Option<&'a str>, id: &'a str, call: Managed },
     /// Time passes.
     Tick,
-    /// A fault happens from now on.
+    /// A fault is injected.
     Inject { fault: Fault, when: When },
-    /// No fault happens any more.
+    /// All faults are removed.
     ClearFaults,
-    /// The gateway ends: it refuses whoever waits or comes, and closes every connection.
+    /// The gateway shuts down: it refuses pending and new clients, and closes every connection.
     Drain,
 }
 
-/// What a call of `@connections` wants.
+/// The operation of a call of `@connections`.
 #[derive(Debug)]
 pub(crate) enum Managed {
-    /// Its size has been checked.
+    /// The payload, whose size has been checked.
     Post(String),
     Get,
     Delete,
 }
 
-/// What comes of an input.
+/// The result of an input.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) reply: Reply,
@@ -54,20 +54,20 @@ pub(crate) struct Output {
     pub(crate) notes: Vec<(Option<ConnectionId>, What)>,
 }
 
-/// What who brought the input is told at once.
+/// The immediate reply to the source of the input.
 #[derive(Debug)]
 pub(crate) enum Reply {
     None,
-    /// The connection that was asked for.
+    /// The id of the requested connection.
     Connection(ConnectionId),
-    /// The HTTP answer to a call of `@connections`: status and body.
+    /// The HTTP response to a call of `@connections`: status and body.
     Answer(Result<(u16, String), Refusal>),
-    /// A fault keeps the answer.
+    /// A fault suppresses the response.
     Unanswered,
 }
 
 impl Machine {
-    /// Lets something happen. Nothing else changes the state.
+    /// Handles an input. Nothing else changes the state.
     pub(crate) fn apply(&mut self, now: SystemTime, input: Input<'_>) -> Output {
         let (reply, effects) = match input {
             Input::Upgrade { stage, handshake } => {

@@ -8,22 +8,24 @@ use super::{Connection, Effect, Fault, Machine, Refusal};
 use crate::event::ConnectionId;
 use crate::local::timeline::Origin;
 
-/// The answer to a `POST` on `@connections`, as far as the rules know it.
+/// The response to a `POST` on `@connections`, as far as the rules know it.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// Hand the text to the connection's socket; a full buffer is a 429.
+    /// Pass the message to the connection's socket; a full buffer is a 429.
     To(ConnectionId, String),
-    /// A fault: the same, twice.
+    /// A fault: pass the message twice.
     Twice(ConnectionId, String),
-    /// As far as the caller can tell it has arrived.
+    /// Respond with success, but send nothing now.
     Swallowed,
     Refused(Refusal),
-    /// A fault: hand the text over, where there is one, and never answer.
+    /// A fault: pass the message if there is one, and never respond.
     Unanswered(Option<(ConnectionId, String)>),
 }
 
 impl Machine {
-    /// `POST /<stage>/@connections/<id>`; the size has been checked (MGT-1, MGT-3, MGT-4).
+    /// Handles `POST /<stage>/@connections/<id>` (MGT-1, MGT-3, MGT-4).
+    ///
+    /// The size of the payload has been checked.
     pub(super) fn post(&mut self, now: SystemTime, stage: Option<&str>, raw_id: &str, text: String) -> Delivery {
         if !self.requests.take(now) {
             return Delivery::Refused(limit_exceeded());
@@ -56,9 +58,9 @@ impl Machine {
         }
     }
 
-    /// `GET /<stage>/@connections/<id>` (MGT-2).
+    /// Handles `GET /<stage>/@connections/<id>` (MGT-2).
     ///
-    /// `None` when a fault keeps the answer.
+    /// Returns `None` if a fault suppresses the response.
     pub(super) fn info(
         &mut self,
         now: SystemTime,
@@ -88,7 +90,9 @@ impl Machine {
         Ok(Some(info.to_string()))
     }
 
-    /// `DELETE /<stage>/@connections/<id>` (MGT-9): whether it is answered, and the effects.
+    /// Handles `DELETE /<stage>/@connections/<id>` (MGT-9).
+    ///
+    /// Returns whether the call gets a response, and the effects.
     pub(super) fn delete(
         &mut self,
         now: SystemTime,
@@ -112,9 +116,9 @@ impl Machine {
         Ok((fault != Some(Fault::DeleteAnswerLost), effects))
     }
 
-    /// CON-6: a connection that is not open yet is gone too.
+    /// Finds an open connection, in all stages if none is given.
     ///
-    /// Without a stage it is looked for in all of them.
+    /// CON-6: a connection that is not open yet is a 410 as well.
     fn locate(&self, stage: Option<&str>, raw_id: &str) -> Result<ConnectionId, Refusal> {
         let well_formed = raw_id.len() == 16
             && raw_id
@@ -145,7 +149,7 @@ pub(crate) fn limit_exceeded() -> Refusal {
     Refusal { status: 429, error_type: Some("LimitExceededException"), body }
 }
 
-/// MGT-3: 410 with the error's type and an empty body.
+/// MGT-3: 410 with the error type and an empty body.
 pub(crate) fn gone() -> Refusal {
     Refusal { status: 410, error_type: Some("GoneException"), body: String::new() }
 }

@@ -1,4 +1,4 @@
-//! Messages of clients, and which route they select.
+//! Messages of clients, and the routes that they select.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use super::{Effect, Fault, Integration, Machine, Purpose, frame_text};
 use crate::event::{ConnectionId, MessageId, RequestId, RouteKey};
 
 impl Machine {
-    /// A client sent a text message.
+    /// Handles a text message from a client.
     pub(super) fn message(&mut self, now: SystemTime, id: &ConnectionId, body: &str) -> Vec<Effect> {
         if self.is_half_open(id) || !self.touch(now, id) {
             return Vec::new();
@@ -33,7 +33,7 @@ impl Machine {
         let request_id: RequestId = self.id();
         let message_id: MessageId = self.id();
         if !self.requests.take(now) {
-            // LIM-5; how AWS tells the client is not known.
+            // LIM-5; how AWS informs the client is not known.
             self.received(id, body, None, "the rate of requests is exhausted".into());
             return self.say(now, id, "Too Many Requests", &request_id);
         }
@@ -55,7 +55,9 @@ impl Machine {
         self.note(id, What::Received { text: Body::new(body), route_key, reason });
     }
 
-    /// RTE-3 and RTE-5: an exact match of a custom key, else `$default`. Also why.
+    /// Selects a route, and explains why (RTE-3, RTE-5).
+    ///
+    /// It is an exact match of a custom route key, or `$default`.
     fn select(&self, body: &str) -> (Option<(RouteKey, Integration)>, Cow<'static, str>) {
         let reason = match self.api.selection.select(body) {
             Selected::Key(key) => {
@@ -71,7 +73,7 @@ impl Machine {
         (default.map(|(route_key, integration)| (route_key.clone(), *integration)), reason.into())
     }
 
-    /// Tells a client something in the gateway's own words.
+    /// Sends one of the gateway's own messages to a client.
     pub(super) fn say(
         &mut self,
         now: SystemTime,

@@ -1,4 +1,4 @@
-//! The rules, without sockets and without waiting.
+//! Tests of the rules, without sockets and without waiting.
 
 mod concurrency;
 mod connecting;
@@ -19,7 +19,7 @@ use super::*;
 const START: SystemTime = SystemTime::UNIX_EPOCH;
 
 fn at(seconds: u64) -> SystemTime {
-    // 2023-11-14T22:13:20Z, and so many seconds.
+    // 2023-11-14T22:13:20Z plus these seconds.
     START + Duration::from_secs(1_700_000_000 + seconds)
 }
 
@@ -27,7 +27,8 @@ fn integration(function: FunctionId, has_route_response: bool) -> Integration {
     Integration { function, has_route_response, timeout: Api::INTEGRATION_TIMEOUT }
 }
 
-/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a route response).
+/// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a
+/// route response).
 fn api() -> Api {
     let route = |key: &str, function, has_route_response| {
         (RouteKey::new(key).unwrap(), integration(function, has_route_response))
@@ -90,7 +91,7 @@ impl Test {
         Self { machine, id, effects }
     }
 
-    /// A connection that is open.
+    /// Creates a test with an open connection.
     fn open() -> Self {
         let mut test = Self::upgrade(api(), &[("Auth", "token")]);
         test.answer(at(0), allow(json!({"org": 7, "admin": true, "nothing": null})));
@@ -99,7 +100,7 @@ impl Test {
         test
     }
 
-    /// The one call that is under way: its function and its event.
+    /// Returns the only running call, its function, and its event.
     fn call(&self) -> (CallId, FunctionId, Value) {
         match self.effects.as_slice() {
             [Effect::Invoke { call, function, payload, .. }] => {
@@ -123,7 +124,7 @@ impl Test {
         self.effects = self.machine.message(now, &self.id.clone(), body);
     }
 
-    /// The status and the error type with which the upgrade was refused.
+    /// Returns the status and the error type with which the upgrade was refused.
     fn refused(&self) -> (u16, Option<&'static str>) {
         match self.effects.as_slice() {
             [Effect::Refuse { refusal, .. }] => (refusal.status, refusal.error_type),

@@ -1,15 +1,15 @@
-//! How much the gateway takes in a second (LIM-5).
+//! The rate limits of the gateway (LIM-5).
 
 use std::time::SystemTime;
 
-/// So many a second, and so many at once after a pause.
+/// A maximum rate per second, with a burst after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) per_second: u32,
     pub(crate) burst: u32,
 }
 
-/// A token bucket. Without a rate it never runs dry.
+/// A token bucket. Without a rate, it is never empty.
 #[derive(Debug)]
 pub(super) struct Bucket {
     rate: Option<Rate>,
@@ -23,7 +23,7 @@ impl Bucket {
         Self { rate, tokens, filled_at: SystemTime::UNIX_EPOCH }
     }
 
-    /// Takes a token, where there is one.
+    /// Takes a token, and returns whether there was one.
     pub(super) fn take(&mut self, now: SystemTime) -> bool {
         let Some(Rate { per_second, burst }) = self.rate else { return true };
         let passed = now.duration_since(self.filled_at).unwrap_or_default().as_secs_f64();

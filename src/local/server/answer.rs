@@ -1,17 +1,17 @@
-//! Calls of `@connections` and their answers.
+//! Calls of `@connections` and their responses.
 
 use bytes::Bytes;
 
 use super::super::rules::Refusal;
 
-/// What a call of `@connections` wants.
+/// The operation of a call of `@connections`.
 pub(in super::super) enum Request {
     Post(Bytes),
     Get,
     Delete,
 }
 
-/// The HTTP answer to a call of `@connections`.
+/// The HTTP response to a call of `@connections`.
 pub(in super::super) struct Answer {
     pub(in super::super) status: u16,
     pub(in super::super) error_type: Option<&'static str>,

@@ -1,8 +1,10 @@
 //! CON-7: permessage-deflate, RFC 7692.
 //!
-//! tungstenite writes frames with reserved bits, but does not read them. So what a client sends is inflated below it: frames of
-//! compressed messages become plain frames, and tungstenite holds them to its own rules and limits. Everything else passes as it
-//! is, a reserved bit in the wrong place included. No window outlives a message, in either direction.
+//! tungstenite writes frames with reserved bits, but does not read them. The client's data is
+//! therefore inflated before tungstenite reads it: frames of compressed messages become plain
+//! frames, to which tungstenite applies its own rules and limits. Everything else passes unchanged,
+//! including a misplaced reserved bit. No compression window outlives a message, in either
+//! direction.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -16,24 +18,28 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use super::socket::{MAX_FRAME, MAX_MESSAGE};
 
-/// Below this a message is sent as it is: it would hardly shrink, and the compressor takes memory.
+/// The minimum length of a compressed message.
+///
+/// Shorter messages would hardly shrink, and the compressor takes memory.
 const WORTH_IT: usize = 1024;
-/// What each message ends with, and what is left out on the wire.
+/// The end of each compressed message, which is omitted on the wire.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-/// The tail, and a final empty block: the stream ends with it only if the message has ended between two blocks.
+/// The tail and a final empty block.
+///
+/// The stream ends with it only if the message has ended between two blocks.
 const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
-/// How much is inflated at a time.
+/// The number of bytes inflated at a time.
 const CHUNK: usize = 8 * 1024;
 
-/// What gateway and client have agreed on.
+/// The negotiated parameters of the extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deflate {
-    /// As the client asked.
+    /// The window size that the client requested.
     server_max_window_bits: Option<u8>,
 }
 
 impl Deflate {
-    /// The first offer that the gateway can keep.
+    /// Returns the first offer that the gateway supports.
     pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| split(value, ',')).find_map(Self::accept)
@@ -53,7 +59,7 @@ impl Deflate {
             let name = name.to_ascii_lowercase();
             match (name.as_str(), value) {
                 ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None) => {}
-                // It need not be answered: any window can be inflated.
+                // The response need not mention it: any window can be inflated.
                 ("client_max_window_bits", Some(bits)) => drop(window_bits(bits)?),
                 // zlib has no window of 8 bits.
                 ("server_max_window_bits", Some(bits)) => {
@@ -69,14 +75,14 @@ impl Deflate {
         Some(Self { server_max_window_bits })
     }
 
-    /// The header that answers the offer.
+    /// Returns the header that accepts the offer.
     pub(super) fn answer(self) -> HeaderValue {
         let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         let with_bits = |bits| HeaderValue::from_str(&format!("{answer}; server_max_window_bits={bits}")).ok();
         self.server_max_window_bits.and_then(with_bits).unwrap_or(HeaderValue::from_static(answer))
     }
 
-    /// A message as it is sent: compressed if it is worth it.
+    /// Returns the message to send, compressed if it is worth it.
     pub(super) fn message(self, text: String) -> Message {
         let compressed = (text.len() >= WORTH_IT).then(|| self.compress(text.as_bytes())).flatten();
         match compressed {
@@ -89,7 +95,7 @@ impl Deflate {
         }
     }
 
-    /// `None` when it would not get smaller.
+    /// Compresses a message, or returns `None` if it would not get smaller.
     fn compress(self, text: &[u8]) -> Option<Vec<u8>> {
         let bits = self.server_max_window_bits.unwrap_or(15);
         let mut stream = Compress::new_with_window_bits(Compression::fast(), false, bits);
@@ -104,7 +110,7 @@ impl Deflate {
     }
 }
 
-/// Splits where the separator is not in a quoted string, and trims.
+/// Splits at separators outside of quoted strings, and trims the parts.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let parts = text.split(move |c| {
@@ -118,48 +124,49 @@ fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
-/// RFC 7692, 7.1.2: a decimal from 8 to 15 without leading zeros.
+/// Parses a window size (RFC 7692, 7.1.2): a decimal from 8 to 15 without leading zeros.
 fn window_bits(value: &str) -> Option<u8> {
     let is_decimal = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
     value.parse().ok().filter(|bits| is_decimal && (8..=15).contains(bits))
 }
 
-/// What a client sends, on its way to tungstenite.
+/// Inflates the client's data before tungstenite reads it.
 #[derive(Default)]
 pub(super) struct Inflater {
-    /// What has come and was not looked at.
+    /// Received data that has not been parsed.
     input: BytesMut,
-    /// For tungstenite.
+    /// Data for tungstenite.
     output: BytesMut,
-    /// So much of the input passes as it is.
+    /// How much of the input passes unchanged.
     passes: u64,
-    /// The compressed message that is under way.
+    /// The compressed message in progress.
     message: Option<Box<Inflating>>,
     failed: Option<ErrorKind>,
 }
 
 struct Inflating {
     stream: Decompress,
-    /// How long it is so far.
+    /// The number of bytes inflated so far.
     length: usize,
 }
 
 impl Inflater {
-    /// Takes bytes from the client.
+    /// Adds data from the client.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Gives at most so many bytes to tungstenite; none when more input is needed.
+    /// Returns at most `limit` bytes for tungstenite, or none if more input is needed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidData`] for a corrupt message, [`ErrorKind::FileTooLarge`] for one that inflates beyond the limit.
+    /// [`ErrorKind::InvalidData`] for a corrupt message, and [`ErrorKind::FileTooLarge`] for one
+    /// that inflates beyond the limit.
     pub(super) fn give(&mut self, limit: usize) -> Result<BytesMut, ErrorKind> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
-        // One frame at a time: many small ones may inflate to a lot.
+        // One frame at a time, because many small ones may inflate to a lot.
         if self.output.is_empty() {
             self.advance().inspect_err(|error| self.failed = Some(*error))?;
         }
@@ -184,13 +191,15 @@ impl Inflater {
         Ok(())
     }
 
-    /// Whether the next frame passes as it is. Otherwise it is not there yet, or now inflated.
+    /// Returns whether the next frame passes unchanged.
+    ///
+    /// Otherwise, it is incomplete or has been inflated.
     fn next_frame(&mut self) -> Result<bool, ErrorKind> {
         let mut cursor = Cursor::new(&self.input);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Ok(false),
-            // tungstenite finds out, and reads no further.
+            // tungstenite reports the error, and reads no further.
             Err(_) => {
                 self.passes = u64::MAX;
                 return Ok(true);
@@ -233,7 +242,7 @@ impl Inflater {
         Ok(false)
     }
 
-    /// Writes plain frames that tungstenite finds small enough.
+    /// Writes plain frames that are within tungstenite's limit.
     fn put(&mut self, header: FrameHeader, mut rest: &[u8]) {
         let FrameHeader { mut opcode, is_final, .. } = header;
         loop {
@@ -241,7 +250,7 @@ impl Inflater {
             let is_final = is_final && more.is_empty();
             let header = FrameHeader { is_final, opcode, mask: Some([0; 4]), ..FrameHeader::default() };
             let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            // Memory takes whatever is written.
+            // Writing to memory cannot fail.
             let _ = header.format(length, &mut (&mut self.output).writer());
             self.output.extend_from_slice(chunk);
             if more.is_empty() {
@@ -259,11 +268,11 @@ impl Default for Inflating {
 }
 
 impl Inflating {
-    /// Inflates a part of the message. Whether it has ended with a final block.
+    /// Inflates a part of the message, and returns whether it ended with a final block.
     fn inflate(&mut self, mut part: &[u8], inflated: &mut Vec<u8>) -> Result<bool, ErrorKind> {
         loop {
             let room = MAX_MESSAGE.saturating_sub(self.length.saturating_add(inflated.len()));
-            // One byte more than the limit shows that there are more.
+            // One byte above the limit shows that there are more.
             inflated.reserve_exact(CHUNK.min(room.saturating_add(1)));
             let before = (self.stream.total_in(), self.stream.total_out());
             let status = self.stream.decompress_vec(part, inflated, FlushDecompress::Sync);
@@ -275,7 +284,7 @@ impl Inflating {
                 return Err(ErrorKind::FileTooLarge);
             }
             match status {
-                // RFC 7692, 7.2.3.4: blocks may follow a final one.
+                // RFC 7692, 7.2.3.4: more blocks may follow a final one.
                 Status::StreamEnd => {
                     self.stream.reset(false);
                     if part.is_empty() {

@@ -1,4 +1,4 @@
-//! What the rules decide, carried out.
+//! Carries out the effects that the rules decide.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use super::invocation::Call;
 use super::outbox::{Close, Refused};
 use super::{State, Verdict};
 
-/// Nothing here waits, so that the order of effects is the order on each socket.
+/// Carries out effects without waiting, so that they stay in order on each socket.
 pub(super) fn carry_out(
     state: &mut State,
     now: SystemTime,
@@ -40,7 +40,7 @@ pub(super) fn carry_out(
                 let verdict = Verdict::Accepted { subprotocol };
                 let told = state.verdicts.remove(&connection).map(|client| client.send(verdict));
                 if !matches!(told, Some(Ok(()))) {
-                    // The client did not wait.
+                    // The client has already left.
                     state.sockets.remove(&connection);
                     let closed = Input::Closed { connection: &connection, code: 1006, reason: "" };
                     let Output { effects: more, notes, .. } = state.machine.apply(now, closed);

@@ -1,11 +1,11 @@
-//! The functions of a gateway that runs.
+//! The functions of a running gateway.
 
 use super::super::function::Function;
 use super::super::rules::{FunctionId, Machine};
 use super::Server;
 
 impl Server {
-    /// Where functions push that are processes.
+    /// Sets where functions push that run as processes.
     pub(in super::super) fn set_endpoint(&self, endpoint: &str) {
         for function in &self.shared.lock().functions {
             function.set_endpoint(endpoint);
@@ -30,7 +30,7 @@ impl Server {
         let Some(place) = id.and_then(|id| state.functions.get_mut(id)) else { return Err(function) };
         let replaced = std::mem::replace(place, function);
         drop(state);
-        // What it holds may push when it is dropped.
+        // Dropped without the lock: values that the function holds may push on drop.
         drop(replaced);
         Ok(())
     }

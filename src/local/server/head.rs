@@ -1,4 +1,6 @@
-//! The head of a request as it came: hyper makes the names of headers lower case, and API Gateway keeps their case.
+//! The head of a request as received.
+//!
+//! hyper lowercases the names of headers, but API Gateway keeps their case.
 
 use std::io;
 use std::pin::Pin;
@@ -9,17 +11,21 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What came later is not remembered: of such a request the names are lower case.
+/// The maximum number of recorded bytes.
+///
+/// If a head exceeds it, its header names are lowercase.
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 
-/// A TCP stream that remembers what was read from it since something was last written.
+/// A TCP stream that records the bytes read since the last write.
 pub(super) struct Tap {
     stream: TcpStream,
     head: Head,
 }
 
-/// What a [`Tap`] remembers: the head of the request that is not answered yet, and what stands around it.
+/// The bytes that a [`Tap`] recorded.
+///
+/// They include the head of the request without a response, and possibly other data.
 #[derive(Clone, Default)]
 pub(super) struct Head(Arc<Mutex<Vec<u8>>>);
 
@@ -35,9 +41,10 @@ impl Tap {
 }
 
 impl Head {
-    /// The headers of a request in their order and as they were written; `None` where its head is not remembered.
+    /// Returns the headers of a request in their order and as they were written.
     ///
-    /// A head is the request's when it says the same as what hyper has read. So it does not matter what else is remembered.
+    /// Returns `None` if the head is not recorded. A recorded head belongs to the request if it
+    /// equals what hyper has parsed, so other recorded data does not matter.
     pub(super) fn headers(&self, method: &Method, parsed: &HeaderMap) -> Option<Vec<(String, String)>> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = format!("{method} ");
@@ -60,14 +67,14 @@ impl Head {
         head.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
     }
 
-    /// A response is written, so that what was read is answered.
+    /// Clears the record when a response is written.
     fn forget(&self) {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.clear();
     }
 }
 
-/// Whether headers are the same but for the case of their names.
+/// Returns whether headers are the same except for the case of their names.
 fn is_same(headers: &[httparse::Header<'_>], parsed: &HeaderMap) -> bool {
     headers.len() == parsed.len()
         && parsed.keys().all(|name| {

@@ -1,14 +1,14 @@
-//! Which hosts a request may be for, and from which pages it may come.
+//! Checks the host that a request is for, and the page that it comes from.
 //!
-//! A public API has no such rule, but a gateway on a developer's machine is reached by every page in their browser: by its
-//! address, and through DNS rebinding by the name of the page's own site.
+//! A public API has no such rule. But every page in a developer's browser can reach a gateway on
+//! their machine: by its address, and through DNS rebinding by the name of the page's own site.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 
-/// The names under which the gateway can be reached, beside those of this machine and its addresses.
+/// The custom host names of the gateway, besides local names and addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts(Vec<String>);
 
@@ -17,9 +17,10 @@ impl Hosts {
         Self(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
     }
 
-    /// Whether this is a host of the gateway, with or without a port.
+    /// Returns whether this is a host of the gateway, with or without a port.
     ///
-    /// An address is never the name of a site, so that no DNS server can make a page's own name lead here.
+    /// An address is never the name of a site, so DNS rebinding cannot make a page's own name lead
+    /// here.
     pub(super) fn has(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -32,14 +33,14 @@ impl Hosts {
             || self.0.iter().any(|known| known == name)
     }
 
-    /// The one host that a request is for; `None` without one or with several.
+    /// Returns the only host that a request is for, or `None` without one or with several.
     pub(super) fn of(headers: &HeaderMap) -> Option<&str> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next()?.to_str().ok().filter(|host| !host.is_empty())?;
         hosts.next().is_none().then_some(host)
     }
 
-    /// Whether a page of another site makes this request.
+    /// Returns whether a page of another site sends this request.
     pub(super) fn is_cross_site(&self, headers: &HeaderMap) -> bool {
         let is_foreign = |origin: &str| {
             let host = origin.split_once("://").map(|(_, host)| host);

@@ -1,4 +1,4 @@
-//! HTTP: upgrades to WebSocket, and `@connections`.
+//! HTTP: WebSocket upgrades and `@connections`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,12 +37,15 @@ use crate::push::MAX_PAYLOAD_BYTES;
 
 /// CON-9
 const MAX_URL: usize = 4096;
-/// How long the head of a request may take, and how long a kept connection may wait for its next one. Clients keep theirs for up
-/// to 90 seconds.
+/// The timeout for the head of a request, and for the next request on a connection.
+///
+/// Clients keep their connections open for up to 90 seconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long the body of a push may take.
+/// The timeout for the body of a push.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a body that is too large is read: a client that still writes would not read the answer.
+/// How much of a body that is too large is read.
+///
+/// A client that is still writing would not read the response.
 const MAX_SWALLOWED: usize = 64 * 1024 * 1024;
 
 type HttpResponse = Response<Full<Bytes>>;
@@ -58,7 +61,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: 
                 ));
             }
             Err(error) => {
-                // Out of file descriptors, most likely: some will be free again.
+                // Probably out of file descriptors: some will be free again.
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(Duration::from_millis(50)).await;
             }
@@ -68,7 +71,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, watched: 
 
 async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut watched: watch::Receiver<Phase>) {
     let _ = stream.set_nodelay(true);
-    // A shutdown waits until the request that is under way is answered.
+    // A shutdown waits until the current request has a response.
     let _alive = shared.lock().alive.clone();
     let keep_alive = KeepAlive::new(&shared);
     let requests = Arc::clone(&keep_alive);
@@ -109,7 +112,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut wat
     }
 }
 
-/// Who asks, on which connection.
+/// The client that sends a request, and its connection.
 struct Client {
     peer: SocketAddr,
     port: u16,
@@ -118,7 +121,7 @@ struct Client {
 }
 
 async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>) -> HttpResponse {
-    // HTTP/1.1 wants one host, and so does a WebSocket's handshake.
+    // HTTP/1.1 and the WebSocket handshake both require exactly one host.
     let host = Hosts::of(request.headers()).filter(|_| request.version() == Version::HTTP_11);
     let Some(host) = host else { return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#) };
     // MGT-5
@@ -131,7 +134,7 @@ async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>
         path.split('/').map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned())).collect();
     let segments = segments.unwrap_or_default();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    // MGT-5: another stage is forbidden, whatever is asked of it.
+    // MGT-5: any request for another stage is forbidden.
     let stage = segments
         .first()
         .and_then(|stage| Stage::new(stage).ok())
@@ -166,7 +169,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
 }
 
-/// CON-1: the upgrade is held until the authorizer and `$connect` have answered.
+/// Handles an upgrade, which waits for the authorizer and `$connect` (CON-1).
 async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request: Request<Incoming>) -> HttpResponse {
     if request.uri().to_string().len() > MAX_URL {
         return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
@@ -189,7 +192,8 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
     let Some((connection, verdict, link)) = shared.upgrade(stage, handshake(&request, &client)) else {
         return unavailable();
     };
-    // Before the verdict: a client that leaves meanwhile ends this function, but not that task.
+    // Spawned before the verdict: a client that leaves meanwhile ends this function, but not that
+    // task.
     let socket = socket::run(Arc::clone(shared), connection, upgraded, deflate, link);
     let socket = tokio::spawn(until(Phase::Stopped, client.watched, socket));
     match verdict.await {
@@ -221,7 +225,7 @@ async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request
     }
 }
 
-/// EVT-11: the headers as the client wrote them.
+/// Returns the handshake, with headers as the client wrote them (EVT-11).
 fn handshake(request: &Request<Incoming>, client: &Client) -> Handshake {
     let headers = client.head.headers(request.method(), request.headers()).unwrap_or_else(|| {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -265,7 +269,7 @@ async fn manage(
     };
     match shared.manage(Some(stage.as_str()), id, managed) {
         Some(answer) => respond(answer),
-        // Until the caller has had enough, or the gateway ends.
+        // Waits until the caller gives up or the gateway shuts down.
         None => {
             let _ = watched.wait_for(|phase| *phase >= Phase::Closing).await;
             plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#)
@@ -273,7 +277,7 @@ async fn manage(
     }
 }
 
-/// Reads a body to its end; `None` when it is larger than a payload may be.
+/// Reads a body to its end, or returns `None` if it exceeds the payload limit.
 async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     let (mut payload, mut size) = (BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {

@@ -1,4 +1,4 @@
-//! Calls of functions: where and when they run.
+//! Function calls: where and when they run.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -13,7 +13,7 @@ use super::super::function::{Function, FunctionError};
 use super::super::rules::{CallId, Input};
 use super::{Alive, Phase, Shared, until};
 
-/// A function that has to be called.
+/// A function call to run.
 pub(super) struct Call {
     pub(super) call: CallId,
     pub(super) request_id: String,
@@ -30,10 +30,11 @@ pub(super) struct Call {
 type Outcome = Result<Vec<u8>, FunctionError>;
 
 impl Shared {
-    /// Calls functions, on a task of the gateway. Each that answers without waiting does so here, before anything else happens;
-    /// any other goes on in a task of its own.
+    /// Calls functions, on a task of the gateway.
     ///
-    /// What an answer brings about is taken from a queue, not from a deeper place on the stack.
+    /// A function that responds without waiting does so here, before anything else happens. Any
+    /// other function continues in its own task. Calls that follow from a response go through a
+    /// queue instead of recursion.
     pub(super) fn begin(self: &Arc<Self>, calls: Vec<Call>) {
         let mut calls = VecDeque::from(calls);
         while let Some(next) = calls.pop_front() {
@@ -52,7 +53,7 @@ impl Shared {
                         shared.begin(calls);
                         drop(alive);
                     };
-                    // A function that does not come back ends with the gateway.
+                    // A function that never responds ends with the gateway.
                     self.runtime.spawn(until(Phase::Stopped, self.phase.subscribe(), running));
                 }
             }
@@ -81,7 +82,7 @@ async fn run(call: Call) -> Outcome {
     match killed_after {
         None => running.await,
         Some(after) => {
-            // Dropped, an invocation is at its end, and so is the process that runs it.
+            // Dropping an invocation ends it, and kills its process.
             let _ = timeout(after, running).await;
             Err(FunctionError::new("Runtime.ExitError", "the function was killed"))
         }

@@ -8,7 +8,9 @@ use tokio::time::sleep;
 
 use super::Shared;
 
-/// So many idle connections are kept. A burst of calls opens more, each of which costs file descriptors.
+/// The number of connections that are kept even if they are idle.
+///
+/// A burst of calls opens more, each of which costs file descriptors.
 const MAX_IDLE: usize = 16;
 /// How long a connection beyond [`MAX_IDLE`] waits for its next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -16,9 +18,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An HTTP connection, until it ends or becomes a WebSocket.
 pub(super) struct KeepAlive {
     shared: Arc<Shared>,
-    /// How many requests have begun.
+    /// The number of requests that have begun.
     begun: AtomicUsize,
-    /// How many requests have a response: never more than have begun.
+    /// The number of requests with a response, which is never more than have begun.
     answered: AtomicUsize,
 }
 
@@ -36,7 +38,7 @@ impl KeepAlive {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until the connection has served its requests, is idle, and is one too many.
+    /// Waits until the connection has served requests, is idle, and exceeds the maximum.
     pub(super) async fn surplus(&self) {
         loop {
             let before = self.begun.load(Ordering::Relaxed);

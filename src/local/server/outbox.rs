@@ -1,18 +1,20 @@
-//! What waits to be sent on one socket.
+//! The frames that wait to be sent on one socket.
 //!
-//! A channel would do, but a task that sends to itself through a channel is woken once more, on another thread as likely as
-//! not. Here the socket's task is woken only when it sleeps.
+//! With a channel, a task that sends to itself would be woken once more, possibly on another
+//! thread. Here, the socket's task is woken only if it sleeps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// How many frames wait for a client that reads slowly, before the next push is answered with 429.
+/// The maximum number of waiting frames; the next push fails with 429.
 const SEND_BUFFER: usize = 256;
-/// How many bytes wait. A message of any size fits into an empty buffer.
+/// The maximum number of waiting bytes. A message of any size fits into an empty buffer.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How many bytes the task takes at a time, before it looks what the client sends. One frame may be larger.
+/// The maximum number of bytes sent before the task reads from the client.
+///
+/// A single frame may be larger.
 const BATCH: usize = 64 * 1024;
 
 /// A close code and its reason.
@@ -22,24 +24,26 @@ pub(super) struct Close {
     pub(super) reason: &'static str,
 }
 
-/// Why a frame cannot be sent.
+/// The reason why a frame cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     Full,
     Closed,
 }
 
-/// The gateway's end. When it is dropped, the socket sends what waits and then the close frame.
+/// The gateway's end.
+///
+/// When it is dropped, the socket sends the waiting frames and then the close frame.
 pub(super) struct Sender(Arc<Shared>);
 
-/// The end of the socket's task.
+/// The socket's end, which its task holds.
 pub(super) struct Outbox(Arc<Shared>);
 
-/// What the socket's task has to do next.
+/// The next step of the socket's task.
 pub(super) enum Next {
     Send(VecDeque<String>),
     Close(Close),
-    /// Nothing: [`Outbox::woken`] returns when there is something.
+    /// Nothing to do: [`Outbox::woken`] returns when there is something.
     Sleep,
 }
 
@@ -51,12 +55,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     frames: VecDeque<String>,
-    /// How long they are together.
+    /// The total length of the frames.
     bytes: usize,
     close: Option<Close>,
     is_closed: bool,
     is_asleep: bool,
-    /// The frames wait until they are released.
+    /// Whether the frames wait until they are released.
     is_held: bool,
 }
 
@@ -113,7 +117,9 @@ impl Drop for Sender {
 }
 
 impl Outbox {
-    /// What to do next. After [`Next::Sleep`] the task counts as asleep until it calls [`wake_up`](Self::wake_up).
+    /// Returns the next step.
+    ///
+    /// After [`Next::Sleep`], the task counts as asleep until it calls [`wake_up`](Self::wake_up).
     pub(super) fn next(&self) -> Next {
         let mut state = self.0.state();
         let is_held = state.is_held && state.close.is_none();
@@ -140,12 +146,14 @@ impl Outbox {
         }
     }
 
-    /// The task is awake for another reason, and will ask for [`next`](Self::next) by itself.
+    /// Records that the task is awake and will call [`next`](Self::next) by itself.
     pub(super) fn wake_up(&self) {
         self.0.state().is_asleep = false;
     }
 
-    /// Whether the gateway has let the connection go: what waits is sent, and then a close frame.
+    /// Returns whether the gateway has removed the connection.
+    ///
+    /// The waiting frames are then sent, followed by a close frame.
     pub(super) fn is_closing(&self) -> bool {
         self.0.state().close.is_some()
     }

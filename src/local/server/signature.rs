@@ -1,5 +1,6 @@
-//! Whether a call of `@connections` is signed as AWS wants it (MGT-8). The signature is made again by `aws-sigv4`, of what
-//! arrived.
+//! Verifies the AWS signatures of calls of `@connections` (MGT-8).
+//!
+//! `aws-sigv4` computes the expected signature from the received request.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +16,10 @@ use subtle::ConstantTimeEq as _;
 use super::super::rules::Refusal;
 
 const SERVICE: &str = "execute-api";
-/// How old a signature may be, or how far ahead.
+/// The maximum age of a signature, and how far ahead it may be.
 const SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// The one pair of keys that may call `@connections`.
+/// The only key pair that may call `@connections`.
 pub(crate) struct Keys {
     id: String,
     identity: Identity,
@@ -38,7 +39,7 @@ impl Keys {
         Self { id, identity }
     }
 
-    /// Checks a request that has come in whole.
+    /// Checks the signature of a request that has been read completely.
     pub(super) fn check(&self, request: &Parts, body: &[u8], now: SystemTime) -> Result<(), Refusal> {
         let header = request.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
         let header =
@@ -65,7 +66,7 @@ impl Keys {
         }
     }
 
-    /// The signature that the request should have; `None` when it cannot have one.
+    /// Returns the expected signature of the request, or `None` if it cannot have one.
     fn signature(&self, request: &Parts, body: &[u8], claimed: &Claimed<'_>, date: SystemTime) -> Option<String> {
         let mut headers = Vec::new();
         for name in claimed.signed_headers.iter().copied().filter(|name| *name != "x-amz-date") {

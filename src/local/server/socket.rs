@@ -1,4 +1,4 @@
-//! One WebSocket: frames in and out, until somebody closes it.
+//! One WebSocket: reads and writes frames until either side closes it.
 
 use std::collections::VecDeque;
 use std::future;
@@ -31,11 +31,11 @@ use crate::event::ConnectionId;
 /// LIM-1
 pub(super) const MAX_FRAME: usize = 32 * 1024;
 pub(super) const MAX_MESSAGE: usize = 128 * 1024;
-/// How long a client may take nothing of what is sent to it.
+/// How long a client may read nothing while frames are sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the gateway looks whether it does.
+/// How often the gateway checks whether the client reads.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a closed socket may take for the closing handshake.
+/// The timeout of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Stream = WebSocketStream<Progress>;
@@ -51,7 +51,7 @@ pub(super) async fn run(
         shared.step(Input::NeverOpened { connection: &connection });
         return;
     };
-    // After a frame that breaks the protocol nothing more can be made of what the client sends.
+    // After a frame that violates the protocol, the rest cannot be interpreted.
     let mut readable = true;
     loop {
         let may_sleep = match link.outbox.next() {
@@ -59,11 +59,11 @@ pub(super) async fn run(
                 Ok(()) => false,
                 Err(_) => return ended(&shared, &connection, 1006, ""),
             },
-            // The rules have let the connection go.
+            // The rules have removed the connection.
             Next::Close(close) => return finish(&mut stream, close, readable).await,
             Next::Sleep => true,
         };
-        // What the client sends is looked at after every batch, so that pushes do not drown it.
+        // Reads from the client after every batch, so that pushes do not starve its messages.
         let mut waited = false;
         let next = future::poll_fn(|cx| {
             let next = stream.poll_next_unpin(cx);
@@ -87,7 +87,7 @@ pub(super) async fn run(
             }
             // LIM-2
             Some(Ok(Frame::Binary(_))) => violation(&shared, &connection, 1003, "Unsupported data"),
-            // LIM-4: the library answers a ping.
+            // LIM-4: tungstenite replies to a ping.
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
             Some(Ok(Frame::Close(close))) => {
                 // EVT-15
@@ -109,7 +109,7 @@ pub(super) async fn run(
     }
 }
 
-/// Takes the socket over from hyper, whose buffers are let go here.
+/// Takes the socket over from hyper, and releases hyper's buffers.
 async fn open(upgraded: OnUpgrade, is_compressed: bool) -> Option<Stream> {
     let Parts { io, read_buf, .. } = upgraded.await.ok()?.downcast::<TokioIo<Tap>>().ok()?;
     // The default read buffer would cost 128 KB for every idle connection.
@@ -131,7 +131,7 @@ async fn open(upgraded: OnUpgrade, is_compressed: bool) -> Option<Stream> {
     Some(WebSocketStream::from_partially_read(socket, unread, Role::Server, Some(config)).await)
 }
 
-/// Sends frames with one flush, as long as the client takes some of it now and then.
+/// Sends frames with one flush, as long as the client keeps reading.
 async fn send(
     stream: &mut Stream,
     frames: VecDeque<String>,
@@ -168,14 +168,14 @@ async fn send(
     }
 }
 
-/// How many bytes a client has taken.
+/// The number of bytes that the client has taken.
 type Written = Arc<AtomicUsize>;
 
-/// A socket that counts what leaves it, and inflates what comes.
+/// A socket that counts written bytes and inflates received ones.
 struct Progress {
     socket: TcpStream,
     written: Written,
-    /// With compression only.
+    /// Present only with compression.
     inflater: Option<Box<Inflater>>,
 }
 
@@ -219,7 +219,7 @@ impl AsyncWrite for Progress {
     }
 }
 
-/// The close code for a frame that cannot be taken; `None` when it is the socket that failed.
+/// Returns the close code for an invalid frame, or `None` if the socket failed.
 fn broken_rule(error: &Error) -> Option<(u16, &'static str)> {
     match error {
         // LIM-1
@@ -227,14 +227,14 @@ fn broken_rule(error: &Error) -> Option<(u16, &'static str)> {
         Error::Utf8(_) => Some((1007, "Invalid frame payload data")),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         Error::Protocol(_) => Some((1002, "Protocol error")),
-        // What was compressed is not what it says it is: RFC 7692 leaves the code open.
+        // The compressed data is invalid: RFC 7692 leaves the code open.
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Some((1007, "Invalid frame payload data")),
         Error::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Some((1009, "Message too big")),
         _ => None,
     }
 }
 
-/// The rules close the connection, and the loop then finds its outbox closed.
+/// Reports a violation: the rules close the connection, and the loop finds its outbox closed.
 fn violation(shared: &Arc<Shared>, connection: &ConnectionId, code: u16, reason: &'static str) {
     shared.step(Input::Violation { connection, code, reason });
 }
@@ -251,9 +251,10 @@ async fn finish(stream: &mut Stream, Close { code, reason }: Close, readable: bo
     if readable {
         return drain(stream).await;
     }
-    // What is still unread would make the system reset the connection, and the client would lose the close frame.
+    // Unread data would make the system reset the connection, and the client would lose the close
+    // frame.
     let socket = stream.get_mut();
-    // The rest is not looked into: it may be what could not be inflated.
+    // The rest is not parsed: it may be data that could not be inflated.
     socket.inflater = None;
     let swallow = async {
         let mut buffer = vec![0; 4096];
@@ -264,7 +265,9 @@ async fn finish(stream: &mut Stream, Close { code, reason }: Close, readable: bo
     let _ = timeout(CLOSE_TIMEOUT, swallow).await;
 }
 
-/// Reads until the client has answered the close frame, so that it gets ours before the socket goes.
+/// Reads until the client has replied to the close frame.
+///
+/// The client thus receives the gateway's close frame before the socket is dropped.
 async fn drain(stream: &mut Stream) {
     let answered = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = timeout(CLOSE_TIMEOUT, answered).await;

@@ -7,16 +7,17 @@ use std::time::Duration;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long a process may take to end after SIGTERM, which is what Lambda gives at most.
+/// How long a process may take to end after SIGTERM: the maximum on Lambda.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A running process with a process group of its own, which is killed when this is dropped.
+/// A running process in its own process group, which is killed on drop.
 ///
-/// The group keeps the terminal's Ctrl-C from the function, so that it can still handle `$disconnect`. It also reaches what the
-/// process has started: `sh`, `npm` and `cargo run` have the function as a child.
+/// The group shields the function from Ctrl-C in the terminal, so that it can still handle
+/// `$disconnect`. It also includes child processes: `sh`, `npm`, and `cargo run` run the function
+/// as a child.
 pub(super) struct Group {
     child: Child,
-    /// Some until the process is reaped: its number may mean another process afterwards.
+    /// `Some` until the process is reaped; afterwards, the id may belong to another process.
     id: Option<u32>,
 }
 
@@ -32,14 +33,14 @@ impl Group {
         (self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Waits until the process ends, and ends its children with it.
+    /// Waits until the process ends, and kills its children.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
         self.kill();
         status
     }
 
-    /// Asks the group to end, and kills it when it has not after a short while.
+    /// Asks the group to end, and kills it after a grace period.
     pub(super) async fn end(&mut self) {
         self.terminate();
         let _ = timeout(GRACE, self.child.wait()).await;

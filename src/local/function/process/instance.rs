@@ -1,4 +1,4 @@
-//! One process of a function, from its start to its end.
+//! One process of a function, from start to end.
 
 use std::io;
 use std::pin::pin;
@@ -18,12 +18,12 @@ use super::output::{LastLines, read_lines};
 use super::pool::{Job, Reply, Shared};
 use super::runtime_api;
 
-/// How long the last output of a process that has ended is waited for.
+/// How long to wait for the last output of a process that has ended.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
-/// How much later than due a timeout may be noticed.
+/// How late a timeout may be noticed.
 const TOLERANCE: Duration = Duration::from_millis(10);
 
-/// One process and what it works on.
+/// One process and its current invocation.
 pub(super) struct Instance {
     pub(super) shared: Arc<Shared>,
     current: Mutex<Current>,
@@ -36,7 +36,7 @@ struct Current {
     has_started: bool,
     /// Whether a request for the next invocation is open.
     is_asking: bool,
-    /// Why the process has to end.
+    /// Why the process must end.
     ending: Option<FunctionError>,
 }
 
@@ -47,10 +47,10 @@ struct Running {
     limit: Duration,
 }
 
-/// Whether a process may be given its next invocation.
+/// Whether a process may receive its next invocation.
 pub(super) enum Asking {
     Yes,
-    /// It has one, or asks already.
+    /// It has an invocation, or already waits for one.
     No,
     /// It is about to be killed.
     Never,
@@ -69,8 +69,9 @@ impl Instance {
         self.current().has_started
     }
 
-    /// Runs the process until it ends, and fails the invocation that it had. Returns why it ended; `None` when the pool was
-    /// dropped.
+    /// Runs the process until it ends, and fails its current invocation.
+    ///
+    /// Returns why it ended, or `None` if the pool was dropped.
     pub(super) async fn run(self: &Arc<Self>) -> Option<FunctionError> {
         let life = Life(self);
         let error = self.run_process().await;
@@ -151,13 +152,13 @@ impl Instance {
             }
         };
         match &ended {
-            // The function may finish what it does, as at the end of an execution environment.
+            // The function may finish its work, as at the end of an execution environment.
             None => group.end().await,
             Some(_) => drop(group),
         }
-        // A connection of a dead process must not take an invocation with it.
+        // A connection of a dead process must not receive an invocation.
         connections.shutdown().await;
-        // What it printed last. A child that has left the group may hold its output open for longer.
+        // The last output. A child that has left the group may keep the output open for longer.
         if !read.is_terminated() {
             let _ = timeout(LAST_OUTPUT, &mut read).await;
         }
@@ -165,9 +166,9 @@ impl Instance {
         ended.map(|error| FunctionError { message: format!("{}{suffix}", error.message), ..error })
     }
 
-    /// Returns when the start or an invocation takes too long.
+    /// Waits until the start or an invocation times out.
     ///
-    /// It looks now and then rather than being told of each invocation, which would cost a wake-up for each.
+    /// It polls instead of being notified of each invocation, which would cost a wake-up for each.
     async fn timed_out(&self) -> FunctionError {
         let process = &self.shared.process;
         let init = process.init_timeout;
@@ -190,14 +191,14 @@ impl Instance {
             };
             match due {
                 Some(due) if due <= now => return FunctionError::new("Sandbox.Timedout", text),
-                // An invocation that has begun meanwhile is due later than this.
+                // An invocation that began meanwhile is due later than this.
                 Some(due) => sleep_until(due.min(far(now, process.timeout))).await,
                 None => sleep_until(far(now, wait)).await,
             }
         }
     }
 
-    /// Ends the process, if it still runs this invocation.
+    /// Ends the process if it still runs this invocation.
     pub(super) fn kill(&self, request_id: &str) {
         let mut current = self.current();
         if current.invocation.as_ref().is_some_and(|running| running.request_id == request_id) {
@@ -206,7 +207,7 @@ impl Instance {
         }
     }
 
-    /// The process reports that it cannot start.
+    /// Handles the report that the process cannot start.
     pub(super) fn init_error(&self, error: FunctionError) {
         let mut current = self.current();
         if !current.has_started {
@@ -215,7 +216,7 @@ impl Instance {
         }
     }
 
-    /// The process asks for an invocation.
+    /// Handles the process's request for an invocation.
     pub(super) fn ask(&self) -> Asking {
         let mut current = self.current();
         if current.ending.is_some() {
@@ -235,7 +236,9 @@ impl Instance {
         self.current().is_asking = false;
     }
 
-    /// The process has this invocation now. Returns how long it has for it, and the job's payload.
+    /// Assigns an invocation to the process.
+    ///
+    /// Returns its time limit and the payload of the job.
     pub(super) fn begin(self: &Arc<Self>, job: Job) -> (Duration, Vec<u8>) {
         let Job { invocation, payload, timeout, reply, runner } = job;
         let limit = timeout.unwrap_or(self.shared.process.timeout);
@@ -246,14 +249,14 @@ impl Instance {
         let is_awaited = !running.reply.is_closed();
         current.invocation = Some(running);
         if !is_awaited {
-            // It was given up between the queue and here, when it could not name the instance yet.
+            // The caller gave up between the queue and here, when the instance was not known yet.
             current.ending = Some(FunctionError::new("Runtime.ExitError", "the process was killed"));
             self.killed.notify_one();
         }
         (limit, payload)
     }
 
-    /// Hands the outcome to whoever waits for it. Whether the process had this invocation.
+    /// Sends the outcome to the caller, and returns whether the process had this invocation.
     pub(super) fn finish(&self, id: &str, outcome: Result<Vec<u8>, FunctionError>) -> bool {
         let finished = self.current().invocation.take_if(|running| running.request_id == id);
         let is_known = finished.is_some();
@@ -265,13 +268,13 @@ impl Instance {
     }
 }
 
-/// A moment that is this much later, and not so close that looking would be all that happens.
+/// Returns a moment that is this much later, with a minimum that avoids busy polling.
 fn far(now: Instant, wait: Duration) -> Instant {
     let day = Duration::from_secs(24 * 60 * 60);
     now.checked_add(wait.clamp(TOLERANCE, day)).unwrap_or(now)
 }
 
-/// Takes an instance out of the pool's counts at its end, also when its runtime ends.
+/// Removes an instance from the pool's counts at its end, even if its runtime ends.
 struct Life<'a>(&'a Arc<Instance>);
 
 impl Life<'_> {

@@ -1,17 +1,19 @@
-//! What a process prints, line by line.
+//! The output of a process, line by line.
 
 use std::collections::VecDeque;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// A longer line is logged in pieces of this many bytes.
+/// The maximum length of a line in bytes; longer lines are logged in pieces.
 const MAX_LINE: usize = 16 * 1024;
-/// How many lines an error shows, of what the process wrote last.
+/// The number of last lines that an error shows.
 const LAST_LINES: usize = 5;
-/// How many bytes of each it shows.
+/// The maximum number of bytes of each of those lines.
 const LAST_LINE: usize = 500;
 
-/// Hands on each line until the output ends, whatever bytes are in it: a closed pipe would break the function.
+/// Passes on each line until the output ends, even if it is not UTF-8.
+///
+/// It reads to the end, because a closed pipe would break the function.
 pub(super) async fn read_lines(output: impl AsyncRead + Unpin, mut line: impl FnMut(&str)) {
     let mut output = BufReader::new(output);
     let mut pending = Vec::new();
@@ -36,7 +38,7 @@ pub(super) async fn read_lines(output: impl AsyncRead + Unpin, mut line: impl Fn
     }
 }
 
-/// The last lines of an output, for the error that ends it.
+/// The last lines of an output, which the process's error shows.
 #[derive(Default)]
 pub(super) struct LastLines(VecDeque<String>);
 
@@ -52,7 +54,7 @@ impl LastLines {
         self.0.push_back(line.get(..end).unwrap_or_default().to_owned());
     }
 
-    /// What to append to an error: nothing where nothing was written.
+    /// Returns the text to append to an error, which is empty without output.
     pub(super) fn suffix(&self) -> String {
         match self.0.is_empty() {
             true => String::new(),

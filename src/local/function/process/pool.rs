@@ -13,37 +13,40 @@ use super::instance::Instance;
 use crate::clock;
 use crate::event::Invocation;
 
-/// How many invocations wait for an instance, before the next one fails as it does on AWS when it throttles.
+/// The maximum number of waiting invocations; further ones are throttled, as on AWS.
 const QUEUE: usize = 1024;
-/// How long the pool waits before it starts a process again that could not start. It doubles with each failure.
+/// The delay before a process that failed to start is started again.
+///
+/// It doubles with each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// The instances of one function. They end when it is dropped.
+/// The instances of one function, which end when the pool is dropped.
 pub(in super::super) struct Pool(Arc<Shared>);
 
-/// What the pool and its instances share.
+/// The state that the pool and its instances share.
 pub(super) struct Shared {
     pub(super) process: Process,
     state: Mutex<State>,
-    /// A job waits.
+    /// Signals that a job waits.
     job: Notify,
-    /// How many instances there are.
+    /// The number of instances.
     instances: watch::Sender<usize>,
     is_closed: watch::Sender<bool>,
     /// Where the function pushes.
     endpoint: OnceLock<String>,
 }
 
-/// Invariants: `ready` and `running` are at most the number of instances, and a job is in `jobs` or with one instance.
+/// Invariants: `ready` and `running` are at most the number of instances, and a job is in `jobs` or
+/// with one instance.
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// Instances that have asked for an invocation, so that their start was a success.
+    /// Instances that have requested an invocation, and thus have started successfully.
     ready: usize,
     /// Instances that have an invocation.
     running: usize,
-    /// Starts that failed since the last one that did not.
+    /// Failed starts since the last successful one.
     failures: u32,
     starts_at: Option<Instant>,
 }
@@ -56,7 +59,7 @@ pub(super) struct Job {
     pub(super) runner: Runner,
 }
 
-/// The instance that runs an invocation, once one does.
+/// The instance that runs an invocation, once it is assigned.
 type Runner = Arc<OnceLock<Arc<Instance>>>;
 
 pub(super) type Reply = oneshot::Sender<Result<Vec<u8>, FunctionError>>;
@@ -73,12 +76,12 @@ impl Pool {
         }))
     }
 
-    /// Where the function pushes, unless it was said before.
+    /// Sets where the function pushes, unless it is already set.
     pub(in super::super) fn set_endpoint(&self, endpoint: &str) {
         let _ = self.0.endpoint.set(endpoint.to_owned());
     }
 
-    /// A way to wait for the end of the processes, which does not hold the pool.
+    /// Returns a handle to wait for the end of the processes, without holding the pool.
     pub(in super::super) fn ending(&self) -> Ending {
         Ending { instances: self.0.instances.subscribe(), is_closed: self.0.is_closed.subscribe() }
     }
@@ -97,7 +100,7 @@ impl Pool {
                 let text = "no process of the function was free in time";
                 Ok(Err(FunctionError::new("TooManyRequestsException", text)))
             }
-            // An instance has it: MSG-4, it runs on.
+            // MSG-4: an instance has it, and it runs on.
             Err(_) => answer.await,
         };
         dropped.request_id = None;
@@ -105,14 +108,16 @@ impl Pool {
     }
 }
 
-/// The end of a pool's processes.
+/// A handle to wait for the end of a pool's processes.
 pub(in super::super::super) struct Ending {
     instances: watch::Receiver<usize>,
     is_closed: watch::Receiver<bool>,
 }
 
 impl Ending {
-    /// Returns when the processes have ended, or at once when somebody else still has the function.
+    /// Waits until the processes have ended.
+    ///
+    /// Returns at once if another owner still has the function.
     pub(in super::super::super) async fn wait(mut self) {
         if *self.is_closed.borrow() {
             let _ = self.instances.wait_for(|instances| *instances == 0).await;
@@ -135,7 +140,7 @@ impl Shared {
         self.endpoint.get().map(String::as_str)
     }
 
-    /// Returns when the pool is dropped.
+    /// Waits until the pool is dropped.
     pub(super) async fn closed(&self) {
         let _ = self.is_closed.subscribe().wait_for(|closed| *closed).await;
     }
@@ -152,14 +157,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes back a job that no instance has. Whether it did.
+    /// Removes a job that no instance has, and returns whether there was one.
     fn withdraw(&self, request_id: &str) -> bool {
         let mut state = self.state();
         let at = state.jobs.iter().position(|job| job.invocation.request_id == request_id);
         at.is_some_and(|at| state.jobs.remove(at).is_some())
     }
 
-    /// Starts an instance when there are more invocations than instances, and another is allowed.
+    /// Starts an instance if there are more invocations than instances and another is allowed.
     fn start_if_needed(self: &Arc<Self>, state: &State) {
         let instances = *self.instances.borrow();
         let wanted = state.jobs.len().saturating_add(state.running);
@@ -169,7 +174,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the next invocation that somebody still waits for, and gives it to an instance.
+    /// Waits for the next invocation whose caller still waits.
     pub(super) async fn next_job(&self) -> Job {
         loop {
             let notified = self.job.notified();
@@ -186,7 +191,7 @@ impl Shared {
         }
     }
 
-    /// An instance has started.
+    /// Records that an instance has started.
     pub(super) fn ready(&self) {
         let mut state = self.state();
         state.ready = state.ready.saturating_add(1);
@@ -194,19 +199,21 @@ impl Shared {
         state.starts_at = None;
     }
 
-    /// An instance has nothing to do any more.
+    /// Records that an instance has finished its invocation.
     pub(super) fn finished(&self) {
         let mut state = self.state();
         state.running = state.running.saturating_sub(1);
     }
 
-    /// An instance that had started is no more.
+    /// Records that a started instance has ended.
     pub(super) fn ended(&self) {
         let mut state = self.state();
         state.ready = state.ready.saturating_sub(1);
     }
 
-    /// A process could not start. Where no other instance does better, everybody who waits would only wait for the same.
+    /// Records that a process failed to start.
+    ///
+    /// If no other instance has started, all waiting invocations fail with the same error.
     fn start_failed(&self, error: &FunctionError) {
         let mut state = self.state();
         let delay = FIRST_DELAY.saturating_mul(1_u32.checked_shl(state.failures).unwrap_or(u32::MAX)).min(MAX_DELAY);
@@ -241,12 +248,12 @@ async fn keep(shared: Arc<Shared>, starts_at: Option<Instant>, counted: Counted)
             shared.start_failed(&error);
         }
     }
-    // Before the next one is counted.
+    // Dropped before the next instance is counted.
     drop(counted);
     shared.start_if_needed(&shared.state());
 }
 
-/// One instance more, until this is dropped, as it also is when its runtime ends.
+/// Counts an instance until it is dropped, even if its runtime ends.
 struct Counted(Arc<Shared>);
 
 impl Counted {
@@ -262,7 +269,7 @@ impl Drop for Counted {
     }
 }
 
-/// An invocation that is dropped before its answer came takes the process with it that runs it.
+/// Kills the process of an invocation that is dropped before its response.
 struct OnDrop {
     request_id: Option<String>,
     runner: Runner,

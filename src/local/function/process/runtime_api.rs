@@ -1,4 +1,4 @@
-//! The Lambda Runtime API, as one process is served it.
+//! The Lambda Runtime API for one process.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -20,7 +20,7 @@ use super::super::endpoint::reported;
 use super::instance::{Asking, Instance};
 use crate::clock;
 
-/// Lambda's limit on the answer of a synchronous invocation, in bytes.
+/// Lambda's maximum size of a synchronous response, in bytes.
 const MAX_ANSWER: usize = 6 * 1024 * 1024;
 
 pub(super) async fn serve(stream: TcpStream, instance: Arc<Instance>) {
@@ -73,7 +73,7 @@ async fn next(instance: &Arc<Instance>) -> Response<Full<Bytes>> {
             return refuse(StatusCode::FORBIDDEN, "InvalidStateTransition", text);
         }
     }
-    // A request that is dropped does not ask any more.
+    // If the request is dropped, the process no longer waits for an invocation.
     let asking = StopAsking(instance);
     let job = instance.shared.next_job().await;
     let request_id = job.invocation.request_id.clone();
@@ -103,7 +103,7 @@ impl Drop for StopAsking<'_> {
     }
 }
 
-/// An invocation that this process does not have is refused.
+/// Finishes an invocation, unless this process does not have it.
 fn finish(instance: &Instance, id: &str, outcome: Result<Vec<u8>, FunctionError>) -> Response<Full<Bytes>> {
     match instance.finish(id, outcome) {
         true => accepted(),
@@ -122,7 +122,7 @@ fn accepted() -> Response<Full<Bytes>> {
     json(StatusCode::ACCEPTED, r#"{"status":"OK"}"#.to_owned())
 }
 
-/// In the form in which AWS's runtime clients read it.
+/// Responds with an error in the format that AWS's runtime clients read.
 fn refuse(status: StatusCode, error_type: &str, message: &str) -> Response<Full<Bytes>> {
     json(status, serde_json::json!({"errorMessage": message, "errorType": error_type}).to_string())
 }

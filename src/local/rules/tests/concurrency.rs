@@ -1,4 +1,4 @@
-//! How many invocations run at a time.
+//! Limits on concurrent invocations.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn lim_7_invocations_beyond_the_accounts_concurrency_are_throttled() {
     let first = test.call().0;
     assert!(!refused(&mut test, r#"{"action":"ask"}"#));
     assert!(refused(&mut test, r#"{"action":"join"}"#));
-    // MSG-4: one that the gateway gave up on still runs.
+    // MSG-4: an invocation that has timed out still runs.
     test.machine.tick(at(40));
     assert!(refused(&mut test, r#"{"action":"join"}"#));
     test.machine.answered(at(41), first, Err(FunctionError::new("Error", "late")));

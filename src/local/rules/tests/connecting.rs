@@ -1,4 +1,4 @@
-//! Who may connect.
+//! The handshake: which clients may connect.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What functions are told, and just as much what not.
+//! The events that functions receive, with exactly their members.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How connections end, and what is left of them.
+//! How connections end, and that nothing remains of them.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Messages, their answers, and pushes.
+//! Messages, responses, and pushes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Any sequence of inputs, every fault among them, and what must hold of it.
+//! Any sequence of inputs, including every fault, and the invariants that hold for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::calls::Purpose;
 use super::*;
 
-/// What happens next. Numbers choose among what there is.
+/// The next step. Numbers choose among the items that exist.
 #[derive(Debug, Clone)]
 enum Step {
     Upgrade { has_token: bool },
@@ -79,7 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => which.clone().prop_map(Step::Closed),
         1 => which.clone().prop_map(Step::Violation),
         1 => which.clone().prop_map(Step::NeverOpened),
-        // Mostly what lets a client in, or there would be few open connections.
+        // Mostly responses that accept a client; otherwise there would be few open connections.
         16 => (which.clone(), prop_oneof![3 => Just(4_usize), 4 => Just(1_usize), 2 => 0..ANSWERS.len()])
             .prop_map(|(which, answer)| Step::Answer(which, answer)),
         6 => (which.clone(), any::<bool>()).prop_map(|(which, own)| Step::Post(which, own)),
@@ -93,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the outside knows, and checks.
+/// The state outside of the machine, which checks the invariants.
 struct Outside {
     machine: Machine,
     now: SystemTime,
@@ -281,7 +281,7 @@ impl Outside {
         }
     }
 
-    /// Lets everything come to its end.
+    /// Lets everything finish, and checks that nothing remains.
     fn finish(mut self) {
         self.take(Step::ClearFaults);
         for _ in 0..200 {
@@ -305,7 +305,7 @@ impl Outside {
     }
 }
 
-/// The random test has found this.
+/// The random test found this sequence.
 #[test]
 fn half_open_fault_during_the_handshake_loses_nothing() {
     let half_open = FAULTS.iter().position(|fault| *fault == Fault::HalfOpen).unwrap();
