@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lambda_websocket::local::{Builder, Function, Gateway};
+use lambda_websocket::local::{Function, Gateway, GatewayBuilder};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -40,7 +40,7 @@ pub fn free_port() -> u16 {
 }
 
 /// What the functions find in their environment, which is that of a shell rather than of `cargo test`.
-fn with_environment(command: &mut Command, gateway: &Builder) {
+fn with_environment(command: &mut Command, gateway: &GatewayBuilder) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR") {
         command.env_remove(name);
     }
@@ -93,7 +93,7 @@ pub async fn ministack() -> Service {
 }
 
 /// The four functions, each at its Invoke endpoint: who may connect, and that a push comes back.
-async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
+async fn drive(gateway: GatewayBuilder, at: impl Fn(&str) -> Function) {
     let gateway = gateway
         .authorizer_function(at("authorizer"), ["route.request.querystring.Auth"])
         .function(["$connect"], at("on_connect"))

@@ -48,7 +48,7 @@ async fn broadcast_says_how_many_were_not_reached() {
 #[tokio::test]
 async fn closing_and_sweeping_are_errors_where_they_must_be_complete() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()).without_retries())
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_period(Duration::ZERO)
         .build();
     for id in ["a", "b"] {
