@@ -102,7 +102,7 @@ impl Tokens {
             claims => claims,
         };
         if self.keys.read().await.is_empty() {
-            return Err("there are no keys to check tokens with".into());
+            return Err("there are no keys to verify tokens with".into());
         }
         let claims = claims.ok_or(Denied::Forbidden)?;
         let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)).ok_or(Denied::Forbidden)?;
@@ -130,7 +130,7 @@ impl Tokens {
         match keys {
             Ok(keys) => *self.keys.write().await = keys,
             // The known keys stay valid.
-            Err(error) => tracing::error!(%error, "the secret with the keys cannot be read"),
+            Err(error) => tracing::error!(%error, "failed to read the secret with the keys"),
         }
         true
     }

@@ -91,7 +91,7 @@ impl Provider {
     async fn fetch(&self) -> Result<Keys, BoxError> {
         let response = timeout(FETCH_TIMEOUT, self.client.get(self.url.clone())).await??;
         if !response.status().is_success() {
-            return Err(format!("{} answers {}", self.url, response.status()).into());
+            return Err(format!("{} returned {}", self.url, response.status()).into());
         }
         let body = timeout(FETCH_TIMEOUT, Limited::new(response.into_body(), MAX_JWKS_BYTES).collect()).await??;
         let set: JwkSet = serde_json::from_slice(&body.to_bytes())?;
@@ -103,7 +103,7 @@ impl Provider {
                 keys.insert(id.clone(), (DecodingKey::from_jwk(jwk)?, algorithm));
             }
         }
-        if keys.is_empty() { Err(format!("{} has no key that can be used", self.url).into()) } else { Ok(keys) }
+        if keys.is_empty() { Err(format!("{} has no usable key", self.url).into()) } else { Ok(keys) }
     }
 
     /// Returns the key with this id.
@@ -121,7 +121,7 @@ impl Provider {
             *fetched = Instant::now();
             match self.fetch().await {
                 Ok(keys) => *self.keys.write().await = keys,
-                Err(error) => tracing::error!(%error, "the provider's keys could not be fetched"),
+                Err(error) => tracing::error!(%error, "failed to fetch the provider's keys"),
             }
         }
         self.keys.read().await.get(id).cloned()

@@ -15,10 +15,10 @@
 //! | `CHAT_LOSES` | if set, every `$disconnect` is lost |
 
 #[path = "authorizer.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod authorizer;
 #[path = "chat_function.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod chat_function;
 
 use std::convert::Infallible;
@@ -117,9 +117,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         }
     });
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| format!("port {port}: {error}"))?;
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     let page = format!("http://{}/", listener.local_addr()?);
-    writeln!(stdout(), "Open {page} in two tabs. Ctrl-C stops it all.")?;
+    writeln!(stdout(), "Open {page} in two tabs. Press Ctrl-C to stop.")?;
     stdout().flush()?;
     let url: Arc<str> = gateway.url().into();
     tokio::select! {

@@ -60,13 +60,10 @@ async fn leave(me: Caller, Json(Room { room }): Json<Room>) -> Result<()> {
 
 async fn say(me: Caller, Json(Words { room, text }): Json<Words>) -> Result<()> {
     if text.chars().count() > TEXT {
-        return Err(Error::client(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("at most {TEXT} characters can be said at once"),
-        ));
+        return Err(Error::client(StatusCode::PAYLOAD_TOO_LARGE, format!("a message has at most {TEXT} characters")));
     }
     if !me.is_in(&room).await? {
-        return Err(Error::client(StatusCode::FORBIDDEN, format!("join {room} before you say something there")));
+        return Err(Error::client(StatusCode::FORBIDDEN, format!("join {room} before sending a message to it")));
     }
     let who = me.principal().unwrap_or("somebody").to_owned();
     let report = me.send_to(&room.clone(), &Told::Said { room, who, text }).await?;

@@ -13,7 +13,7 @@ use lambda_websocket::hub::Hub;
 use lambda_websocket::registry::{DynamoDb, Namespace};
 
 #[path = "chat_function.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod chat_function;
 
 #[tokio::main(flavor = "current_thread")]

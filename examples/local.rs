@@ -7,16 +7,16 @@
 //! `PORT` is the port; 0 for any free port. Default: 3001.
 
 #[path = "authorizer.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 pub mod authorizer;
 #[path = "on_connect.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod on_connect;
 #[path = "on_disconnect.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod on_disconnect;
 #[path = "push_to_websocket.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod push_to_websocket;
 
 use std::env;
@@ -74,11 +74,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gateway = set_up(port, &key)?.verbose().start().await?;
     let token = token(&key, Duration::from_secs(24 * 60 * 60))?;
     let mut out = stdout().lock();
-    writeln!(out, "The four functions run behind {}. Connect, for a day with this token:\n", gateway.url())?;
+    writeln!(
+        out,
+        "The four functions run behind {}. Connect with this token, which is valid for a day:\n",
+        gateway.url()
+    )?;
     writeln!(out, "    npx wscat -c '{}?Auth={token}'\n", gateway.url())?;
-    writeln!(out, "and send what selects the route `pushtowebsocket`:\n")?;
+    writeln!(out, "and send a message that selects the route `pushtowebsocket`:\n")?;
     writeln!(out, "    {{\"action\":\"pushtowebsocket\",\"message\":\"hello\",\"id\":7}}\n")?;
-    writeln!(out, "Any AWS SDK pushes through {}. Ctrl-C stops it all.", gateway.endpoint())?;
+    writeln!(out, "Any AWS SDK can push through {}. Press Ctrl-C to stop.", gateway.endpoint())?;
     out.flush()?;
     drop(out);
     tokio::signal::ctrl_c().await?;

@@ -37,7 +37,7 @@ pub struct Keys {
 #[non_exhaustive]
 pub enum InvalidKey {
     /// The secret is too short.
-    #[error("the secret of the key {key_id:?} has {size} bytes: it needs at least 32, made at random")]
+    #[error("the secret of the key {key_id:?} has {size} bytes: use at least 32 random bytes")]
     TooShort {
         /// The key's name.
         key_id: String,
@@ -45,7 +45,7 @@ pub enum InvalidKey {
         size: usize,
     },
     /// The key's name is invalid.
-    #[error("{key_id:?} is not the name of a key: expected 1 to 32 letters, digits, `_` or `-`")]
+    #[error("{key_id:?} is not a valid key name: expected 1 to 32 letters, digits, `_` or `-`")]
     KeyId {
         /// The invalid name.
         key_id: String,

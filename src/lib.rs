@@ -115,7 +115,7 @@
 
 pub mod authorizer;
 #[cfg(any(feature = "push", feature = "registry", feature = "rate-limit", feature = "runtime", feature = "tickets"))]
-#[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only a registry takes a clock of its own"))]
+#[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only a registry accepts a custom clock"))]
 mod clock;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;

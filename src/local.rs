@@ -140,7 +140,7 @@ impl Gateway {
     ///     EntryKind::Received { route_key: None, reason, .. } => Some(reason),
     ///     _ => None,
     /// });
-    /// assert_eq!(why.as_deref(), Some("the selection expression gave nothing: the body is not JSON"));
+    /// assert_eq!(why.as_deref(), Some("the route selection expression gives no key: the body is not JSON"));
     /// # Ok(())
     /// # }
     /// ```

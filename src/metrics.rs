@@ -60,7 +60,7 @@
 #![cfg_attr(not(feature = "metrics"), allow(unused_variables, unused_macros))]
 #![cfg_attr(
     not(all(feature = "metrics", feature = "hub", feature = "worker")),
-    allow(dead_code, reason = "what is counted depends on the features that there are")
+    allow(dead_code, reason = "some metrics depend on features")
 )]
 
 use std::sync::atomic::AtomicU64;
@@ -92,20 +92,20 @@ pub fn describe() {
     use ::metrics::{Unit, describe_counter, describe_histogram};
 
     describe_counter!("websocket_events", Unit::Count, "Events by route and error code");
-    describe_histogram!("websocket_event_duration_seconds", Unit::Seconds, "Time from an event to its answer");
+    describe_histogram!("websocket_event_duration_seconds", Unit::Seconds, "Time from an event to its response");
     describe_counter!("websocket_disconnects", Unit::Count, "Disconnects by close code");
     describe_histogram!("websocket_connection_duration_seconds", Unit::Seconds, "Age of connections that ended");
     describe_counter!("websocket_authorizations", Unit::Count, "Decisions of the authorizer");
-    describe_counter!("websocket_pushes", Unit::Count, "Calls of @connections by operation and outcome");
-    describe_histogram!("websocket_push_duration_seconds", Unit::Seconds, "Time of a push with its retries");
-    describe_counter!("websocket_push_retries", Unit::Count, "Attempts beside the first of each push");
-    describe_counter!("websocket_push_throttles", Unit::Count, "Attempts that were answered with 429");
+    describe_counter!("websocket_pushes", Unit::Count, "Calls to @connections by operation and outcome");
+    describe_histogram!("websocket_push_duration_seconds", Unit::Seconds, "Duration of a push with its retries");
+    describe_counter!("websocket_push_retries", Unit::Count, "Attempts other than the first of each push");
+    describe_counter!("websocket_push_throttles", Unit::Count, "Attempts that failed with 429");
     describe_histogram!("websocket_broadcast_duration_seconds", Unit::Seconds, "Time of a broadcast");
-    describe_counter!("websocket_sweep_connections", Unit::Count, "Connections that sweeps asked about");
+    describe_counter!("websocket_sweep_connections", Unit::Count, "Connections that sweeps checked");
     describe_histogram!("websocket_sweep_duration_seconds", Unit::Seconds, "Time of a sweep");
     describe_counter!("websocket_jobs", Unit::Count, "Jobs from queues by outcome");
     describe_histogram!("websocket_job_duration_seconds", Unit::Seconds, "Time of a job with its reply");
-    describe_counter!("websocket_undelivered_results", Unit::Count, "Results whose client was not reached");
+    describe_counter!("websocket_undelivered_results", Unit::Count, "Results that were not delivered to their client");
 }
 
 /// An event without a response yet. Dropped before its end, it counts as canceled.

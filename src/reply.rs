@@ -242,7 +242,9 @@ impl<S: Send + Sync> FromEvent<S> for ReplyAddress {
         Ok(match event {
             Event::Connect(connect) => connect.reply_address()?,
             Event::Message(message) => message.reply_address()?,
-            Event::Disconnect(_) => return Err("nobody can reply to a client that has disconnected".into()),
+            Event::Disconnect(_) => {
+                return Err("`$disconnect` has no reply address, since its client has disconnected".into());
+            }
         })
     }
 }

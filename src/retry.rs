@@ -143,7 +143,7 @@ impl Attempts<'_> {
             if delay >= left(&error).min(span.left()) {
                 return Err(error);
             }
-            tracing::debug!(%error, ?delay, "the attempt is repeated");
+            tracing::debug!(%error, ?delay, "retrying after a failed attempt");
             sleep(delay).await;
         }
     }

@@ -237,11 +237,11 @@ impl<S: Send + Sync + 'static> Router<S> {
     #[track_caller]
     pub fn nest<T>(mut self, prefix: &str, other: Router<T>) -> Self {
         if other.inner.has_settings() {
-            panic!("a router with settings is no part of another: set them on the outer router");
+            panic!("a nested or merged router must not have settings: set them on the outer router");
         }
         for (key, handler) in &other.inner.routes {
             if !prefix.is_empty() && key.as_str().starts_with('$') {
-                panic!("route {:?}: only routes with a key of their own can have a prefix", key.as_str());
+                panic!("route {:?}: a predefined route cannot have a prefix", key.as_str());
             }
             self = self.insert(&format!("{prefix}{}", key.as_str()), Arc::clone(handler));
         }

@@ -73,7 +73,7 @@ impl KeySecret {
             StatusCode::OK => Ok(Some(serde_json::from_slice::<Answer>(&body)?.text.into_bytes())),
             // A secret that was never rotated has no previous value.
             _ if stage == "AWSPREVIOUS" && String::from_utf8_lossy(&body).contains("ResourceNotFound") => Ok(None),
-            status => Err(format!("the extension answers {status} when asked for {stage}").into()),
+            status => Err(format!("the extension returned {status} for {stage}").into()),
         }
     }
 }

@@ -134,7 +134,7 @@ impl FromStr for RouteArn {
         })?;
         parts.next(':', "`execute-api`", |part| (part == "execute-api").then_some(()))?;
         let region = parts.next(':', "a region", |part| Region::new(part).ok())?;
-        let account = parts.next(':', "an account's number", |part| {
+        let account = parts.next(':', "an account id of at most 12 digits", |part| {
             (part.len() <= 12 && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
                 .then(|| part.to_owned())
         })?;

@@ -130,7 +130,7 @@ impl Condition {
                     // One failed test is enough: the condition does not hold.
                     Some(false) => return Holds::No,
                     None => {
-                        tracing::warn!(operator, key, "a policy's condition is not known here, so access is denied");
+                        tracing::warn!(operator, key, "the policy has an unsupported condition: access is denied");
                         holds = Holds::Unknown;
                     }
                 }

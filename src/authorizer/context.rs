@@ -25,7 +25,10 @@ pub struct Context(Map<String, Value>);
 #[non_exhaustive]
 pub enum InvalidContext {
     /// A value is a list or an object.
-    #[error("{path}: {kind} cannot cross API Gateway; `AsJson` carries them as text")]
+    #[error(
+        "{path}: {kind} are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a JSON \
+         string"
+    )]
     Nested {
         /// The path of the innermost of the first nested values, with the keys joined by dots.
         path: String,
@@ -33,19 +36,19 @@ pub enum InvalidContext {
         kind: &'static str,
     },
     /// A key is reserved: API Gateway adds its own value under it.
-    #[error("{key}: API Gateway puts its own value under this key")]
+    #[error("{key}: API Gateway reserves this key: use another name")]
     Reserved {
         /// The reserved key.
         key: &'static str,
     },
     /// The context is not a struct or a map.
-    #[error("an authorizer's context is a struct or a map, found {found}")]
+    #[error("an authorizer's context must be a struct or a map, found {found}")]
     NotAMap {
         /// The type found instead, such as `a list`.
         found: &'static str,
     },
     /// The value failed to serialize, or has a number that JSON cannot represent.
-    #[error("the authorizer's context cannot be made JSON: {reason}")]
+    #[error("failed to serialize the authorizer's context as JSON: {reason}")]
     NotJson {
         /// The message of the serialization error.
         reason: String,
@@ -72,7 +75,7 @@ impl Context {
     ///
     /// assert!(Context::new(&json!({"org": 7, "admin": true})).is_ok());
     /// let error = Context::new(&json!({"session": {"roles": ["a", "b"]}})).unwrap_err();
-    /// assert_eq!(error.to_string(), "session.roles: arrays cannot cross API Gateway; `AsJson` carries them as text");
+    /// assert_eq!(error.to_string(), "session.roles: arrays are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a JSON string");
     /// ```
     pub fn new(values: &(impl Serialize + ?Sized)) -> Result<Self, InvalidContext> {
         let values =

@@ -131,7 +131,7 @@ impl Pattern {
         // `*.com` would allow every site under `.com`.
         let is_suffix = suffix.starts_with('.') && suffix.matches('.').count() > 1 && !suffix.contains(['*', ':']);
         if !is_suffix {
-            return Err(invalid("a wildcard stands for subdomains, as in `https://*.example.com`"));
+            return Err(invalid("a wildcard must replace subdomains, as in `https://*.example.com`"));
         }
         origin.host = suffix.to_owned();
         Ok(Self::Subdomains(origin))
@@ -150,10 +150,10 @@ impl Pattern {
 
 impl Origin {
     fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected a scheme, a host and perhaps a port, as in `https://example.com`";
+        const EXPECTED: &str = "expected a scheme, a host and an optional port, as in `https://example.com`";
         let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
         if rest.contains(['/', '?', '#', '@']) {
-            return Err("an origin ends after the host and the port, without a path");
+            return Err("expected nothing after the host and the port, not even a path");
         }
         if !rest.is_ascii() {
             return Err("write an international host name as browsers do, in Punycode");
@@ -161,7 +161,7 @@ impl Origin {
         let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(EXPECTED)?.to_ascii_lowercase();
         if host.contains('*') && !host.starts_with("*.") {
-            return Err("a wildcard stands for subdomains, as in `https://*.example.com`");
+            return Err("a wildcard must replace subdomains, as in `https://*.example.com`");
         }
         // `Uri` accepts a colon without a number, and returns no port for a number that is too
         // large.

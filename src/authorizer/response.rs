@@ -34,8 +34,8 @@ pub enum InvalidAuthorization {
     NoPrincipal,
     /// The authorization allows, but no statement of its policy covers the route.
     #[error(
-        "no statement of the policy matches `{method_arn}`, so nobody could connect; `RouteArn::whole_stage` makes a \
-         pattern that does, while the form `…/<stage>/*/*` of REST APIs does not"
+        "no statement of the policy matches `{method_arn}`, so every connection would be denied: use a pattern of \
+         `RouteArn::whole_stage`; the form `…/<stage>/*/*` of REST APIs does not match"
     )]
     NeverMatches {
         /// The ARN of the route that the policy should cover.
@@ -51,13 +51,13 @@ pub enum InvalidAuthorization {
     #[error(transparent)]
     Resource(#[from] InvalidResource),
     /// The response is larger than the 8192 bytes that API Gateway accepts.
-    #[error("the answer has {size} bytes, of which API Gateway takes at most 8192")]
+    #[error("the authorizer's response has {size} bytes, more than API Gateway's maximum of 8192")]
     TooLarge {
         /// The size of the response as JSON, in bytes.
         size: usize,
     },
     /// The response failed to serialize as JSON.
-    #[error("the answer cannot be made JSON: {reason}")]
+    #[error("failed to serialize the authorizer's response as JSON: {reason}")]
     NotJson {
         /// The message of the serialization error.
         reason: String,

@@ -15,7 +15,7 @@ use super::wire::{AUTHORIZATION_EXPIRES_AT, INTEGRATION_LATENCY, PRINCIPAL_ID};
 ///
 /// The error text names the key and the expected type, and never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the authorizer's context does not fit: {problem}")]
+#[error("failed to deserialize the authorizer's context: {problem}")]
 pub struct ContextMismatch {
     problem: String,
 }
@@ -129,8 +129,8 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
                     visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN))
                 }
             }
-            Value::Array(_) => Err(de::Error::custom("arrays cannot cross API Gateway")),
-            Value::Object(_) => Err(de::Error::custom("objects cannot cross API Gateway")),
+            Value::Array(_) => Err(de::Error::custom("arrays are not supported in an authorizer's context")),
+            Value::Object(_) => Err(de::Error::custom("objects are not supported in an authorizer's context")),
         }
     }
 

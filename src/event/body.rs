@@ -112,7 +112,7 @@ impl InvalidBody {
 
     /// Parses the body again, this time tracking the path. Only rejected bodies pay for this.
     fn locate<T: DeserializeOwned>(error: serde_json::Error, body: &[u8]) -> Self {
-        let expected = if error.is_data() { "what the route takes" } else { "JSON" };
+        let expected = if error.is_data() { "valid for the route" } else { "JSON" };
         let json = &mut serde_json::Deserializer::from_slice(body);
         let path = serde_path_to_error::deserialize::<_, T>(json)
             .err()

@@ -269,6 +269,6 @@ pub(super) fn identifier<T: FromStr<Err = InvalidId>>(
 fn time(member: &'static str, milliseconds: Option<u64>) -> Result<SystemTime, InvalidEvent> {
     UNIX_EPOCH.checked_add(Duration::from_millis(required(member, milliseconds)?)).ok_or(InvalidEvent::Member {
         member: member.to_owned(),
-        reason: "expected milliseconds since 1970 within the range of the clock".to_owned(),
+        reason: "expected milliseconds since 1970 within the range of `SystemTime`".to_owned(),
     })
 }

@@ -36,7 +36,7 @@ use crate::registry::{Namespace, Registry};
 ///     .build();
 /// # let _ = hub;
 /// ```
-#[must_use = "it makes nothing until `build` is called"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct HubBuilder(Parts);
 
 impl HubBuilder {

@@ -26,7 +26,7 @@ use crate::route::{FromEvent, Result};
 ///
 /// async fn say(me: Caller, Json(words): Json<Words>) -> Result<()> {
 ///     if !me.is_in(&words.room).await? {
-///         return Err(Error::client(StatusCode::FORBIDDEN, "join the room before you say something there"));
+///         return Err(Error::client(StatusCode::FORBIDDEN, "join the room before sending a message to it"));
 ///     }
 ///     let report = me.send_to(&words.room, &words.text).await?;
 ///     tracing::info!(%report, "said");

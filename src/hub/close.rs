@@ -9,7 +9,7 @@ use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, Registry
 
 /// The outcome of closing connections.
 #[derive(Debug, Default)]
-#[must_use = "it says which connections could not be closed; `require_all` makes an error of it if there are any"]
+#[must_use = "the report may list connections that could not be closed; `require_all` returns an error for them"]
 #[non_exhaustive]
 pub struct CloseReport {
     /// The connections that were closed, now or earlier. They are no longer registered.
@@ -40,7 +40,7 @@ impl CloseReport {
         let text = match (&self.unread, self.failed.first()) {
             (Some(error), _) => Incomplete::<Self>::text("not all of the audience was read".to_owned(), Some(error)),
             (None, Some(first)) => {
-                let text = format!("{failed} of {all} connections were not closed; the first");
+                let text = format!("{failed} of {all} connections were not closed; the first error");
                 Incomplete::<Self>::text(text, Some(&first.error))
             }
             (None, None) if left > 0 => format!("{left} of {all} connections were closed and are still registered"),

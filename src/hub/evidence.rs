@@ -99,8 +99,8 @@ impl<'a> Evidence<'a> {
                 withheld,
                 alive,
                 gone,
-                "connections stay registered though they were answered with 410: too many of them, or nothing shows that \
-                 the endpoint is that of their API"
+                "connections stay registered although API Gateway returned 410 for them: too many of all responses are \
+                 410, or no successful call has confirmed that the endpoint belongs to their API"
             );
         }
         withheld

@@ -30,7 +30,7 @@ pub struct JoinRequest {
 /// Whether a client may join a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a decision has no effect until the policy returns it"]
-#[allow(clippy::exhaustive_enums, reason = "there is no third")]
+#[allow(clippy::exhaustive_enums, reason = "a decision is binary")]
 pub enum JoinDecision {
     /// The client may join.
     Allow,
@@ -60,8 +60,8 @@ pub enum JoinError {
     },
     /// The hub has no policy, so no client may join any group.
     #[error(
-        "the hub lets no client join: set `HubBuilder::allowing_joins`, or `allowing_all_joins` for public rooms; for a group \
-         that the application itself chooses, call `Hub::add_to_group`"
+        "the hub has no policy for joining groups: set `HubBuilder::allowing_joins`, or `allowing_all_joins` for \
+         public rooms; for a group that the application itself chooses, call `Hub::add_to_group`"
     )]
     NoPolicy,
     /// The policy returned an error.

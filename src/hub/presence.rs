@@ -53,7 +53,7 @@ pub struct PresenceEvent {
 /// Whether a principal joined or left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(clippy::exhaustive_enums, reason = "there is no third")]
+#[allow(clippy::exhaustive_enums, reason = "a principal either joins or leaves")]
 pub enum Presence {
     /// The principal joined.
     Joined,
@@ -145,7 +145,7 @@ impl Announcer {
             pending.push_back(event);
         }
         if dropped > 0 {
-            tracing::warn!(dropped, "too many presence events wait to be announced: the oldest are dropped");
+            tracing::warn!(dropped, "too many presence events are queued: the oldest are dropped");
         }
     }
 
@@ -190,7 +190,7 @@ impl Hub {
             return;
         }
         if let Err(error) = queue(events).await {
-            tracing::warn!(%error, "presence events could not be queued: their groups are not told");
+            tracing::warn!(%error, "failed to queue presence events: their groups are not notified");
         }
     }
 
@@ -247,7 +247,7 @@ impl Hub {
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
-                tracing::warn!(%error, "a presence message cannot be sent");
+                tracing::warn!(%error, "failed to send a presence message");
                 return (left, events.into_iter().skip(count).collect());
             }
         };
@@ -265,7 +265,7 @@ impl Hub {
         // A payload that was serialized before can be sent.
         let Ok((sent, _)) = sending.deliver().await else { return (left, Vec::new()) };
         if !sent.is_success() {
-            tracing::warn!(%sent, "a presence message did not reach everybody in its group");
+            tracing::warn!(%sent, "a presence message was not delivered to every connection of its group");
         }
         (left.saturating_sub(sent.report.ids()), events.into_iter().skip(count).collect())
     }

@@ -38,7 +38,7 @@ pub struct PendingSend<'a> {
 
 /// The outcome of sending to an audience.
 #[derive(Debug)]
-#[must_use = "it says who does not have the message; `require_all` makes an error of it if there is anybody"]
+#[must_use = "the report may list connections that were not reached; `require_all` returns an error for them"]
 #[non_exhaustive]
 pub struct SendReport {
     /// The outcome for every connection that the registry returned.
@@ -85,10 +85,10 @@ impl fmt::Display for SendReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {} pruned", self.report, self.pruned.len())?;
         if self.withheld > 0 {
-            write!(f, ", {} not, since their 410 is not believed", self.withheld)?;
+            write!(f, ", {} kept, since their 410 is not confirmed", self.withheld)?;
         }
         match &self.unread {
-            Some(error) => write!(f, "; not all were read: {error}"),
+            Some(error) => write!(f, "; not all connections were read: {error}"),
             None => Ok(()),
         }
     }

@@ -26,7 +26,7 @@ const STEP: u64 = 64;
 
 /// The outcome of a sweep.
 #[derive(Debug, Default)]
-#[must_use = "an incomplete sweep needs a higher rate, or a longer period; `require_all` makes an error of it"]
+#[must_use = "an incomplete sweep needs a higher rate or a longer period; `require_all` returns an error for it"]
 #[non_exhaustive]
 pub struct SweepReport {
     /// How many connections were checked and are open.
@@ -86,10 +86,10 @@ impl SweepReport {
         let text = match (&self.unread, self.failed.first()) {
             (Some(error), _) => Incomplete::<Self>::text("not all connections were read".to_owned(), Some(error)),
             (None, Some(first)) => {
-                let text = format!("{failed} of {asked} connections could not be asked about; the first");
+                let text = format!("{failed} of {asked} connections could not be checked; the first error");
                 Incomplete::<Self>::text(text, Some(&first.error))
             }
-            (None, None) => "the time was up before all connections had been asked about".to_owned(),
+            (None, None) => "the deadline passed before all connections were checked".to_owned(),
         };
         Err(Incomplete::new(self, text))
     }
@@ -105,11 +105,11 @@ impl fmt::Display for SweepReport {
             write!(f, "; {} closed, since their authorization has expired", expired.len())?;
         }
         if *withheld > 0 {
-            write!(f, "; {withheld} not removed, since their 410 is not believed")?;
+            write!(f, "; {withheld} kept, since their 410 is not confirmed")?;
         }
         match (&self.unread, self.is_complete) {
-            (Some(error), _) => write!(f, "; not all were read: {error}"),
-            (None, false) => f.write_str("; the time was up before all had been asked about"),
+            (Some(error), _) => write!(f, "; not all connections were read: {error}"),
+            (None, false) => f.write_str("; the deadline passed before all connections were checked"),
             (None, true) => Ok(()),
         }
     }
@@ -229,7 +229,7 @@ impl Hub {
     }
 
     /// Checks the connections of a slice. Returns whether it was completed.
-    #[allow(clippy::too_many_arguments, reason = "it is one step of the loop above")]
+    #[allow(clippy::too_many_arguments, reason = "extracted from the loop above")]
     async fn sweep_slice(
         &self,
         namespace: &Namespace,

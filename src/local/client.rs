@@ -63,7 +63,7 @@ pub enum ClientError {
         awaited: &'static str,
     },
     /// Nothing came before the timeout.
-    #[error("nothing came within {} ms, while waiting for {awaited}{}", .timeout.as_millis(), shown(.happened))]
+    #[error("timed out after {} ms while waiting for {awaited}{}", .timeout.as_millis(), shown(.happened))]
     TimedOut {
         /// What the test waited for.
         awaited: &'static str,
@@ -74,7 +74,7 @@ pub enum ClientError {
         happened: Vec<String>,
     },
     /// Something came that the test did not wait for.
-    #[error("{found} came, while waiting for {awaited}")]
+    #[error("expected {awaited}, found {found}")]
     Unexpected {
         /// A description of what came.
         found: String,
@@ -136,7 +136,7 @@ impl Client {
             Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await?)
         };
         let (socket, response) = time::timeout(timeout, connecting).await.map_err(|_| ClientError::TimedOut {
-            awaited: "the answer to the handshake",
+            awaited: "the response to the handshake",
             timeout,
             happened: Vec::new(),
         })??;
@@ -200,7 +200,7 @@ impl Client {
 
     async fn send(&mut self, frame: Frame) -> Result<(), ClientError> {
         let timeout = self.timeout;
-        time::timeout(timeout, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to leave"))??;
+        time::timeout(timeout, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to be sent"))??;
         Ok(())
     }
 
@@ -232,7 +232,7 @@ impl Client {
     pub async fn next_json(&mut self) -> Result<Value, ClientError> {
         let text = self.next_text().await?;
         serde_json::from_str(&text)
-            .map_err(|_| ClientError::Unexpected { found: format!("the text {text:?}"), awaited: "JSON" })
+            .map_err(|_| ClientError::Unexpected { found: format!("the text frame {text:?}"), awaited: "JSON" })
     }
 
     /// Waits until the connection is closed, and returns the close code and reason.
@@ -294,13 +294,13 @@ impl Client {
 fn shown(happened: &[String]) -> String {
     match happened.is_empty() {
         true => String::new(),
-        false => format!("; what happened last: {}", happened.join("; ")),
+        false => format!("; last timeline entries: {}", happened.join("; ")),
     }
 }
 
 fn unexpected(frame: &Frame, awaited: &'static str) -> ClientError {
     let found = match frame {
-        Frame::Text(text) => format!("the text {:?}", text.as_str()),
+        Frame::Text(text) => format!("the text frame {:?}", text.as_str()),
         Frame::Binary(bytes) => format!("a binary frame of {} bytes", bytes.len()),
         _ => "a control frame".to_owned(),
     };

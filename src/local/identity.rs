@@ -107,7 +107,7 @@ impl FromStr for IdentitySource {
                 )
             })?;
         if name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
-            return Err(invalid("one source in each text, without a comma or a space"));
+            return Err(invalid("one source per string, without a comma or a space"));
         }
         if place == Place::Context && !CONTEXT.contains(&name) && name != USER_AGENT {
             let known: Vec<&str> = CONTEXT.into_iter().chain([USER_AGENT]).collect();

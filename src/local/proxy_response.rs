@@ -30,16 +30,16 @@ impl ProxyResponse {
             _ => None,
         };
         let status = status.filter(|status| (100..600).contains(status));
-        let status = status.ok_or_else(|| "its statusCode is no status from 100 to 599".to_owned())?;
+        let status = status.ok_or_else(|| "its statusCode is not a status from 100 to 599".to_owned())?;
         let body = match answer.remove("body") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
-            Some(_) => return Err("its body is not text".to_owned()),
+            Some(_) => return Err("its body is not a string".to_owned()),
         };
         let headers = match answer.remove("headers") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(headers)) => headers,
-            Some(_) => return Err("its headers are no object".to_owned()),
+            Some(_) => return Err("its headers are not an object".to_owned()),
         };
         Ok(Self { status, body, headers })
     }
@@ -86,7 +86,7 @@ fn explained(error: &serde_json::Error) -> String {
     let is_safe = ["missing field", "unknown field", "duplicate field"].iter().any(|start| text.starts_with(start));
     match is_safe {
         true => text,
-        false => format!("it does not fit at line {} column {}", error.line(), error.column()),
+        false => format!("it has an invalid value at line {} column {}", error.line(), error.column()),
     }
 }
 

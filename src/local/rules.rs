@@ -252,6 +252,6 @@ fn frame_text(message: &str, connection: &ConnectionId, request_id: &RequestId) 
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "a test that panics has failed, which is all it can do"
+    reason = "a panic fails the test"
 )]
 mod tests;

@@ -181,7 +181,7 @@ fn steps(path: &str) -> Option<Vec<Step>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
+#[allow(clippy::unwrap_used, reason = "a panic fails the test")]
 mod tests {
     use super::*;
 

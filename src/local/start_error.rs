@@ -56,9 +56,7 @@ impl fmt::Debug for StartError {
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program already does; choose another port, or 0 for any free one".to_owned()
-        }
+        io::ErrorKind::AddrInUse => "the address is in use; choose another port, or 0 for any free port".to_owned(),
         _ => error.to_string(),
     }
 }

@@ -201,13 +201,13 @@ impl fmt::Display for EntryKind {
                 write!(f, "{method} @connections of {bytes} bytes: {status}")
             }
             Self::Managed { method, status: None, bytes } => {
-                write!(f, "{method} @connections of {bytes} bytes: not answered")
+                write!(f, "{method} @connections of {bytes} bytes: no response")
             }
             Self::Closed { code, reason, by_gateway } => {
                 let by = if *by_gateway { "the gateway" } else { "the client" };
                 write!(f, "closed by {by} with {code} {reason:?}")
             }
-            Self::Fault { fault } => write!(f, "the fault {fault:?} strikes"),
+            Self::Fault { fault } => write!(f, "the fault {fault:?} occurs"),
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct Endpoint {
 pub enum InvalidEndpoint {
     /// The environment does not name an endpoint.
     #[error(
-        "the environment names no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
+        "the environment has no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
          AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
     )]
     NotInEnvironment {

@@ -21,7 +21,8 @@ pub enum PushError {
     ///
     /// A connection opened in the last few seconds may still become available.
     #[error(
-        "the connection {connection_id} is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"
+        "the connection {connection_id} is gone, or not open yet: API Gateway opens it only after `$connect` has \
+         returned"
     )]
     Gone {
         /// The connection that is not open.
@@ -30,7 +31,7 @@ pub enum PushError {
     /// The payload is larger than the 131072 bytes that one push can carry.
     ///
     /// The crate rejects it before sending, or API Gateway returns 413.
-    #[error("the payload has {size} bytes, of which one push carries at most 131072")]
+    #[error("the payload has {size} bytes, more than the maximum of 131072 for one push")]
     TooLarge {
         /// The size of the payload in bytes.
         size: usize,
@@ -48,7 +49,7 @@ pub enum PushError {
     /// Its connection returned 429 repeatedly, while others of the same broadcast succeeded. API
     /// Gateway buffers unread messages, up to a limit. Close the connection, or let the client
     /// catch up.
-    #[error("the client of {connection_id} does not read what is pushed to it")]
+    #[error("the client of {connection_id} does not read its messages")]
     SlowConsumer {
         /// The connection whose client does not read.
         connection_id: ConnectionId,
@@ -87,7 +88,7 @@ pub enum PushError {
         source: Source,
     },
     /// There was no response in time; the push may have arrived. Retried while there is time.
-    #[error("no answer within {} ms", .after.as_millis())]
+    #[error("no response within {} ms", .after.as_millis())]
     TimedOut {
         /// The time that passed without a response.
         after: Duration,
@@ -105,10 +106,10 @@ pub enum PushError {
         source: Source,
     },
     /// A broadcast was interrupted before the response; the payload may have arrived.
-    #[error("interrupted before the answer came")]
+    #[error("interrupted before the response arrived")]
     Interrupted,
     /// The connection belongs to an API or stage that has no pusher.
-    #[error("the connection {connection_id} is one of {api_id}/{stage}, for which there is no pusher")]
+    #[error("no pusher for {api_id}/{stage}, the API and stage of the connection {connection_id}")]
     OtherApi {
         /// The connection that was not pushed to.
         connection_id: ConnectionId,
@@ -269,7 +270,7 @@ impl Said {
         let kind = kind.rsplit('#').next().unwrap_or_default().to_owned();
         let message = body.message.unwrap_or_default();
         if kind.is_empty() && message.is_empty() {
-            return Self { kind, message: "the answer says nothing more".to_owned() };
+            return Self { kind, message: "the response has no error message".to_owned() };
         }
         Self { kind, message }
     }

@@ -5,7 +5,7 @@ use rustls::pki_types::CertificateDer;
 
 /// The bytes are not a DER-encoded certificate.
 #[derive(thiserror::Error)]
-#[error("this is not a certificate in DER form")]
+#[error("the bytes are not a DER-encoded certificate")]
 pub struct UntrustedRoot {
     source: Box<dyn std::error::Error + Send + Sync>,
 }

@@ -22,7 +22,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "a check that panics has failed, which is all it can do"
+    reason = "a panic fails the check"
 )]
 
 mod groups;
@@ -163,7 +163,7 @@ impl<'a> World<'a> {
     async fn connect(&self, id: &str, principal: &str) -> ConnectionKey {
         let connection = self.connection(id, principal);
         let inserted = self.registry.insert(&connection).await.unwrap();
-        assert_eq!(inserted, Inserted::New { groups: Vec::new() }, "{id} was removed before");
+        assert_eq!(inserted, Inserted::New { groups: Vec::new() }, "{id} is newly registered");
         connection.key().clone()
     }
 
@@ -208,7 +208,7 @@ async fn all<T>(mut pages: Pages<'_, T>) -> Vec<T> {
     let mut all = Vec::new();
     while let Some(page) = pages.next().await {
         let page = page.unwrap();
-        assert!(!page.is_empty(), "a page without entries");
+        assert!(!page.is_empty(), "a page is empty");
         all.extend(page);
     }
     all

@@ -293,7 +293,7 @@ pub enum InvalidData {
         size: usize,
     },
     /// The data does not deserialize as the requested type.
-    #[error("the connection's data do not fit the type that was asked for: column {column} of their JSON")]
+    #[error("failed to deserialize the connection's data as the requested type: column {column} of their JSON")]
     Shape {
         /// The column in the JSON, in bytes, counted from 1.
         column: usize,

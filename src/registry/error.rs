@@ -26,7 +26,7 @@ pub enum RegistryError {
     #[error("other writers keep changing the same connection or the same principal of a group")]
     Contended,
     /// The store did not respond in time. The change may have been made.
-    #[error("no answer from the registry within {} ms", .after.as_millis())]
+    #[error("no response from the registry within {} ms", .after.as_millis())]
     TimedOut {
         /// The time after which the call gave up.
         after: Duration,

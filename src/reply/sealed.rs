@@ -44,7 +44,7 @@ pub enum InvalidAddress {
         expected: &'static str,
     },
     /// The address was made by a newer version of this crate.
-    #[error("the reply address has the version {found:?}, and this is version 1")]
+    #[error("the reply address has the version {found:?}: expected version 1")]
     Version {
         /// The version of the address.
         found: String,
@@ -116,7 +116,7 @@ pub(super) enum Binding<'a> {
     /// Bound to these bytes.
     To(&'a str),
     /// Bound to these bytes, or sealed without a job.
-    #[cfg_attr(not(feature = "worker"), allow(dead_code, reason = "a worker may be set up to accept both"))]
+    #[cfg_attr(not(feature = "worker"), allow(dead_code, reason = "a worker can be configured to accept both"))]
     MaybeTo(&'a str),
     /// Sealed without a job.
     Unbound,
@@ -251,7 +251,7 @@ impl SealedAddress {
 
     /// Splits the string into the signed part, the key's name, the content, and the signature.
     fn parts(&self) -> Result<(&str, &str, &str, &str), InvalidAddress> {
-        let malformed = InvalidAddress::Malformed { expected: "four parts with a `.` between them" };
+        let malformed = InvalidAddress::Malformed { expected: "four parts separated by `.`" };
         if self.0.len() > MAX_LENGTH {
             return Err(malformed);
         }

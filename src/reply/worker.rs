@@ -279,7 +279,7 @@ where
     fn change(mut self, change: impl FnOnce(&mut Shared<T, R>)) -> Self {
         match Arc::get_mut(&mut self.shared) {
             Some(shared) => change(shared),
-            None => panic!("a worker is set up before it is cloned"),
+            None => panic!("configure a worker before cloning it"),
         }
         self
     }

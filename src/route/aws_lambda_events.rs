@@ -33,7 +33,7 @@ impl TryFrom<ApiGatewayProxyResponse> for Response {
         match proxy.body {
             None | Some(Body::Empty) => Ok(response),
             Some(Body::Text(text)) => Ok(response.body(text)),
-            Some(_) => Err(Error::message("the answer of a WebSocket route has a body of text")),
+            Some(_) => Err(Error::message("the response of a WebSocket route must have a text body")),
         }
     }
 }

@@ -316,7 +316,7 @@ impl<T> Future for Caught<T> {
 fn caught<T>(function: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(function)).map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned()),
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no message".to_owned(), |text| (*text).to_owned()),
     })
 }
 
@@ -327,7 +327,7 @@ fn caught<T>(function: impl FnOnce() -> T) -> std::result::Result<T, String> {
 fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result<Response> {
     let Some(selected) = response.headers().get(SEC_WEBSOCKET_PROTOCOL) else { return Ok(response) };
     let Some(offer) = offer else {
-        return Err(Error::message("only the answer to `$connect` can select a subprotocol"));
+        return Err(Error::message("only the response to `$connect` can select a subprotocol"));
     };
     if offer.subprotocols().any(|offered| offered.as_bytes() == selected.as_bytes()) {
         return Ok(response);
@@ -337,6 +337,6 @@ fn check_subprotocol(response: Response, offer: Option<&ConnectParts>) -> Result
     let selected = String::from_utf8_lossy(selected.as_bytes());
     let selected = if selected.starts_with("bearer.") { "bearer.…" } else { &*selected };
     Err(Error::message(format_args!(
-        "the answer selects the subprotocol {selected:?}, which is none of the {count} that the client offered"
+        "the response selects the subprotocol {selected:?}, which is not among the {count} that the client offered"
     )))
 }

@@ -109,7 +109,7 @@ impl Error {
     pub(crate) fn reply_too_large(size: usize, limit: usize) -> Self {
         let mut error = Self::new(
             FailureKind::ReplyTooLarge,
-            format!("the reply has {size} bytes, and a message carries at most {limit}"),
+            format!("the reply has {size} bytes, more than the maximum of {limit} for one message"),
         );
         error.0.answer = Some((ErrorCode::TOO_LARGE.with_status(StatusCode::INTERNAL_SERVER_ERROR), None));
         error
@@ -238,7 +238,7 @@ fn boxed<E: Into<BoxError> + 'static>(source: E) -> BoxError {
     if let Some(error) = any.downcast_mut::<Option<anyhow::Error>>().and_then(Option::take) {
         return error.reallocate_into_boxed_dyn_error_without_backtrace();
     }
-    source.map_or_else(|| "an error without a text".into(), Into::into)
+    source.map_or_else(|| "an error without a message".into(), Into::into)
 }
 
 /// Returns the error for the client, if a value of the client caused it.

@@ -69,8 +69,8 @@ use crate::event::Event;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler of a `Router<{S}>`",
     label = "not an argument of a handler",
-    note = "a handler takes `Connect`, `Disconnect`, `Message<T>` or `Json<T>` where `T: DeserializeOwned`, `State<{S}>`, and whatever else implements `FromEvent<{S}>`",
-    note = "the state of a router is given to `Router::with_state`; that of `Router::new` is `()`"
+    note = "a handler takes `Connect`, `Disconnect`, `Message<T>` or `Json<T>` where `T: DeserializeOwned`, `State<{S}>`, and any other type that implements `FromEvent<{S}>`",
+    note = "pass the state of a router to `Router::with_state`; that of `Router::new` is `()`"
 )]
 pub trait FromEvent<S>: Sized + Send + 'static {
     /// The types of event that provide this argument. Default: all of them.

@@ -76,9 +76,9 @@ where
 #[diagnostic::on_unimplemented(
     message = "a route cannot take `{Self}`",
     label = "not an event of a route",
-    note = "a route takes `Connect`, `Disconnect`, `Message<T>` where `T: DeserializeOwned`, or `Message` for the body as it came"
+    note = "a route takes `Connect`, `Disconnect`, `Message<T>` where `T: DeserializeOwned`, or `Message` for the raw body"
 )]
-#[allow(private_bounds, reason = "that is what seals it")]
+#[allow(private_bounds, reason = "a private type seals the trait")]
 pub trait RouteEvent: Send + 'static + Take {
     #[doc(hidden)]
     const KIND: EventKind;

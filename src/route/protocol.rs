@@ -116,13 +116,13 @@ impl ReplyFormat {
     pub fn renamed(mut self, member: Member, name: &str) -> Self {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$@-".contains(&byte);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
-            panic!("{name:?} is not a member's name: expected 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`");
+            panic!("{name:?} is not a valid member name: expected 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`");
         }
         // A name with only these characters needs no escapes.
         let quoted = SmolStr::from(format!("\"{name}\""));
         for ((other, _), taken) in Member::ALL.iter().zip(&self.names) {
             if *other != member && other.is_inner() == member.is_inner() && *taken == quoted {
-                panic!("{name:?} is the name of {other:?} already");
+                panic!("{name:?} is already the name of {other:?}");
             }
         }
         for ((other, _), own) in Member::ALL.iter().zip(&mut self.names) {
@@ -164,7 +164,7 @@ impl ReplyFormat {
     }
 
     /// `{"id":…,"accepted":true}`
-    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "only the reply of a queue is accepted"))]
+    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "only `reply` uses `accepted` frames"))]
     pub(crate) fn accepted(&self, id: &CorrelationId) -> String {
         self.frame(Member::Id, id.as_json(), Member::Accepted, "true")
     }

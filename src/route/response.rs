@@ -12,7 +12,7 @@ use crate::event::CorrelationId;
 
 /// A type that a route can return as its reply.
 #[diagnostic::on_unimplemented(
-    message = "a route cannot answer with `{Self}`",
+    message = "a route cannot reply with `{Self}`",
     label = "not a reply",
     note = "reply with `()`, with `Json(value)` for any `value: Serialize`, or with a `Response`"
 )]
@@ -87,7 +87,7 @@ pub(super) enum Content {
     Text(String),
     Json(String),
     /// The request with this id is in a queue.
-    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "it is made of the address of a reply"))]
+    #[cfg_attr(not(feature = "reply"), allow(dead_code, reason = "created from a reply address"))]
     Accepted(CorrelationId),
 }
 
@@ -112,8 +112,8 @@ impl Response {
             (Ok(name), Ok(value)) => {
                 self.headers.insert(name, value);
             }
-            (Err(_), _) => self.problem = Some(format!("{name:?} is not a header name")),
-            (_, Err(_)) => self.problem = Some(format!("the value of the header {name:?} is not one")),
+            (Err(_), _) => self.problem = Some(format!("{name:?} is not a valid header name")),
+            (_, Err(_)) => self.problem = Some(format!("the value of the header {name:?} is not a valid header value")),
         }
         self
     }
@@ -142,7 +142,7 @@ impl Response {
     pub fn json<T: Serialize>(mut self, value: &T) -> Self {
         match serde_json::to_string(value) {
             Ok(text) => self.content = Content::Json(text),
-            Err(error) => self.problem = Some(format!("the answer cannot be made JSON: {error}")),
+            Err(error) => self.problem = Some(format!("failed to serialize the response as JSON: {error}")),
         }
         self
     }

@@ -115,21 +115,35 @@ fn aut_11_absent_members_are_left_out() {
 #[test]
 fn aut_8_a_nested_value_is_refused_by_its_path() {
     for (values, text) in [
-        (json!({"roles": ["a"]}), "roles: arrays cannot cross API Gateway; `AsJson` carries them as text"),
+        (
+            json!({"roles": ["a"]}),
+            "roles: arrays are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a \
+             JSON string",
+        ),
         (
             json!({"session": {"roles": ["a"]}}),
-            "session.roles: arrays cannot cross API Gateway; `AsJson` carries them as text",
+            "session.roles: arrays are not supported in an authorizer's context: wrap the value in `AsJson` to pass it \
+             as a JSON string",
         ),
-        (json!({"session": {"id": 1}}), "session: objects cannot cross API Gateway; `AsJson` carries them as text"),
-        (json!({"a": 1, "b": {}, "c": []}), "b: objects cannot cross API Gateway; `AsJson` carries them as text"),
+        (
+            json!({"session": {"id": 1}}),
+            "session: objects are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a \
+             JSON string",
+        ),
+        (
+            json!({"a": 1, "b": {}, "c": []}),
+            "b: objects are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a JSON \
+             string",
+        ),
         (
             json!({"deep": {"er": {"and": {"er": []}}}}),
-            "deep.er.and.er: arrays cannot cross API Gateway; `AsJson` carries them as text",
+            "deep.er.and.er: arrays are not supported in an authorizer's context: wrap the value in `AsJson` to pass \
+             it as a JSON string",
         ),
-        (json!([1]), "an authorizer's context is a struct or a map, found a list"),
-        (json!("text"), "an authorizer's context is a struct or a map, found a string"),
-        (json!({"principalId": "x"}), "principalId: API Gateway puts its own value under this key"),
-        (json!({"integrationLatency": 1}), "integrationLatency: API Gateway puts its own value under this key"),
+        (json!([1]), "an authorizer's context must be a struct or a map, found a list"),
+        (json!("text"), "an authorizer's context must be a struct or a map, found a string"),
+        (json!({"principalId": "x"}), "principalId: API Gateway reserves this key: use another name"),
+        (json!({"integrationLatency": 1}), "integrationLatency: API Gateway reserves this key: use another name"),
     ] {
         assert_eq!(Context::new(&values).unwrap_err().to_string(), text);
     }
@@ -151,7 +165,7 @@ fn aut_10_an_answer_has_at_most_8_kb() {
     assert_eq!(serde_json::to_vec(&of_size(8192).unwrap()).unwrap().len(), 8192);
     let error = of_size(8193).unwrap_err();
     assert_eq!(error, InvalidAuthorization::TooLarge { size: 8193 });
-    assert_eq!(error.to_string(), "the answer has 8193 bytes, of which API Gateway takes at most 8192");
+    assert_eq!(error.to_string(), "the authorizer's response has 8193 bytes, more than API Gateway's maximum of 8192");
 }
 
 #[test]
@@ -177,8 +191,8 @@ fn aut_6_a_policy_that_cannot_match_its_own_route_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "no statement of the policy matches `{ARN}`, so nobody could connect; `RouteArn::whole_stage` makes a pattern \
-             that does, while the form `…/<stage>/*/*` of REST APIs does not"
+            "no statement of the policy matches `{ARN}`, so every connection would be denied: use a pattern of \
+             `RouteArn::whole_stage`; the form `…/<stage>/*/*` of REST APIs does not match"
         )
     );
     for resource in [Resource::from(arn()), arn().whole_stage(), arn().whole_api()] {

@@ -131,7 +131,7 @@ fn end_4_the_environment_may_name_it() {
 fn end_4_what_the_environment_lacks_is_named() {
     let hint = |missing: &str| {
         format!(
-            "the environment names no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
+            "the environment has no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
              AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
         )
     };

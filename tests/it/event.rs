@@ -248,7 +248,7 @@ fn evt_14_without_an_authorizer_there_are_no_values() {
     message.context::<std::collections::BTreeMap<String, String>>().unwrap();
     assert_eq!(
         message.context::<Session>().unwrap_err().to_string(),
-        "the authorizer's context does not fit: missing field `org`"
+        "failed to deserialize the authorizer's context: missing field `org`"
     );
 }
 
@@ -275,7 +275,7 @@ fn values_that_do_not_fit_are_named_and_not_quoted() {
         (text(message.context::<Wrong<()>>().unwrap_err()), "unit"),
     ];
     for (error, expected) in errors {
-        assert_eq!(error, format!("the authorizer's context does not fit: name: expected {expected}"));
+        assert_eq!(error, format!("failed to deserialize the authorizer's context: name: expected {expected}"));
     }
 }
 
@@ -298,7 +298,10 @@ fn a_gateway_that_keeps_numbers_is_understood_too() {
 fn nested_values_do_not_cross() {
     let message = message(&fixture::changed("message", "/requestContext/authorizer", json!({"a": [1]})));
     let error = message.context::<std::collections::BTreeMap<String, String>>().unwrap_err();
-    assert_eq!(error.to_string(), "the authorizer's context does not fit: a: arrays cannot cross API Gateway");
+    assert_eq!(
+        error.to_string(),
+        "failed to deserialize the authorizer's context: a: arrays are not supported in an authorizer's context"
+    );
 }
 
 #[test]
@@ -391,7 +394,7 @@ fn a_body_that_does_not_fit_names_the_member() {
     let body = |text: &str| Body::Text(text.to_owned()).json::<Order>().unwrap_err();
     let error = body(r#"{"items":[{"name":"a"},{"name":5}]}"#);
     assert_eq!(error.client_text(), "items[1].name: invalid type: integer `5`, expected a string at line 1 column 32");
-    assert_eq!(error.to_string(), "the message body is not what the route takes: line 1, column 32");
+    assert_eq!(error.to_string(), "the message body is not valid for the route: line 1, column 32");
     assert_eq!(body("{}").client_text(), "missing field `items` at line 1 column 2");
     assert_eq!(body("hello").client_text(), "expected value at line 1 column 1");
     assert_eq!(body("").client_text(), "EOF while parsing a value at line 1 column 0");

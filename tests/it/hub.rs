@@ -428,7 +428,7 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
     let sent = hub.send_to(&everyone.everyone(), "hello").await.unwrap();
     assert_eq!((sent.report.delivered, sent.pruned.len()), (1, 0));
     let error = &sent.report.failed[0].error;
-    assert_eq!(error.to_string(), "the connection there is one of zzzzzzzzzz/dev, for which there is no pusher");
+    assert_eq!(error.to_string(), "no pusher for zzzzzzzzzz/dev, the API and stage of the connection there");
     let swept = hub.sweep(&everyone).await;
     assert_eq!((swept.alive, swept.removed.len(), swept.failed.len()), (1, 0, 1));
     let hub = Hub::builder(Arc::clone(hub.registry()), at(&api_id, &here))
@@ -704,7 +704,8 @@ async fn what_the_registry_could_not_do_is_said() {
     assert!(!sent.is_success() && !sent.report.is_complete);
     assert_eq!((sent.report.delivered, sent.report.gone.len(), sent.pruned.len()), (1, 1, 0));
     assert!(
-        sent.to_string().ends_with("0 pruned; not all were read: the registry cannot be reached, or failed"),
+        sent.to_string()
+            .ends_with("0 pruned; not all connections were read: the registry cannot be reached, or failed"),
         "{sent}"
     );
     let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();

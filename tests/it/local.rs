@@ -25,7 +25,7 @@ mod shutdown;
 mod timeline;
 
 #[path = "../../examples/local.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 pub mod example;
 
 pub const KEY: &[u8] = b"a key for tests, which has 32 bytes at least";
@@ -429,7 +429,7 @@ async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
     gateway.connect("").await.unwrap();
     let text = early.lock().unwrap().take().unwrap().unwrap_err();
     assert!(
-        text.ends_with("is gone, or not open yet: API Gateway opens it only after `$connect` has been answered"),
+        text.ends_with("is gone, or not open yet: API Gateway opens it only after `$connect` has returned"),
         "{text}"
     );
 }
@@ -586,7 +586,7 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
     assert_eq!(
         text(Gateway::builder("dev").authorizer_function(empty(), [several]).start().await),
         format!(
-            "{several:?} is not an identity source of a WebSocket API: expected one source in each text, without a comma \
+            "{several:?} is not an identity source of a WebSocket API: expected one source per string, without a comma \
              or a space"
         )
     );
@@ -601,7 +601,7 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
     let busy = gateway.address();
     assert_eq!(
         Gateway::builder("dev").bind(busy).unwrap_err().to_string(),
-        format!("cannot listen on {busy}: another program already does; choose another port, or 0 for any free one")
+        format!("cannot listen on {busy}: the address is in use; choose another port, or 0 for any free port")
     );
 }
 

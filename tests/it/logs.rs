@@ -80,7 +80,8 @@ async fn every_line_says_which_request_and_none_a_secret() {
     }
     for (line, expected) in lines.iter().zip([
         "the route failed code=\"internal\" status=500 error=outer: invalid digit found in string",
-        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not what the route takes: line 1, column 0",
+        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not valid for the route: \
+         line 1, column 0",
         "the event was refused code=\"unknown_action\" status=404 reason=no route \"unknown\" and no `$default`",
         "the authorizer decided decision=Allow",
         "the client is not authenticated",
@@ -147,7 +148,8 @@ async fn clients_mistake_is_a_warning_that_quotes_nothing() {
     for (line, expected) in log.text().lines().zip([
         "the event was refused code=\"invalid_message\" status=400 reason=connection id is not valid: expected 1 to 128 visible ASCII characters, not `.` \
          or `..`",
-        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not what the route takes: line 1, column 11",
+        "the event was refused code=\"invalid_message\" status=400 reason=the message body is not valid for the route: \
+         line 1, column 11",
         "the event was refused code=\"conflict\" status=409 reason=",
         "the event was refused code=\"not_found\" status=404 reason=connection id is not valid: expected 1 to 128 visible ASCII \
          characters, not `.` or `..`",

@@ -210,7 +210,7 @@ fn a_malformed_arn_is_told_where() {
         ("arn:gcp:execute-api:r:1:a/b/c", "a partition such as `aws`", 4),
         ("arn:aws:s3:::bucket", "`execute-api`", 8),
         ("arn:aws:execute-api::123456789012:a/dev/x", "a region", 20),
-        ("arn:aws:execute-api:eu-west-1:me:a/dev/x", "an account's number", 30),
+        ("arn:aws:execute-api:eu-west-1:me:a/dev/x", "an account id of at most 12 digits", 30),
         ("arn:aws:execute-api:eu-west-1:1:*/dev/x", "an API id", 32),
         ("arn:aws:execute-api:eu-west-1:1:a", "an API id", 32),
         ("arn:aws:execute-api:eu-west-1:1:a/d*/x", "a stage", 34),

@@ -110,9 +110,9 @@ async fn id_that_is_none_is_refused_and_the_route_does_not_run() {
         ("false", "a boolean"),
         ("[]", "an array"),
         (r#"{"id":7}"#, "an object"),
-        (long.as_str(), "more than that"),
-        (digits.as_str(), "more than that"),
-        (r#"1,"x":2,"id":1"#, "two of them"),
+        (long.as_str(), "a longer one"),
+        (digits.as_str(), "a longer one"),
+        (r#"1,"x":2,"id":1"#, "more than one"),
     ] {
         let body = format!(r#"{{"action":"early","do":"panic","id":{id}}}"#);
         let message = format!("`id` must be a string or a number of at most 64 bytes of JSON, found {found}");
@@ -158,12 +158,12 @@ async fn whatever_a_route_does_is_a_result_or_an_error() {
         (
             r#""large""#,
             json!({"error": {"code": "too_large",
-            "message": "the reply has 131095 bytes, and a message carries at most 131072"}}),
+            "message": "the reply has 131095 bytes, more than the maximum of 131072 for one message"}}),
         ),
         (
             r#""large client""#,
             json!({"error": {"code": "conflict",
-            "message": "the reply has 200051 bytes, and a message carries at most 131072"}}),
+            "message": "the reply has 200051 bytes, more than the maximum of 131072 for one message"}}),
         ),
     ] {
         let mut expected = expected;
@@ -251,8 +251,8 @@ fn names_that_cannot_be_told_apart_panic_at_set_up() {
         let panic = std::panic::catch_unwind(move || ReplyFormat::default().renamed(member, name)).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
     };
-    assert_eq!(text(Member::Id, "result"), "\"result\" is the name of Result already");
-    assert_eq!(text(Member::Code, "message"), "\"message\" is the name of Message already");
+    assert_eq!(text(Member::Id, "result"), "\"result\" is already the name of Result");
+    assert_eq!(text(Member::Code, "message"), "\"message\" is already the name of Message");
     for illegal in ["", "a b", "é", "a\"", "a/b"] {
         assert!(text(Member::Id, illegal).ends_with("expected 1 to 64 of `A-Z a-z 0-9 _ . $ @ -`"), "{illegal}");
     }
@@ -288,7 +288,7 @@ async fn hook_sees_every_failure() {
             FailureKind::InvalidBody,
             "invalid_message",
             400,
-            "the message body is not what the route takes: line 1, column 0",
+            "the message body is not valid for the route: line 1, column 0",
         ),
         (FailureKind::Refused, "conflict", 409, "refused with conflict"),
         (FailureKind::Internal, "internal", 500, "s3cret"),
@@ -297,7 +297,7 @@ async fn hook_sees_every_failure() {
             FailureKind::ReplyTooLarge,
             "too_large",
             500,
-            "the reply has 131073 bytes, and a message carries at most 131072",
+            "the reply has 131073 bytes, more than the maximum of 131072 for one message",
         ),
     ];
     let expected = expected.map(|(kind, code, status, text)| (kind, code.to_owned(), status, text.to_owned()));

@@ -39,7 +39,7 @@ async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
     let pusher = Pusher::new(recorder.clone());
     pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES]).await.unwrap();
     let error = pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES + 1]).await.unwrap_err();
-    assert_eq!(error.to_string(), "the payload has 131073 bytes, of which one push carries at most 131072");
+    assert_eq!(error.to_string(), "the payload has 131073 bytes, more than the maximum of 131072 for one push");
     let value = "x".repeat(MAX_PAYLOAD_BYTES);
     assert!(matches!(pusher.send(&id(), &value).await, Err(PushError::TooLarge { size: 131_074 })));
     assert_eq!(recorder.attempts(), 1);
@@ -204,7 +204,7 @@ async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
     let pusher = Pusher::new(Silent(Arc::clone(&attempts))).with_random(|| 0.0);
     let start = Instant::now();
     let error = pusher.send_text(&id(), "x").await.unwrap_err();
-    assert_eq!(error.to_string(), "no answer within 10000 ms");
+    assert_eq!(error.to_string(), "no response within 10000 ms");
     assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(attempts.load(Ordering::SeqCst), 2, "an attempt has five seconds");
     let quick = pusher.with_attempt_timeout(Duration::from_millis(100)).with_timeout(Duration::from_millis(150));
@@ -240,7 +240,7 @@ async fn a_push_in_a_route_ends_before_the_invocation_does() {
         let start = Instant::now();
         let event = LambdaEvent::new(crate::fixture::event("message"), context);
         let error = router.oneshot(event).await.unwrap_err();
-        assert!(error.to_string().starts_with("no answer within"), "{error}");
+        assert!(error.to_string().starts_with("no response within"), "{error}");
         // A few milliseconds of the wall clock pass meanwhile, and timers are as exact as a millisecond.
         let took = i128::try_from(start.elapsed().as_millis()).unwrap();
         assert!((i128::from(expected) - 100..=i128::from(expected) + 2).contains(&took), "{took} of {deadline}");
@@ -296,7 +296,7 @@ fn what_the_gateway_said_is_behind_the_source() {
          and the endpoint must be this API's"
     );
     assert_eq!(source, "AccessDeniedException: User: arn:… is not authorized");
-    assert_eq!(said(500, None, "<html>").1, "the answer says nothing more");
+    assert_eq!(said(500, None, "<html>").1, "the response has no error message");
 }
 
 proptest! {

@@ -134,7 +134,7 @@ fn each_way_to_be_wrong_has_its_own_error() {
 #[test]
 fn a_secret_that_protects_nothing_is_refused() {
     let error = Keys::new("a", [1; 31]).unwrap_err();
-    assert_eq!(error.to_string(), "the secret of the key \"a\" has 31 bytes: it needs at least 32, made at random");
+    assert_eq!(error.to_string(), "the secret of the key \"a\" has 31 bytes: use at least 32 random bytes");
     for name in ["", "a.b", "a b", &"x".repeat(33)] {
         assert!(matches!(Keys::new(name, SECRET), Err(InvalidKey::KeyId { .. })), "{name}");
     }

@@ -144,12 +144,12 @@ async fn a_body_that_does_not_fit_is_the_clients_mistake() {
         (
             r#"{"left":"two","right":3}"#,
             "left: invalid type: string \"two\", expected i64 at line 1 column 13",
-            "the message body is not what the route takes: line 1, column 13",
+            "the message body is not valid for the route: line 1, column 13",
         ),
         (
             r#"{"left":2}"#,
             "missing field `right` at line 1 column 10",
-            "the message body is not what the route takes: line 1, column 10",
+            "the message body is not valid for the route: line 1, column 10",
         ),
     ] {
         let answer = answer(&router, fixture::message("add", text)).await;
@@ -203,22 +203,23 @@ async fn con_5_a_subprotocol_must_have_been_offered() {
     let failing = choosing("chat").fail_invocation_on_error();
     assert_eq!(
         failing.handle(fixture::event("connect")).await.unwrap_err().to_string(),
-        "the answer selects the subprotocol \"chat\", which is none of the 2 that the client offered"
+        "the response selects the subprotocol \"chat\", which is not among the 2 that the client offered"
     );
     let late = Router::new()
         .on("$default", |_: Message| async { Ok(Response::ok().subprotocol("chat.v1")) })
         .fail_invocation_on_error();
     assert_eq!(
         late.handle(fixture::event("message")).await.unwrap_err().to_string(),
-        "only the answer to `$connect` can select a subprotocol"
+        "only the response to `$connect` can select a subprotocol"
     );
 }
 
 #[tokio::test]
 async fn an_answer_that_http_does_not_allow_is_an_error() {
-    for (name, value, text) in
-        [("x y", "z", "\"x y\" is not a header name"), ("x-y", "a\nb", "the value of the header \"x-y\" is not one")]
-    {
+    for (name, value, text) in [
+        ("x y", "z", "\"x y\" is not a valid header name"),
+        ("x-y", "a\nb", "the value of the header \"x-y\" is not a valid header value"),
+    ] {
         let router = Router::new()
             .on("$connect", move |_: Connect| async move { Ok(Response::ok().header(name, value)) })
             .fail_invocation_on_error();
@@ -233,7 +234,7 @@ async fn an_answer_that_http_does_not_allow_is_an_error() {
     let router = Router::new().on("$default", |_: Message| async { Ok(Json(Refuses)) }).fail_invocation_on_error();
     assert_eq!(
         router.handle(fixture::event("message")).await.unwrap_err().to_string(),
-        "the answer cannot be made JSON: never"
+        "failed to serialize the response as JSON: never"
     );
 }
 

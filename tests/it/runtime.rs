@@ -226,7 +226,7 @@ fn without_an_endpoint_the_function_says_what_to_set() {
     let text = Function::new("push_to_websocket").with("AWS_REGION", "eu-central-1").fails();
     assert_eq!(
         text,
-        "Error: the environment names no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE (API_GATEWAY_ID, STAGE \
+        "Error: the environment has no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE (API_GATEWAY_ID, STAGE \
          missing), or AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI\n"
     );
 }

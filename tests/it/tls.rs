@@ -70,5 +70,5 @@ async fn a_certificate_for_another_name_is_an_error() {
 async fn what_is_no_certificate_is_refused() {
     let (_stub, _, direct) = server(&[]).await;
     let error = direct.with_root_certificate(b"-----BEGIN CERTIFICATE-----".to_vec()).unwrap_err();
-    assert_eq!(error.to_string(), "this is not a certificate in DER form");
+    assert_eq!(error.to_string(), "the bytes are not a DER-encoded certificate");
 }

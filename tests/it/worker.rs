@@ -236,8 +236,8 @@ async fn result_without_a_client_goes_to_the_hook() {
     assert_eq!(
         [&heard[0], &heard[1], &heard[2], &heard[4], &heard[5]],
         [
-            "q0 6 bytes: the connection connection-q0 is gone, or not open yet: API Gateway opens it only after `$connect` has \
-             been answered",
+            "q0 6 bytes: the connection connection-q0 is gone, or not open yet: API Gateway opens it only after \
+             `$connect` has returned",
             "the message m1 is not a job: expected `replyTo` and `job`, both strings: ",
             "the message m2 has no address to reply to: the reply address is not signed",
             "the message m4 has no address to reply to: the reply address was sealed with another job: expected exactly the \
@@ -261,13 +261,13 @@ async fn result_that_can_never_be_delivered_is_computed_once() {
         texts,
         [concat!(
             r#"{"id":"q0","error":{"code":"too_large","message":"the reply has 140023 bytes, "#,
-            r#"and a message carries at most 131072"}}"#
+            r#"more than the maximum of 131072 for one message"}}"#
         )]
     );
     assert_eq!(
         *heard.lock().unwrap(),
         [
-            "q0 140000 bytes: the payload has 140023 bytes, of which one push carries at most 131072",
+            "q0 140000 bytes: the payload has 140023 bytes, more than the maximum of 131072 for one push",
             "q0 9 bytes: API Gateway refused the request about the connection connection-q0"
         ]
     );
@@ -309,7 +309,7 @@ async fn client_of_another_stage_gets_its_result_through_its_own_pusher() {
     assert_eq!((begun.lock().unwrap().clone(), dev.pushes().len()), (vec!["q1".to_owned()], 1), "it was not run");
     assert_eq!(
         *heard.lock().unwrap(),
-        ["the message m0 is for a client of a1b2c3d4e5/prod, for which the worker has no pusher: add one by \
+        ["the message m0 is for a client of a1b2c3d4e5/prod, for which the worker has no pusher: add one with \
           `Worker::with_pusher_for`: "]
     );
 
@@ -610,12 +610,15 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
     let failing =
         Job::seal(&OutOfOrder { b: "\u{e9}\"\u{2028}", a: 1.0, fails: true }, &address("q0"), &keys()).unwrap();
     let failing = serde_json::to_value(failing).unwrap();
-    assert_eq!(worker.handle(bridge(failing), soon()).await.unwrap_err().to_string(), "a job is not done: it fails");
+    assert_eq!(
+        worker.handle(bridge(failing), soon()).await.unwrap_err().to_string(),
+        "a job must be retried: it fails"
+    );
     for other in
         [json!({}), json!([]), json!(null), json!({"Records": []}), json!({"Records": [{"eventSource": "aws:s3"}]})]
     {
         let error = worker.handle(other, soon()).await.unwrap_err().to_string();
-        assert_eq!(error, "the event is of another kind: expected one of SQS, SNS or EventBridge");
+        assert_eq!(error, "unexpected event: expected one of SQS, SNS or EventBridge");
     }
 }
 
@@ -691,7 +694,7 @@ async fn what_cannot_be_read_is_not_quoted() {
         assert_eq!(again(&worker, event, soon()).await, ["m0"]);
     }
     let shown = shown.lock().unwrap();
-    assert!(shown.contains("expected JSON") && shown.contains("expected what the worker takes"), "{shown}");
+    assert!(shown.contains("expected JSON") && shown.contains("expected a value of the worker's job type"), "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
 }
 
@@ -704,7 +707,7 @@ async fn a_hook_that_panics_takes_only_its_message_with_it() {
 }
 
 #[test]
-#[should_panic(expected = "a worker is set up before it is cloned")]
+#[should_panic(expected = "configure a worker before cloning it")]
 fn what_is_set_up_too_late_is_not_passed_over() {
     let (worker, _) = worker(&Recorder::new());
     let _clone = worker.clone();

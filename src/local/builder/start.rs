@@ -38,7 +38,7 @@ impl GatewayBuilder {
         if api.selection.is_static() {
             tracing::warn!(
                 expression = %api.selection,
-                "the route selection expression has no variable, such as $request.body.action: every message selects the same"
+                "the route selection expression has no variable, such as $request.body.action: every message selects the same route"
             );
         }
         let config = Config {

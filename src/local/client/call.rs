@@ -105,7 +105,7 @@ impl Client {
         let found = result.to_string();
         serde_json::from_value(result).map_err(|error| {
             let found = format!("the result {found} ({error})");
-            ClientError::Unexpected { found, awaited: "a result of the type that was asked for" }.into()
+            ClientError::Unexpected { found, awaited: "a result of the requested type" }.into()
         })
     }
 
@@ -119,8 +119,8 @@ impl Client {
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         let text = self.next_text().await?;
         serde_json::from_str(&text).map_err(|error| ClientError::Unexpected {
-            found: format!("the text {text:?} ({error})"),
-            awaited: "JSON of the type that was asked for",
+            found: format!("the text frame {text:?} ({error})"),
+            awaited: "JSON of the requested type",
         })
     }
 
@@ -134,7 +134,7 @@ impl Client {
     /// frame comes that is not text, [`ClientError::Closed`] if the connection closes, and
     /// [`ClientError::Socket`] if the socket fails.
     pub async fn next_matching(&mut self, condition: impl Fn(&Value) -> bool) -> Result<Value, ClientError> {
-        const AWAITED: &str = "a JSON frame that fulfills the condition";
+        const AWAITED: &str = "a JSON frame that satisfies the condition";
         let fits = |text: &str| serde_json::from_str(text).ok().filter(|value| condition(value));
         if let Some((index, value)) = self.kept.iter().enumerate().find_map(|(at, text)| Some((at, fits(text)?))) {
             self.kept.remove(index);
@@ -163,7 +163,7 @@ impl Client {
     pub async fn expect_silence(&mut self, duration: Duration) -> Result<(), ClientError> {
         const AWAITED: &str = "silence";
         if let Some(text) = self.kept.front() {
-            return Err(ClientError::Unexpected { found: format!("the text {text:?}"), awaited: AWAITED });
+            return Err(ClientError::Unexpected { found: format!("the text frame {text:?}"), awaited: AWAITED });
         }
         // The duration limits the wait, so the frame itself gets a longer timeout.
         let longer = duration.saturating_add(self.timeout);

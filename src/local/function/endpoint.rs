@@ -58,7 +58,7 @@ impl Endpoint {
         let left = invocation.deadline.duration_since(clock::now()).unwrap_or_default();
         match timeout(left.saturating_add(GRACE), self.call(payload)).await {
             Ok(answer) => answer,
-            Err(_) => Err(FunctionError::new("InvokeFailed", "the Invoke endpoint did not answer")),
+            Err(_) => Err(FunctionError::new("InvokeFailed", "the Invoke endpoint did not respond in time")),
         }
     }
 
@@ -71,11 +71,11 @@ impl Endpoint {
             .uri(self.uri.clone())
             .header("content-type", "application/json")
             .body(Full::from(payload))
-            .map_err(|error| failed("cannot ask", &error))?;
-        let answer = self.client.request(request).await.map_err(|error| failed("cannot reach", &error))?;
+            .map_err(|error| failed("failed to build the request for", &error))?;
+        let answer = self.client.request(request).await.map_err(|error| failed("failed to reach", &error))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await;
-        let body = body.map_err(|error| failed("cannot read the answer of", &error))?.to_bytes();
+        let body = body.map_err(|error| failed("failed to read the response of", &error))?.to_bytes();
         if head.headers.contains_key("x-amz-function-error") {
             return Err(reported(&body));
         }
@@ -86,7 +86,7 @@ impl Endpoint {
                 Err(FunctionError::new(error_type, message))
             }
             _ if head.status == StatusCode::OK => Ok(body.into()),
-            _ => Err(failed("bad answer of", &head.status)),
+            _ => Err(failed("unexpected response of", &head.status)),
         }
     }
 }

@@ -82,7 +82,7 @@ impl Machine {
         if ended.is_late {
             // MSG-4
             let status = parse(&answer).ok().map(|parsed| parsed.status);
-            self.report(now, &ended, &answer, status, "it was too late".into());
+            self.report(now, &ended, &answer, status, "the response is ignored, since the call had timed out".into());
             return Vec::new();
         }
         self.due.remove(&(ended.due, Due::Call(call)));
@@ -94,23 +94,23 @@ impl Machine {
         let id = call.connection.clone();
         match &call.purpose {
             Purpose::Authorize => {
-                self.report(now, &call, &answer, None, "the policy decides".into());
+                self.report(now, &call, &answer, None, "the policy is evaluated".into());
                 self.authorized(now, &id, call.started, answer)
             }
             Purpose::Connect => match parse(&answer) {
                 // CON-2
                 Ok(parsed) if (200..300).contains(&parsed.status) => {
-                    self.report(now, &call, &answer, Some(parsed.status), "the client is let in".into());
+                    self.report(now, &call, &answer, Some(parsed.status), "the client is accepted".into());
                     self.accept(now, &id, parsed.header("sec-websocket-protocol"))
                 }
                 // CON-3: an informational status does not complete a handshake.
                 Ok(parsed) if parsed.status < 200 => {
-                    let reason = format!("$connect answered the informational status {}", parsed.status);
-                    self.report(now, &call, &answer, Some(parsed.status), "it is no answer to a handshake".into());
+                    let reason = format!("$connect returned the informational status {}", parsed.status);
+                    self.report(now, &call, &answer, Some(parsed.status), "the client is refused".into());
                     self.refuse(&id, 502, None, "Internal server error", reason)
                 }
                 Ok(parsed) => {
-                    let reason = format!("$connect answered {}", parsed.status);
+                    let reason = format!("$connect returned {}", parsed.status);
                     self.report(now, &call, &answer, Some(parsed.status), "the client is refused".into());
                     self.refuse(&id, parsed.status, None, parsed.reason(), reason)
                 }
@@ -127,7 +127,7 @@ impl Machine {
                 let (frame, effect): (_, Cow<'static, str>) = match parsed {
                     // MSG-1
                     Ok(_) if !has_route_response => {
-                        (None, "the client gets nothing, since the route has no route response".into())
+                        (None, "nothing is sent, since the route has no route response".into())
                     }
                     // MSG-2
                     Ok(parsed) => match parsed.body.unwrap_or_default() {
@@ -135,13 +135,13 @@ impl Machine {
                             (failed(), format!("the body is larger than {MAX_PAYLOAD_BYTES} bytes").into())
                         }
                         body if body.is_empty() => {
-                            let effect = "the client gets an empty frame, since there is no body";
+                            let effect = "an empty frame is sent, since there is no body";
                             (Some((body, Origin::RouteResponse)), effect.into())
                         }
-                        body => (Some((body, Origin::RouteResponse)), "the client gets the body".into()),
+                        body => (Some((body, Origin::RouteResponse)), "the body is sent".into()),
                     },
                     // MSG-3
-                    Err(reason) => (failed(), format!("it {reason}").into()),
+                    Err(reason) => (failed(), format!("the function {reason}").into()),
                 };
                 let is_open = self.is_open(&id);
                 let effect = if is_open { effect } else { "the connection is closed".into() };
@@ -157,7 +157,7 @@ impl Machine {
             }
             Purpose::Disconnect => {
                 let status = parse(&answer).ok().map(|parsed| parsed.status);
-                self.report(now, &call, &answer, status, "its answer is ignored".into());
+                self.report(now, &call, &answer, status, "the response is ignored".into());
                 Vec::new()
             }
         }
@@ -176,10 +176,10 @@ impl Machine {
         let is_read = matches!(call.purpose, Purpose::Connect | Purpose::Message { .. });
         let failed = answer.is_err() || (status.is_none() && is_read);
         let (outcome, bytes): (Cow<'static, str>, usize) = match (answer, status) {
-            (Ok(answer), Some(200)) => ("answered 200".into(), answer.len()),
-            (Ok(answer), Some(status)) => (format!("answered {status}").into(), answer.len()),
-            (Ok(answer), None) if !is_read => ("answered".into(), answer.len()),
-            (Ok(answer), None) => ("gave a malformed answer".into(), answer.len()),
+            (Ok(answer), Some(200)) => ("returned 200".into(), answer.len()),
+            (Ok(answer), Some(status)) => (format!("returned {status}").into(), answer.len()),
+            (Ok(answer), None) if !is_read => ("returned".into(), answer.len()),
+            (Ok(answer), None) => ("returned a malformed response".into(), answer.len()),
             (Err(error), _) => (format!("failed with {error}").into(), 0),
         };
         let took = now.duration_since(call.started).unwrap_or_default();
@@ -194,15 +194,15 @@ impl Machine {
         let (id, request_id, purpose) = (late.connection.clone(), late.request_id.clone(), late.purpose.clone());
         let took = now.duration_since(late.started).unwrap_or_default();
         let route_key = purpose.name().to_owned();
-        let effect = "the gateway does not wait any longer".into();
+        let effect = "the gateway stops waiting".into();
         self.note(
             &id,
-            EntryKind::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, failed: true, effect },
+            EntryKind::Answered { route_key, outcome: "timed out".into(), took, bytes: 0, failed: true, effect },
         );
         let text = "Endpoint request timed out";
         match purpose {
-            Purpose::Authorize => self.refuse(&id, 500, None, "Internal server error", "the authorizer took too long"),
-            Purpose::Connect => self.refuse(&id, 504, None, text, "$connect took too long"),
+            Purpose::Authorize => self.refuse(&id, 500, None, "Internal server error", "the authorizer timed out"),
+            Purpose::Connect => self.refuse(&id, 504, None, text, "$connect timed out"),
             Purpose::Message { .. } if self.touch(now, &id) => self.say(now, &id, text, &request_id),
             Purpose::Message { .. } | Purpose::Disconnect => Vec::new(),
         }
@@ -252,9 +252,9 @@ impl Machine {
     fn throttled(&self, function: FunctionId) -> Option<&'static str> {
         let own = self.api.function_concurrency.get(&function);
         if self.calls.len() >= self.api.concurrency {
-            Some("the concurrency of the account")
+            Some("the concurrency limit of the account")
         } else if own.is_some_and(|limit| self.running.get(&function).copied().unwrap_or_default() >= *limit) {
-            Some("the concurrency of the function")
+            Some("the concurrency limit of the function")
         } else {
             None
         }
@@ -264,7 +264,7 @@ impl Machine {
 /// Parses a response, or explains why there is none.
 fn parse(answer: &Answer) -> Result<ProxyResponse, String> {
     match answer {
-        Ok(answer) => ProxyResponse::parse(answer).map_err(|reason| format!("gave a malformed answer: {reason}")),
+        Ok(answer) => ProxyResponse::parse(answer).map_err(|reason| format!("returned a malformed response: {reason}")),
         Err(error) => Err(format!("failed with {error}")),
     }
 }

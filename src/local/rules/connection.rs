@@ -109,7 +109,7 @@ impl Machine {
         pending.sort_unstable();
         let mut effects = Vec::new();
         for id in pending {
-            effects.extend(self.refuse(&id, 503, None, "Service Unavailable", "the gateway shuts down"));
+            effects.extend(self.refuse(&id, 503, None, "Service Unavailable", "the gateway is shutting down"));
         }
         for id in open {
             effects.extend(self.close(now, &id, 1001, "Going away"));

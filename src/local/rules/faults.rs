@@ -241,7 +241,10 @@ impl Machine {
     /// Sends a message to an open connection, unless a fault holds it back.
     pub(super) fn send(&mut self, now: SystemTime, id: &ConnectionId, text: String, origin: Origin) -> Option<Effect> {
         if self.is_half_open(id) {
-            self.note(id, EntryKind::Dropped { reason: "the client is gone, and nobody has noticed".into() });
+            self.note(
+                id,
+                EntryKind::Dropped { reason: "the client has disconnected, which the gateway has not detected".into() },
+            );
             return None;
         }
         match self.strike(Occasion::Text, id.as_str()) {

@@ -55,10 +55,10 @@ impl Machine {
         let effects = match self.api.authorizer.clone() {
             // LIM-5
             _ if self.is_draining => {
-                self.refuse(&connection_id, 503, None, "Service Unavailable", "the gateway shuts down")
+                self.refuse(&connection_id, 503, None, "Service Unavailable", "the gateway is shutting down")
             }
             _ if !self.new_connections.take(now) => {
-                let reason = "the rate of new connections is exhausted";
+                let reason = "the rate limit for new connections is exceeded";
                 self.refuse(&connection_id, 429, None, "Too Many Requests", reason)
             }
             Some(authorizer) => self.authorize(now, &connection_id, &authorizer),
@@ -77,14 +77,14 @@ impl Machine {
         let context = [("identity.userAgent".to_owned(), user_agent.to_owned())];
         let is_there = |source: &&IdentitySource| source.is_in(&pending.handshake, variables, &context);
         if let Some(missing) = authorizer.identity_sources.iter().find(|source| !is_there(source)) {
-            let reason = format!("the request lacks the identity source {missing}, so the authorizer is not asked");
+            let reason = format!("the request lacks the identity source {missing}, so the authorizer is not called");
             return self.refuse(id, 401, None, "Unauthorized", reason);
         }
         let request_id = pending.request_id.clone();
         let parts = Parts { origin, request_id: &request_id, now, authorizer: None, stage_variables: variables };
         let payload = match self.connect_arn(origin) {
             Some(arn) => parts.authorize(&pending.handshake, &pending.trace_id, &arn),
-            None => return self.refuse(id, 500, None, "Internal server error", "the route has no legal ARN"),
+            None => return self.refuse(id, 500, None, "Internal server error", "the ARN of the route is not valid"),
         };
         self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, quotas::INTEGRATION_TIMEOUT)
     }
@@ -162,13 +162,13 @@ impl Machine {
                 Ok(response) => response,
                 // AUT-4, AUT-8
                 Err((error_type, reason)) => {
-                    let reason = format!("the authorizer's answer is not usable: {reason}");
+                    let reason = format!("the authorizer's response is not valid: {reason}");
                     return self.refuse(id, 500, error_type, "Internal server error", reason);
                 }
             },
             // AUT-7
             Err(error) if error.message == "Unauthorized" => {
-                return self.refuse(id, 401, None, "Unauthorized", "the authorizer said so");
+                return self.refuse(id, 401, None, "Unauthorized", "the authorizer failed with `Unauthorized`");
             }
             Err(error) => {
                 let reason = format!("the authorizer failed with {error}");

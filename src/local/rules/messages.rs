@@ -34,7 +34,7 @@ impl Machine {
         let message_id: MessageId = self.id();
         if !self.requests.take(now) {
             // LIM-5; how AWS informs the client is not known.
-            self.received(id, body, None, "the rate of requests is exhausted".into());
+            self.received(id, body, None, "the rate limit for requests is exceeded".into());
             return self.say(now, id, "Too Many Requests", &request_id);
         }
         let (route, reason) = self.select(body);
@@ -63,11 +63,14 @@ impl Machine {
             Selected::Key(key) => {
                 let route = self.api.routes.get_key_value(key.as_str()).filter(|_| !key.starts_with('$'));
                 if let Some((route_key, integration)) = route {
-                    return (Some((route_key.clone(), *integration)), "the selection expression gave it".into());
+                    return (
+                        Some((route_key.clone(), *integration)),
+                        "it matches the route selection expression".into(),
+                    );
                 }
-                format!("the selection expression gave {key:?}, which is no route")
+                format!("the route selection expression gives {key:?}, which is not a route")
             }
-            Selected::Nothing(reason) => format!("the selection expression gave nothing: {reason}"),
+            Selected::Nothing(reason) => format!("the route selection expression gives no key: {reason}"),
         };
         let default = self.api.routes.get_key_value(RouteKey::DEFAULT);
         (default.map(|(route_key, integration)| (route_key.clone(), *integration)), reason.into())

@@ -68,8 +68,11 @@ pub(super) fn carry_out(
                     Some(Err(Refused::Full)) => limit_exceeded(),
                     Some(Err(Refused::Closed)) | None => gone(),
                 };
-                let reason =
-                    format!("its socket takes no more, so the push is answered with {}", refusal.status).into();
+                let reason = format!(
+                    "its socket is closed or its buffer is full, so the push is answered with {}",
+                    refusal.status
+                )
+                .into();
                 timeline.add(now, [(Some(connection), EntryKind::Dropped { reason })]);
                 if matches!(reply, Reply::Answer(_)) {
                     *reply = Reply::Answer(Err(refusal));

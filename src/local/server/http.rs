@@ -125,7 +125,7 @@ async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>
     let Some(host) = host else { return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#) };
     // MGT-5
     if !shared.hosts.has(host) {
-        tracing::warn!("a request for another host is refused: allow its name with GatewayBuilder::allow_host");
+        tracing::warn!("a request for an unknown host is refused: allow its name with GatewayBuilder::allow_host");
         return forbidden();
     }
     let path = request.uri().path().trim_start_matches('/');
@@ -141,7 +141,7 @@ async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>
     let Some(stage) = stage else { return forbidden() };
     match segments.as_slice() {
         [_, "@connections", ..] if shared.hosts.is_cross_site(request.headers()) => {
-            tracing::warn!("a page of another site calls @connections, and is refused");
+            tracing::warn!("a cross-site request to @connections is refused");
             forbidden()
         }
         [_, "@connections", id @ ..] => manage(shared, &stage, &id.join("/"), request, client.watched).await,

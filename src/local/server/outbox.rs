@@ -171,11 +171,7 @@ impl Drop for Outbox {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "a test that panics has failed, which is all it can do"
-)]
+#[allow(clippy::arithmetic_side_effects, clippy::panic, reason = "a panic fails the test")]
 mod tests {
     use super::*;
 

@@ -207,7 +207,7 @@ impl<'a> Broadcast<'a> {
         let left = self.span.as_ref().map(|(span, _)| span.left()).unwrap_or_default();
         match verdict {
             Verdict::After(delay) if delay < left => {
-                tracing::debug!(%error, ?delay, "the attempt is repeated");
+                tracing::debug!(%error, ?delay, "retrying after a failed attempt");
                 self.backoff.push(now.checked_add(delay).unwrap_or(now), recipient, error);
             }
             Verdict::After(_) => self.fail(recipient.id, error),
@@ -396,5 +396,5 @@ impl fmt::Debug for Broadcast<'_> {
 }
 
 #[cfg(all(test, feature = "hub"))]
-#[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
+#[allow(clippy::unwrap_used, reason = "a panic fails the test")]
 mod tests;

@@ -75,7 +75,11 @@ impl Pace {
     }
 
     /// Returns the limit, which is at least 1.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and the most")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the limit is between 1 and the maximum"
+    )]
     pub(super) fn limit(&self) -> usize {
         self.limit as usize
     }

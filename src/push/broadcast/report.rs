@@ -11,7 +11,7 @@ use crate::metrics;
 ///
 /// `delivered`, `gone`, `failed` and `not_tried` always add up to [`ids`](Self::ids).
 #[derive(Debug, Default)]
-#[must_use = "it says which connections were not reached; `require_all` makes an error of it if there are any"]
+#[must_use = "the report may list connections that were not reached; `require_all` returns an error for them"]
 #[non_exhaustive]
 pub struct Report {
     /// The number of connections that the payload was delivered to.
@@ -100,11 +100,14 @@ impl Report {
         let (missed, all) = (self.failed.len().saturating_add(self.not_tried.len()), self.ids());
         let first = self.failed.first().map(|failure| &failure.error as &(dyn std::error::Error + 'static));
         Some(match (missed, first) {
-            (0, _) => "the time was up before all connections were known".to_owned(),
-            (_, None) => format!("{missed} of {all} connections were not reached: there was no time for them"),
-            (_, first) => {
-                Incomplete::<Self>::text(format!("{missed} of {all} connections were not reached; the first"), first)
-            }
+            (0, _) => "the broadcast ended before all connections were read".to_owned(),
+            (_, None) => format!(
+                "{missed} of {all} connections were not reached: the broadcast ended before they were attempted"
+            ),
+            (_, first) => Incomplete::<Self>::text(
+                format!("{missed} of {all} connections were not reached; the first error"),
+                first,
+            ),
         })
     }
 

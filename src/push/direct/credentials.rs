@@ -109,7 +109,7 @@ impl Keeper {
         let ours = clock::now();
         let seconds = i64::try_from(off(ours).as_secs()).unwrap_or_default();
         self.skew.store(if theirs < ours { seconds.saturating_neg() } else { seconds }, Ordering::Relaxed);
-        tracing::warn!(seconds, "the clock is off, and is corrected for signatures");
+        tracing::warn!(seconds, "the clock is skewed: signatures use the corrected time");
         true
     }
 
@@ -200,7 +200,7 @@ impl Keeper {
                 held.ok_or_else(|| Failure(Arc::new(CredentialsError::not_loaded("no credentials"))))
             }
             Err(failure) => {
-                tracing::warn!(error = %failure, "the provider of credentials failed");
+                tracing::warn!(error = %failure, "the credentials provider failed");
                 state.failure = Some((state.asked, failure.clone()));
                 Err(failure)
             }
@@ -213,9 +213,5 @@ impl Keeper {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "a test that panics has failed, which is all it can do"
-)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a panic fails the test")]
 mod tests;

@@ -12,21 +12,21 @@ pub enum NotConfigured {
     #[error(transparent)]
     Endpoint(#[from] InvalidEndpoint),
     /// TLS could not be set up.
-    #[error("TLS cannot be set up")]
+    #[error("failed to set up TLS")]
     Tls {
         /// The error of rustls.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The proxy's URL is invalid. The error leaves it out, since it may contain a password.
-    #[error("this is not the URL of a proxy: expected {expected}")]
+    #[error("the proxy URL is not valid: expected {expected}")]
     Proxy {
         /// The expected form of the URL.
         expected: &'static str,
     },
     /// The environment has no credentials.
     #[error(
-        "the environment has no credentials: {missing} is not set; Lambda sets it, and elsewhere a credentials provider can \
-         be given to `Direct::new`"
+        "the environment has no credentials: {missing} is not set; Lambda sets it, and elsewhere pass a credentials \
+         provider to `Direct::new`"
     )]
     Credentials {
         /// The variable that is not set.

@@ -38,7 +38,7 @@ impl Service<Uri> for Connector {
             return Box::pin(async move { connecting.await.map_err(Into::into) });
         };
         if proxy.uri().scheme() != Some(&Scheme::HTTP) {
-            return Box::pin(async { Err("the proxy is not one that is reached over http".into()) });
+            return Box::pin(async { Err("the proxy URL must start with `http://`".into()) });
         }
         let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
         if let Some(credentials) = proxy.basic_auth() {

@@ -162,9 +162,5 @@ fn day(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "a test that panics has failed, which is all it can do"
-)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a panic fails the test")]
 mod tests;

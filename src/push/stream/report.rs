@@ -11,7 +11,7 @@ use crate::push::{Incomplete, PushError};
 /// A frame counts as soon as API Gateway has accepted it. After [`StreamEnd::Failed`] and
 /// [`StreamEnd::Deadline`] the client may have received one more.
 #[derive(Debug)]
-#[must_use = "it says whether the client has the whole text; `require_all` makes an error of it if not"]
+#[must_use = "the client may not have received the whole text; `require_all` returns an error then"]
 #[non_exhaustive]
 pub struct StreamReport {
     /// The number of frames sent, including the last one with `done` or an error.
@@ -47,7 +47,7 @@ impl fmt::Display for StreamEnd {
         f.write_str(match self {
             Self::Completed => "completed",
             Self::Gone => "the connection is gone",
-            Self::Deadline => "the time was up",
+            Self::Deadline => "the deadline passed",
             Self::Failed(_) => "a push failed",
             Self::Source(_) => "the source failed",
         })

@@ -27,7 +27,11 @@ pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
     ] {
         assert_eq!(world.registry.leave(key, &lobby).await.unwrap(), expected, "{key:?}");
     }
-    assert_eq!(world.registry.join(&other, &lobby).await.unwrap(), Joined::First, "after the last has left");
+    assert_eq!(
+        world.registry.join(&other, &lobby).await.unwrap(),
+        Joined::First,
+        "joining after the last connection has left"
+    );
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["other"]));
 }
 
@@ -119,7 +123,11 @@ pub(super) async fn a_group_is_disbanded(world: &World<'_>) {
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&[]));
     assert_eq!(world.principals(&lobby).await, set(&[]));
     assert_eq!(world.ids(&world.group(&kitchen)).await.len(), 10);
-    assert_eq!(world.ids(&world.namespace.everyone()).await.len(), 70, "they are still connected");
+    assert_eq!(
+        world.ids(&world.namespace.everyone()).await.len(),
+        70,
+        "connections of a disbanded group stay registered"
+    );
     for key in &keys {
         assert_eq!(world.registry.groups(key).await.unwrap(), Vec::<Group>::new());
     }
@@ -159,7 +167,7 @@ pub(super) async fn versions_order_the_presence_of_a_principal(world: &World<'_>
     let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
     let mut last = 0;
     let mut follows = |version: u64, what: &str| {
-        assert!(version > last, "{what}: {version} after {last}");
+        assert!(version > last, "{what}: the version {version} is not greater than {last}");
         last = version;
     };
     for _ in 0..3 {

@@ -84,7 +84,7 @@ pub(super) async fn what_is_removed_is_gone(world: &World<'_>) {
     assert_eq!(world.ids(&world.group(&kitchen)).await, set(&[]));
     assert_eq!((world.principals(&lobby).await, world.principals(&kitchen).await), (set(&["alice"]), set(&[])));
     assert_eq!(world.registry.join(&one, &lobby).await.unwrap(), Joined::NotConnected);
-    assert_eq!(world.registry.remove(&one).await.unwrap(), None, "the second time there is nothing");
+    assert_eq!(world.registry.remove(&one).await.unwrap(), None, "a connection is removed only once");
     let last = world.registry.remove(&other).await.unwrap().unwrap();
     assert_eq!(left(&last.groups), [(lobby, Left::Last)]);
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
@@ -148,7 +148,7 @@ pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
     assert_eq!(world.registry.groups(short.key()).await.unwrap(), Vec::<Group>::new());
     assert_eq!(world.registry.leave_all(short.key()).await.unwrap(), None);
     let late = world.connection("late", "alice").with_expiry(world.clock.now());
-    assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed, "it has expired");
+    assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed, "the connection has expired");
     // A principal that joins again is the first again.
     let again = world.connect("again", "alice").await;
     assert_eq!(world.registry.join(&again, &lobby).await.unwrap(), Joined::First);
@@ -167,7 +167,7 @@ pub(super) async fn presence_heals_when_connections_expire(world: &World<'_>) {
     }
     world.clock.advance(11 * MINUTE);
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["long"]));
-    assert_eq!(world.registry.leave(long.key(), &lobby).await.unwrap(), Left::Last, "the other has expired");
+    assert_eq!(world.registry.leave(long.key(), &lobby).await.unwrap(), Left::Last, "the other connection has expired");
     assert_eq!(world.principals(&lobby).await, set(&[]));
     assert_eq!(world.registry.join(long.key(), &lobby).await.unwrap(), Joined::First);
     let removed = world.registry.remove(long.key()).await.unwrap().unwrap();
@@ -185,7 +185,7 @@ pub(super) async fn presence_heals_when_connections_expire(world: &World<'_>) {
     world.clock.advance(11 * MINUTE);
     assert_eq!(world.principals(&lobby).await, set(&[]));
     let third = world.connect("third", "bob").await;
-    assert_eq!(world.registry.join(&third, &lobby).await.unwrap(), Joined::First, "the other has expired");
+    assert_eq!(world.registry.join(&third, &lobby).await.unwrap(), Joined::First, "the other connection has expired");
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["third"]));
     let removed = world.registry.remove(&third).await.unwrap().unwrap();
     assert_eq!(left(&removed.groups), [(lobby.clone(), Left::Last)]);
@@ -198,10 +198,10 @@ pub(super) async fn groups_are_joined_at_connect(world: &World<'_>) {
         let connection = world.connection(id, "alice");
         let groups = [lobby.clone(), kitchen.clone(), lobby.clone()];
         let Inserted::New { groups } = world.registry.insert_into(&connection, &groups).await.unwrap() else {
-            panic!("{id} is new");
+            panic!("{id} is newly registered");
         };
         let arrivals: Vec<_> = groups.iter().map(|arrival| (&arrival.group, arrival.joined)).collect();
-        assert_eq!(arrivals, [(&lobby, expected), (&kitchen, expected)], "each group once");
+        assert_eq!(arrivals, [(&lobby, expected), (&kitchen, expected)], "each group is joined once");
         assert_eq!(world.registry.groups(connection.key()).await.unwrap(), [kitchen.clone(), lobby.clone()]);
     }
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["one", "other"]));

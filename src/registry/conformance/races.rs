@@ -83,14 +83,14 @@ pub(super) async fn nothing_is_orphaned(world: &World<'_>) {
             )
             .await;
             let firsts = [joined.unwrap(), again.unwrap()].iter().filter(|joined| **joined == Joined::First).count();
-            let removed = removed.unwrap().expect("it was connected");
+            let removed = removed.unwrap().expect("the connection was registered");
             let lasts = removed.groups.iter().filter(|departure| departure.left == Left::Last).count();
             (firsts, lasts + usize::from(left.unwrap() == Left::Last))
         }
     });
     let counts = join_all(lives).await;
     let (firsts, lasts) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-    assert_eq!(firsts, lasts, "who came first and who left last");
+    assert_eq!(firsts, lasts, "as many first joins as last leaves");
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&[]));
     assert_eq!(world.principals(&lobby).await, set(&[]));
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
@@ -102,7 +102,7 @@ pub(super) async fn joining_loses_against_removing(world: &World<'_>) {
     let joins = join_all(rooms.iter().map(|room| world.registry.join(&key, room)));
     let (joined, removed) = join(joins, world.registry.remove(&key)).await;
     let joined = joined.into_iter().filter(|joined| matches!(joined, Ok(Joined::First))).count();
-    assert_eq!(removed.unwrap().expect("it was connected").groups.len(), joined);
+    assert_eq!(removed.unwrap().expect("the connection was registered").groups.len(), joined);
     for room in &rooms {
         assert_eq!(world.ids(&world.group(room)).await, set(&[]), "{room}");
         assert_eq!(world.principals(room).await, set(&[]), "{room}");

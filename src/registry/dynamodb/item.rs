@@ -168,7 +168,7 @@ pub(super) fn row(namespace: &Namespace, record: &Record) -> Result<Option<Row>,
         Some(AttributeValue::Ss(names)) => {
             names.iter().map(|name| parse("groups", name, Group::new)).collect::<Result<_, _>>()?
         }
-        Some(_) => return Err(unreadable("groups", "a set of texts")),
+        Some(_) => return Err(unreadable("groups", "a string set")),
     };
     Ok(Some(Row { connection: connection(namespace, record)?, groups }))
 }
@@ -200,7 +200,7 @@ pub(super) fn principal(record: &Record) -> Result<Principal, RegistryError> {
 
 pub(super) fn integer(record: &Record, attribute: &'static str) -> Result<u64, RegistryError> {
     let number = record.get(attribute).and_then(|value| value.as_n().ok()).and_then(|number| number.parse().ok());
-    number.ok_or_else(|| unreadable(attribute, "a number that is no fraction and not negative"))
+    number.ok_or_else(|| unreadable(attribute, "a non-negative integer"))
 }
 
 /// Reads a time that is stored in seconds since 1970.
@@ -218,7 +218,7 @@ pub(super) fn string<'a>(record: &'a Record, attribute: &'static str) -> Result<
 }
 
 pub(super) fn time(attribute: &'static str, since_1970: Duration) -> Result<SystemTime, RegistryError> {
-    UNIX_EPOCH.checked_add(since_1970).ok_or_else(|| unreadable(attribute, "a time within the range of the clock"))
+    UNIX_EPOCH.checked_add(since_1970).ok_or_else(|| unreadable(attribute, "a time within the range of `SystemTime`"))
 }
 
 pub(super) fn parse<'a, T, E: std::fmt::Display>(
@@ -234,5 +234,5 @@ pub(super) fn unreadable(attribute: &'static str, expected: &'static str) -> Reg
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that panics has failed, which is all it can do")]
+#[allow(clippy::unwrap_used, reason = "a panic fails the test")]
 mod tests;

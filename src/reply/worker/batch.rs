@@ -45,7 +45,7 @@ where
     pub async fn handle(&self, event: Value, deadline: SystemTime) -> Result<Option<SqsBatchResponse>, UnfinishedJob> {
         let Incoming { is_sqs, messages } = Incoming::read(event)?;
         // Messages still in this map at the deadline are retried.
-        let late = || "there was no time for it".to_owned();
+        let late = || "the deadline passed before it was completed".to_owned();
         let open = messages.iter().enumerate().map(|(index, message)| (index, (message.message_id.clone(), late())));
         let open: Mutex<BTreeMap<usize, (String, String)>> = Mutex::new(open.collect());
         let lock = || open.lock().unwrap_or_else(PoisonError::into_inner);

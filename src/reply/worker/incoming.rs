@@ -119,7 +119,7 @@ impl Delivered {
         let value: Value = serde_json::from_str(&body).map_err(|_| "JSON")?;
         // An object with these members is an envelope, since a `Job` has neither.
         if value.get("Type").and_then(Value::as_str) == Some("Notification") {
-            let notification = serde_json::from_value(value).map_err(|_| "a notification of SNS")?;
+            let notification = serde_json::from_value(value).map_err(|_| "an SNS notification")?;
             let Notification { message, mut message_attributes } = notification;
             let reply_to = message_attributes.remove(REPLY_TO).map(|attribute| attribute.value);
             let message_id = String::new();

@@ -56,8 +56,8 @@ pub enum MessageRejection {
     },
     /// The worker has no pusher for the client's API and stage.
     #[error(
-        "the message {message_id} is for a client of {api_id}/{stage}, for which the worker has no pusher: add one by \
-         `Worker::with_pusher_for`"
+        "the message {message_id} is for a client of {api_id}/{stage}, for which the worker has no pusher: add one \
+         with `Worker::with_pusher_for`"
     )]
     OtherApi {
         /// The id of the message.
@@ -74,10 +74,10 @@ pub enum MessageRejection {
 #[non_exhaustive]
 pub enum UnfinishedJob {
     /// The event does not come from SQS, SNS, or EventBridge, or cannot be parsed.
-    #[error("the event is of another kind: expected one of SQS, SNS or EventBridge")]
+    #[error("unexpected event: expected one of SQS, SNS or EventBridge")]
     Event,
     /// A job must be retried, and its source does not support partial batch responses.
-    #[error("a job is not done: {reason}")]
+    #[error("a job must be retried: {reason}")]
     Job {
         /// Why the job must be retried.
         reason: String,
@@ -153,7 +153,7 @@ impl JobFailure {
             // The log line about the retried message contains the reason.
             (false, _) => {}
             (true, true) => tracing::warn!(code, reason = %self.text, "the job was refused"),
-            (true, false) => tracing::error!(code, error = %self.text, "the job failed for good"),
+            (true, false) => tracing::error!(code, error = %self.text, "the job failed and is not retried"),
         }
     }
 }

@@ -85,7 +85,7 @@ where
             }
             // The error's own message quotes the input.
             Err(error) => {
-                let expected = if error.is_data() { "what the worker takes" } else { "JSON" };
+                let expected = if error.is_data() { "a value of the worker's job type" } else { "JSON" };
                 Err(MessageRejection::NotAJob { message_id, expected })
             }
         }
@@ -280,6 +280,6 @@ impl Recipient {
 
 async fn release(store: &dyn IdempotencyStore, key: &IdempotencyKey, owner: &LeaseOwner) {
     if let Err(error) = store.release(key, owner).await {
-        tracing::warn!(error = %chain(&*error), "a lease was not released: it ends by itself");
+        tracing::warn!(error = %chain(&*error), "failed to release a lease: it expires by itself");
     }
 }

@@ -62,7 +62,7 @@ macro_rules! arity {
         {
             type Future = Fut;
 
-            #[allow(non_snake_case, reason = "an argument is called as its type")]
+            #[allow(non_snake_case, reason = "a variable is named after its type parameter")]
             fn call(&self, ($($argument,)*): ($($argument,)*)) -> Fut {
                 self($($argument),*)
             }

@@ -87,14 +87,14 @@ impl Members<'_> {
     fn id(&self) -> Result<Option<CorrelationId>, &'static str> {
         let Some(id) = self.id.map(RawValue::get) else { return Ok(None) };
         if self.is_twice {
-            return Err("two of them");
+            return Err("more than one");
         }
         match id.as_bytes().first() {
             Some(b'n') => Ok(None),
             Some(b't' | b'f') => Err("a boolean"),
             Some(b'[') => Err("an array"),
             Some(b'{') => Err("an object"),
-            _ => CorrelationId::from_json(id).map(Some).map_err(|_| "more than that"),
+            _ => CorrelationId::from_json(id).map(Some).map_err(|_| "a longer one"),
         }
     }
 

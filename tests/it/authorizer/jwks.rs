@@ -1,7 +1,7 @@
 //! The example `authorizer_jwks`: tokens of an identity provider, whose keys change.
 
 #[path = "../../../examples/authorizer_jwks.rs"]
-#[allow(dead_code, reason = "it has a `main` of its own")]
+#[allow(dead_code, reason = "it has its own `main`")]
 mod authorizer_jwks;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -145,5 +145,5 @@ async fn a_provider_without_keys_is_found_at_the_start() {
     let start = async || Provider::new(&format!("{}/jwks.json", server.uri()), ISSUER, AUDIENCE).await.err().unwrap();
     assert!(start().await.to_string().ends_with("answers 404 Not Found"), "{}", start().await);
     publish(&server, &[]).await;
-    assert!(start().await.to_string().ends_with("has no key that can be used"), "{}", start().await);
+    assert!(start().await.to_string().ends_with("has no usable key"), "{}", start().await);
 }

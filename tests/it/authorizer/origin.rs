@@ -106,14 +106,14 @@ fn a_missing_origin_is_refused_by_default_and_two_are_always() {
 #[test]
 fn what_no_browser_sends_cannot_be_on_the_list() {
     for (origin, reason) in [
-        ("https://example.com/", "an origin ends after the host and the port, without a path"),
-        ("example.com", "expected a scheme, a host and perhaps a port, as in `https://example.com`"),
-        ("null", "expected a scheme, a host and perhaps a port, as in `https://example.com`"),
-        ("*", "expected a scheme, a host and perhaps a port, as in `https://example.com`"),
-        ("https://*", "a wildcard stands for subdomains, as in `https://*.example.com`"),
-        ("https://*.com", "a wildcard stands for subdomains, as in `https://*.example.com`"),
-        ("https://*.*.example.com", "a wildcard stands for subdomains, as in `https://*.example.com`"),
-        ("https://a.*.example.com", "a wildcard stands for subdomains, as in `https://*.example.com`"),
+        ("https://example.com/", "expected nothing after the host and the port, not even a path"),
+        ("example.com", "expected a scheme, a host and an optional port, as in `https://example.com`"),
+        ("null", "expected a scheme, a host and an optional port, as in `https://example.com`"),
+        ("*", "expected a scheme, a host and an optional port, as in `https://example.com`"),
+        ("https://*", "a wildcard must replace subdomains, as in `https://*.example.com`"),
+        ("https://*.com", "a wildcard must replace subdomains, as in `https://*.example.com`"),
+        ("https://*.*.example.com", "a wildcard must replace subdomains, as in `https://*.example.com`"),
+        ("https://a.*.example.com", "a wildcard must replace subdomains, as in `https://*.example.com`"),
         ("https://example.com:port", "the port is not a number from 0 to 65535"),
         ("https://example.com:99999", "the port is not a number from 0 to 65535"),
         ("https://m\u{fc}nchen.example", "write an international host name as browsers do, in Punycode"),

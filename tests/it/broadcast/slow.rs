@@ -176,7 +176,7 @@ async fn mgt_7_slow_recipients_are_reported_and_have_few_attempts() {
     assert_eq!((report.delivered, report.failed.len()), (999, 4), "{report}");
     assert!(report.slow_consumers().all(|id| *id == connection_id(3)));
     assert_eq!(report.slow_consumers().count(), 4);
-    assert_eq!(report.failed[0].error.to_string(), "the client of 0000000000003Aa= does not read what is pushed to it");
+    assert_eq!(report.failed[0].error.to_string(), "the client of 0000000000003Aa= does not read its messages");
     assert_eq!(api.attempts(&connection_id(3)), 4 + 3, "once it is known, each payload has one attempt");
 }
 

@@ -29,8 +29,8 @@ async fn client_joins_nothing_unless_the_hub_says_who_may() {
     assert!(matches!(error, JoinError::NoPolicy));
     assert_eq!(
         error.to_string(),
-        "the hub lets no client join: set `HubBuilder::allowing_joins`, or `allowing_all_joins` for public rooms; for a \
-         group that the application itself chooses, call `Hub::add_to_group`"
+        "the hub has no policy for joining groups: set `HubBuilder::allowing_joins`, or `allowing_all_joins` for \
+         public rooms; for a group that the application itself chooses, call `Hub::add_to_group`"
     );
     assert!(matches!(hub.join_all(&key("alice-1"), &[group("lobby")]).await, Err(JoinError::NoPolicy)));
     assert_eq!(groups(&hub, "alice-1").await, [] as [Group; 0]);

@@ -20,9 +20,9 @@ async fn report_that_is_required_to_be_complete_says_how_many_failed_and_why() {
         Ok(())
     };
     let error = route().await.unwrap_err();
-    let expected = "1 of 2 connections were not reached; the first: not allowed to push to alice-1: the role needs \
-                    `execute-api:ManageConnections` on this API and stage, and the endpoint must be this API's: the answer \
-                    says nothing more";
+    let expected = "1 of 2 connections were not reached; the first error: not allowed to push to alice-1: the role \
+                    needs `execute-api:ManageConnections` on this API and stage, and the endpoint must be this API's: the \
+                    response has no error message";
     assert_eq!(error.to_string(), expected);
     recorder.answer(StatusCode::FORBIDDEN);
     let error = hub.send_to(&lobby, "hello").await.unwrap().require_all().unwrap_err();
@@ -38,7 +38,7 @@ async fn broadcast_says_how_many_were_not_reached() {
     let pusher = |latency| Pusher::new(Delayed(Recorder::new(), latency)).with_concurrency(1);
     let slow = pusher(Duration::from_secs(60)).with_timeout(Duration::from_millis(10));
     let error: Incomplete<_> = slow.broadcast(ids(), "hello").unwrap().await.require_all().unwrap_err();
-    assert_eq!(error.to_string(), "3 of 3 connections were not reached; the first: no answer within 10 ms");
+    assert_eq!(error.to_string(), "3 of 3 connections were not reached; the first error: no response within 10 ms");
     assert_eq!((error.report().failed.len(), error.report().not_tried.len()), (1, 2));
     let report = pusher(Duration::ZERO).broadcast(ids(), "hello").unwrap().await;
     assert_eq!(report.delivered, 3);
@@ -58,14 +58,14 @@ async fn closing_and_sweeping_are_errors_where_they_must_be_complete() {
     recorder.answer(StatusCode::INTERNAL_SERVER_ERROR);
     let error = hub.sweep(&namespace()).await.require_all().unwrap_err().to_string();
     assert!(
-        error.starts_with("1 of 2 connections could not be asked about; the first: API Gateway failed with"),
+        error.starts_with("1 of 2 connections could not be checked; the first error: API Gateway failed with"),
         "{error}"
     );
     recorder.answer(StatusCode::INTERNAL_SERVER_ERROR);
     let error = hub.close(&namespace().everyone()).await.require_all().unwrap_err();
     let text = error.to_string();
     assert!(
-        text.starts_with("1 of 2 connections were not closed; the first: API Gateway failed with status"),
+        text.starts_with("1 of 2 connections were not closed; the first error: API Gateway failed with status"),
         "{text}"
     );
     assert_eq!(error.into_report().closed.len(), 1);

@@ -236,8 +236,8 @@ async fn process_that_never_asks_is_killed_after_its_init_time() {
     let entries = gateway.timeline().entries();
     let why: Vec<String> = entries.iter().map(ToString::to_string).collect();
     let why = why.join("\n");
-    assert!(why.contains("the process asked for no invocation within 1.00 seconds"), "{why}");
-    assert!(why.contains("it last wrote: I am a web server, not a function"), "{why}");
+    assert!(why.contains("the process did not request an invocation within 1.00 seconds"), "{why}");
+    assert!(why.contains("its last output: I am a web server, not a function"), "{why}");
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn error_has_the_last_words_of_the_process() {
     let mut client = gateway.connect("").await.unwrap();
     assert_eq!(ask(&mut client, "die").await["message"], "Internal server error");
     let why: Vec<String> = gateway.timeline().entries().iter().map(ToString::to_string).collect();
-    assert!(why.join("\n").contains("it last wrote: the last words of the function"), "{why:?}");
+    assert!(why.join("\n").contains("its last output: the last words of the function"), "{why:?}");
     assert!(ask(&mut client, "").await["pid"].is_u64(), "and a new one is started");
 }
 
@@ -300,7 +300,7 @@ async fn more_than_1024_invocations_do_not_wait_for_a_process() {
     }
     for _ in 0..50 {
         let error = calls.join_next().await.unwrap().unwrap().unwrap_err().to_string();
-        assert_eq!(error, "TooManyRequestsException: too many invocations wait for the function");
+        assert_eq!(error, "TooManyRequestsException: too many invocations are queued for the function");
     }
 }
 

@@ -25,8 +25,8 @@ async fn client_that_waits_in_vain_is_told_why() {
     client.send_json(&json!({"action": "one-way"})).await.unwrap();
     let error = client.next_text().await.unwrap_err().to_string();
     assert!(
-        error.contains("one-way answered 200")
-            && error.contains("the client gets nothing, since the route has no route response"),
+        error.contains("one-way returned 200")
+            && error.contains("nothing is sent, since the route has no route response"),
         "{error}"
     );
 }
@@ -50,8 +50,8 @@ async fn every_refusal_has_its_reason() {
     for (query, reason) in [
         ("", "refused with 401: the request lacks the identity source route.request.querystring.Auth"),
         ("?Auth=forbidden", "refused with 403: the authorizer's policy denies it"),
-        ("?Auth=unauthorized", "refused with 401: the authorizer said so"),
-        ("?Auth=ok", "refused with 502: $connect gave a malformed answer: it has the unknown member \"Data\""),
+        ("?Auth=unauthorized", "refused with 401: the authorizer failed with `Unauthorized`"),
+        ("?Auth=ok", "refused with 502: $connect returned a malformed response: it has the unknown member \"Data\""),
     ] {
         gateway.connect(query).await.unwrap_err();
         let lines = lines(&gateway);
@@ -87,13 +87,13 @@ async fn timeline_numbers_everything_that_happens_to_a_connection() {
     let expected = [
         "handshake of 127.0.0.1:",
         "opened",
-        "message of 39 bytes to the route answered: the selection expression gave it",
+        "message of 39 bytes to the route answered: it matches the route selection expression",
         "answered is called",
-        "answered answered 200 after ",
+        "answered returned 200 after ",
         "sent 6 bytes from the route response",
-        "message of 20 bytes to no route: the selection expression gave \"nowhere\", which is no route",
+        "message of 20 bytes to no route: the route selection expression gives \"nowhere\", which is not a route",
         "sent ",
-        "the fault PostThrottled strikes",
+        "the fault PostThrottled occurs",
         "POST @connections of 1 bytes: 429",
         "sent 6 bytes from a push",
         "POST @connections of 6 bytes: 200",

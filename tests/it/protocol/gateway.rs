@@ -63,11 +63,11 @@ async fn call_awaits_its_own_reply_and_keeps_the_other_frames() {
     let error = client.call::<u8>("do", &json!({"do": "json", "value": "x"})).await.unwrap_err();
     assert!(error.to_string().contains("the result \"x\" (invalid type: string"), "{error}");
     assert!(
-        client.call::<u8>("do", &7).await.unwrap_err().to_string().starts_with("7 came, while waiting for an object")
+        client.call::<u8>("do", &7).await.unwrap_err().to_string().starts_with("expected an object to send, found 7")
     );
 
     let noise = client.expect_silence(Duration::from_secs(60)).await.unwrap_err();
-    assert_eq!(noise.to_string(), "the text \"\\\"first\\\"\" came, while waiting for silence");
+    assert_eq!(noise.to_string(), "expected silence, found the text frame \"\\\"first\\\"\"");
     let own = client.next_matching(|frame| frame["id"] == "own").await.unwrap();
     assert_eq!(own["result"], "words \"and\" \n");
     assert_eq!(client.next::<String>().await.unwrap(), "first");

@@ -172,7 +172,7 @@ fn routers_that_do_not_go_together_are_found_when_they_are_merged() {
         ),
         (
             Box::new(move || with("a")().nest("x.", with("$default")())),
-            "route \"$default\": only routes with a key of their own can have a prefix",
+            "route \"$default\": a predefined route cannot have a prefix",
         ),
     ] {
         let (text, place) = panic_text(build);
@@ -180,7 +180,7 @@ fn routers_that_do_not_go_together_are_found_when_they_are_merged() {
         assert!(place.contains("layers.rs"), "{place}");
     }
     let (text, _) = panic_text(move || with("a")().merge(with("b")().fail_invocation_on_error()));
-    assert_eq!(text, "a router with settings is no part of another: set them on the outer router");
+    assert_eq!(text, "a nested or merged router must not have settings: set them on the outer router");
     let (text, _) = panic_text(move || Router::new().nest(&"x".repeat(128), with("a")()));
     assert!(text.contains("1 to 128 bytes"), "{text}");
 }

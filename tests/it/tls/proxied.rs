@@ -129,7 +129,7 @@ async fn text_that_is_no_proxy_is_refused_without_quoting_it() {
     {
         let Err(error) = direct.clone().with_proxy(url) else { panic!("{url} was taken") };
         let error = error.to_string();
-        assert!(error.starts_with("this is not the URL of a proxy: expected `http://host:port`"), "{url}: {error}");
+        assert!(error.starts_with("the proxy URL is not valid: expected `http://host:port`"), "{url}: {error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
 }

@@ -89,11 +89,11 @@ impl Instance {
         };
         let (listener, address) = match listening.await {
             Ok(listening) => listening,
-            Err(error) => return exit(format!("cannot serve the Runtime API: {error}")),
+            Err(error) => return exit(format!("failed to serve the Runtime API: {error}")),
         };
         let mut group = match Group::spawn(process.command(&address.to_string(), self.shared.endpoint())) {
             Ok(group) => group,
-            Err(error) => return exit(format!("cannot start {}: {error}", process.program.display())),
+            Err(error) => return exit(format!("failed to start {}: {error}", process.program.display())),
         };
         let (stdout, stderr) = group.outputs();
         let last = Mutex::new(LastLines::default());
@@ -144,11 +144,11 @@ impl Instance {
                 () = self.shared.closed() => None,
                 status = waited => match status {
                     Ok(status) => exit(format!("the process ended with {status}")),
-                    Err(error) => exit(format!("the process is lost: {error}")),
+                    Err(error) => exit(format!("failed to wait for the process: {error}")),
                 },
                 () = self.killed.notified() => self.current().ending.clone().or_else(|| exit("killed".to_owned())),
                 error = self.timed_out() => Some(error),
-                () = serve => exit("the Runtime API ended".to_owned()),
+                () = serve => exit("the Runtime API stopped".to_owned()),
             }
         };
         match &ended {
@@ -181,7 +181,8 @@ impl Instance {
                     Some(Running { due, limit, .. }) => (*due, timed_out(*limit).message, *limit),
                     None if !current.has_started => {
                         let text = format!(
-                            "the process asked for no invocation within {:.2} seconds: does it run the Lambda Runtime API?",
+                            "the process did not request an invocation within {:.2} seconds: check that it polls the \
+                             Lambda Runtime API",
                             init.as_secs_f64()
                         );
                         (init_due, text, init)

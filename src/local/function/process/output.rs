@@ -58,13 +58,15 @@ impl LastLines {
     pub(super) fn suffix(&self) -> String {
         match self.0.is_empty() {
             true => String::new(),
-            false => format!("; it last wrote: {}", self.0.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")),
+            false => {
+                format!("; its last output: {}", self.0.iter().map(String::as_str).collect::<Vec<_>>().join(" | "))
+            }
         }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, reason = "a test that panics has failed, which is all it can do")]
+#[allow(clippy::arithmetic_side_effects, reason = "a panic fails the test")]
 mod tests {
     use super::*;
 
@@ -95,6 +97,6 @@ mod tests {
         for line in ["one", "two", " ", "three", "four", "five", "six"] {
             last.push(line);
         }
-        assert_eq!(last.suffix(), "; it last wrote: two | three | four | five | six");
+        assert_eq!(last.suffix(), "; its last output: two | three | four | five | six");
     }
 }

@@ -148,7 +148,10 @@ impl Shared {
     fn enqueue(self: &Arc<Self>, job: Job) -> Result<(), FunctionError> {
         let mut state = self.state();
         if state.jobs.len() >= QUEUE {
-            return Err(FunctionError::new("TooManyRequestsException", "too many invocations wait for the function"));
+            return Err(FunctionError::new(
+                "TooManyRequestsException",
+                "too many invocations are queued for the function",
+            ));
         }
         state.jobs.push_back(job);
         self.start_if_needed(&state);

@@ -39,13 +39,13 @@ async fn answer(instance: &Arc<Instance>, request: Request<Incoming>) -> Respons
             match Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await {
                 Ok(body) => finish(instance, id, Ok(body.to_bytes().into())),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    let text = format!("the answer has more than {MAX_FUNCTION_RESPONSE_BYTES} bytes");
+                    let text = format!("the response has more than {MAX_FUNCTION_RESPONSE_BYTES} bytes");
                     let error = FunctionError::new("Function.ResponseSizeTooLarge", text.clone());
                     instance.finish(id, Err(error));
                     refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text)
                 }
                 Err(_) => {
-                    let text = "the answer broke off";
+                    let text = "the response is truncated";
                     instance.finish(id, Err(FunctionError::new("Runtime.TruncatedResponse", text)));
                     refuse(StatusCode::BAD_REQUEST, "TruncatedResponse", text)
                 }
@@ -67,7 +67,7 @@ async fn next(instance: &Arc<Instance>) -> Response<Full<Bytes>> {
         Asking::Yes => {}
         Asking::Never => return pending().await,
         Asking::No => {
-            let text = "the invocation before has not ended, or another request for the next one is open";
+            let text = "the previous invocation has not ended, or another request for the next one is open";
             return refuse(StatusCode::FORBIDDEN, "InvalidStateTransition", text);
         }
     }
@@ -89,7 +89,7 @@ async fn next(instance: &Arc<Instance>) -> Response<Full<Bytes>> {
         .header(CONTENT_TYPE, "application/json")
         .body(Full::from(payload));
     let unusable =
-        |_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "the invocation has no legal header");
+        |_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "the invocation has an invalid header");
     response.unwrap_or_else(unusable)
 }
 
@@ -105,14 +105,14 @@ impl Drop for StopAsking<'_> {
 fn finish(instance: &Instance, id: &str, outcome: Result<Vec<u8>, FunctionError>) -> Response<Full<Bytes>> {
     match instance.finish(id, outcome) {
         true => accepted(),
-        false => refuse(StatusCode::BAD_REQUEST, "InvalidRequestID", "the process does not have this invocation"),
+        false => refuse(StatusCode::BAD_REQUEST, "InvalidRequestID", "the process is not running this invocation"),
     }
 }
 
 async fn reported_in(body: Incoming) -> FunctionError {
     match Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await {
         Ok(body) => reported(&body.to_bytes()),
-        Err(_) => FunctionError::new("Unhandled", "the function's error broke off"),
+        Err(_) => FunctionError::new("Unhandled", "the function's error is truncated"),
     }
 }
 

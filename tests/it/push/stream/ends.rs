@@ -53,7 +53,7 @@ async fn deadline_ends_a_stream_with_an_error_frame_and_a_report() {
             assert_eq!(report.tokens as usize, taken.load(Ordering::SeqCst), "what had come has arrived");
         }
         let error = report.require_all().unwrap_err().to_string();
-        assert_eq!(error, format!("the stream ended after {} bytes: the time was up", reader.text.len()));
+        assert_eq!(error, format!("the stream ended after {} bytes: the deadline passed", reader.text.len()));
     }
 }
 
