@@ -27,7 +27,7 @@ fn allocations<T>(read: impl Fn() -> T) -> u64 {
 }
 
 #[test]
-fn headers_query_and_context_are_not_decoded_unless_asked_for() {
+fn headers_query_and_context_are_decoded_lazily() {
     for name in ["connect", "message", "disconnect"] {
         let (few, many) = (with(name, 1), with(name, 100));
         let count = |json: &[u8]| allocations(|| Event::from_slice(json).unwrap());
@@ -40,7 +40,7 @@ fn headers_query_and_context_are_not_decoded_unless_asked_for() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let json = with("connect", 100);
     let event = Event::from_slice(&json).unwrap();
     let Event::Connect(connect) = &event else { panic!() };

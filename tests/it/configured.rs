@@ -67,7 +67,7 @@ fn authorization(request: &Request) -> &str {
 }
 
 #[tokio::test]
-async fn every_table_is_reached_with_the_applications_credentials_endpoint_and_http_client() {
+async fn tables_use_the_shared_credentials_endpoint_and_http_client() {
     let server = server().await;
     // With and without what `aws_config`'s loader would add.
     for has_version in [true, false] {
@@ -93,14 +93,14 @@ async fn every_table_is_reached_with_the_applications_credentials_endpoint_and_h
 }
 
 #[tokio::test]
-async fn without_an_http_client_or_timeouts_the_crates_own_are_used() {
+async fn default_http_client_and_timeouts_are_used() {
     let server = server().await;
     use_tables(&config(&server)).await;
     assert!(server.received_requests().await.unwrap().len() >= 4);
 }
 
 #[tokio::test]
-async fn timeouts_of_the_configuration_win() {
+async fn configured_timeouts_override_defaults() {
     let server = MockServer::start().await;
     let slow = ResponseTemplate::new(200).set_body_string("{}").set_delay(Duration::from_secs(60));
     Mock::given(method("POST")).respond_with(slow).mount(&server).await;
@@ -113,7 +113,7 @@ async fn timeouts_of_the_configuration_win() {
 }
 
 #[tokio::test]
-async fn role_that_is_assumed_signs_tables_and_pushes() {
+async fn assumed_role_signs_table_and_push_requests() {
     let server = MockServer::start().await;
     let assumed = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
         <Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\

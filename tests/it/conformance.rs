@@ -62,14 +62,14 @@ fn cited(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn names_are_understood() {
+fn rule_ids_are_parsed_from_test_names() {
     assert_eq!(cited("evt_3_6_and_14_x_7"), ["EVT-3", "EVT-6", "EVT-14"]);
     assert_eq!(cited("con_6_and_mgt_3_to_5_who"), ["CON-6", "MGT-3", "MGT-4", "MGT-5"]);
     assert!(cited("without_end_1").is_empty());
 }
 
 #[test]
-fn every_row_names_tests_that_exist() {
+fn every_row_names_existing_tests() {
     let (rows, sources) = (rows(), sources());
     assert!(rows.len() > 70, "the tables were read: {} rows", rows.len());
     for (id, (kept, shown)) in &rows {
@@ -85,7 +85,7 @@ fn every_row_names_tests_that_exist() {
 }
 
 #[test]
-fn every_id_that_is_cited_has_a_row() {
+fn every_cited_id_has_a_row() {
     let (rows, sources) = (rows(), sources());
     let mut ids: BTreeSet<String> = sources
         .match_indices("fn ")

@@ -133,7 +133,7 @@ async fn the_four_functions_run_under_cargo_lambda_watch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs cargo-lambda: run tests/peers/emulators"]
-async fn concurrent_invocations_under_cargo_lambda_watch_do_not_mix() {
+async fn concurrent_invocations_under_cargo_lambda_watch_are_isolated() {
     const CLIENTS: usize = 64;
     const ROUNDS: usize = 5;
     for concurrency in [1, CLIENTS] {
@@ -203,7 +203,7 @@ async fn the_four_functions_run_under_the_runtime_interface_emulator() {
 #[cfg(feature = "direct")]
 #[tokio::test]
 #[ignore = "needs moto: run tests/peers/emulators"]
-async fn mgt_8_botocore_makes_the_same_signatures() {
+async fn mgt_8_signatures_match_botocore() {
     use std::io::{BufRead as _, BufReader};
 
     use aws_credential_types::Credentials;

@@ -41,7 +41,7 @@ async fn is_answered(client: &mut Client) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn message_after_the_token_has_expired_reaches_no_route_and_closes_the_connection() {
+async fn message_after_token_expiry_closes_the_connection() {
     // With replies that are pushed, and with replies that are the function's answer.
     for pushes in [true, false] {
         let handled = Arc::new(AtomicUsize::new(0));
@@ -69,7 +69,7 @@ async fn message_after_the_token_has_expired_reaches_no_route_and_closes_the_con
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_only_listens_gets_nothing_after_its_token_has_expired_and_is_closed_by_a_sweep() {
+async fn listening_client_gets_nothing_after_token_expiry_and_is_swept() {
     let builder = Gateway::builder("dev").authorizer(authorize, ["route.request.querystring.Auth"]);
     let namespace = Namespace::new("chat").unwrap();
     let hub = Hub::builder(Memory::new(), builder.pusher())
@@ -104,7 +104,7 @@ async fn client_that_only_listens_gets_nothing_after_its_token_has_expired_and_i
 }
 
 #[tokio::test]
-async fn expired_connection_that_is_closed_already_is_removed_as_a_stale_one() {
+async fn expired_and_closed_connection_is_removed_as_stale() {
     let recorder = Recorder::new();
     let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     let mut event = fixture::json("connect");
@@ -127,7 +127,7 @@ fn context(expires_at: Value) -> RequestContext {
 }
 
 #[test]
-fn time_crosses_the_gateway_and_does_not_meet_the_applications_values() {
+fn expiry_passes_the_gateway_apart_from_context_values() {
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Values {
@@ -154,7 +154,7 @@ fn time_crosses_the_gateway_and_does_not_meet_the_applications_values() {
 }
 
 #[tokio::test]
-async fn connecting_and_disconnecting_are_answered_as_ever() {
+async fn expired_authorization_still_runs_connect_and_disconnect() {
     let recorder = Recorder::new();
     let router = Router::new().close_expired(Pusher::new(recorder.clone()));
     for name in ["connect", "disconnect"] {
@@ -180,7 +180,7 @@ async fn connecting_and_disconnecting_are_answered_as_ever() {
 }
 
 #[tokio::test]
-async fn authorizers_answer_has_the_time_without_other_values_too() {
+async fn authorizer_response_has_expiry_without_context() {
     let authorizer = Authorizer::new(|_| async { Ok(Authorization::allow("alice").with_expiry(UNIX_EPOCH + MINUTE)) });
     let answer = authorizer.handle(fixture::request("authorizer")).await.unwrap();
     assert_eq!(answer.context().iter().collect::<Vec<_>>(), [("authorizationExpiresAt", &json!(60))]);

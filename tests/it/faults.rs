@@ -41,7 +41,7 @@ fn pushers(gateway: &Gateway) -> [Pusher; 2] {
 }
 
 #[tokio::test]
-async fn mgt_7_a_pusher_gets_over_what_passes() {
+async fn mgt_7_pusher_retries_transient_faults() {
     let (gateway, mut client, id, _) = one().await;
     for (number, pusher) in pushers(&gateway).into_iter().enumerate() {
         let pusher = pusher.with_attempt_timeout(Duration::from_millis(300)).with_random(|| 0.0);
@@ -61,7 +61,7 @@ async fn mgt_7_a_pusher_gets_over_what_passes() {
 }
 
 #[tokio::test]
-async fn mgt_7_a_slow_consumer_is_throttled_and_loses_nothing() {
+async fn mgt_7_slow_consumer_is_throttled_without_loss() {
     let (gateway, mut client, id, _) = one().await;
     let pusher = gateway.pusher().without_retries();
     gateway.inject(Fault::SlowConsumer, When::On(id.clone()));
@@ -82,7 +82,7 @@ async fn mgt_7_a_slow_consumer_is_throttled_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_takes_pushes_to_nowhere() {
+async fn pushes_to_half_open_socket_are_lost() {
     let (gateway, client, id, disconnects) = one().await;
     gateway.inject(Fault::HalfOpen, When::On(id.clone()));
     gateway.pusher().send_text(&id, "lost").await.unwrap();
@@ -98,7 +98,7 @@ async fn a_half_open_socket_takes_pushes_to_nowhere() {
 }
 
 #[tokio::test]
-async fn dis_1_a_lost_disconnect_is_never_called() {
+async fn dis_1_lost_disconnect_is_never_invoked() {
     let (gateway, client, _, disconnects) = one().await;
     gateway.inject(Fault::DisconnectLost, When::Next(1));
     client.close(1000, "").await.unwrap();
@@ -109,7 +109,7 @@ async fn dis_1_a_lost_disconnect_is_never_called() {
 }
 
 #[tokio::test]
-async fn con_6_who_pushes_before_a_connection_is_open_finds_it_gone() {
+async fn con_6_push_to_unopened_connection_returns_gone() {
     let (told, mut connected) = tokio::sync::mpsc::unbounded_channel();
     let router = Router::new().on("$connect", move |event: Connect| {
         let _ = told.send(event.connection_id().clone());
@@ -129,7 +129,7 @@ async fn con_6_who_pushes_before_a_connection_is_open_finds_it_gone() {
 }
 
 #[tokio::test]
-async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
+async fn msg_3_killed_invocation_fails_alone() {
     let (gateway, mut client, id, _) = one().await;
     gateway.inject(Fault::FunctionKilled(Duration::ZERO), When::Next(1));
     client.send_json(&json!({"action": "whoami"})).await.unwrap();
@@ -138,7 +138,7 @@ async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_at_work_is_started_again() {
+async fn killed_process_is_restarted() {
     let gateway = Gateway::builder("dev")
         .function(["$default"], Function::process(bootstrap()))
         .route_response("$default")
@@ -157,7 +157,7 @@ async fn a_process_that_is_killed_at_work_is_started_again() {
 }
 
 #[tokio::test]
-async fn msg_3_every_message_has_one_answer_though_functions_are_killed() {
+async fn msg_3_every_message_gets_one_reply_despite_killed_functions() {
     const CLIENTS: usize = 8;
     const EACH: u64 = 60;
     let function = Function::process(bootstrap().instances(3));

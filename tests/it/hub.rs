@@ -96,7 +96,7 @@ async fn registered(hub: &Hub) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn an_audience_gets_it_except_the_sender() {
+async fn audience_receives_message_except_the_sender() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
     insert(&hub, &opened("carol-1", OLD)).await;
     let lobby = namespace().group(&group("lobby"));
@@ -126,7 +126,7 @@ async fn an_audience_gets_it_except_the_sender() {
 }
 
 #[tokio::test]
-async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
+async fn con_6_stale_connection_is_pruned_unless_it_may_be_opening() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
     insert(&hub, &opened("new", Duration::from_secs(5))).await;
     for id in ["bob-1", "new"] {
@@ -142,7 +142,7 @@ async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
 }
 
 #[tokio::test]
-async fn who_fails_is_not_pruned() {
+async fn failed_push_does_not_prune() {
     let (hub, recorder) = lobby(&["alice-1"]).await;
     recorder.answer(StatusCode::FORBIDDEN);
     let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
@@ -152,7 +152,7 @@ async fn who_fails_is_not_pruned() {
 }
 
 #[tokio::test]
-async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable() {
+async fn pruned_principal_is_announced_once_per_group_within_budget() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1", "carol-1", "carol-2"]).await;
     let kitchen = group("kitchen");
     for id in ["alice-1", "bob-1", "carol-1"] {
@@ -173,7 +173,7 @@ async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable()
 }
 
 #[tokio::test]
-async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group() {
+async fn announcements_over_budget_wait_for_the_next_group_message() {
     let mut ids = vec!["alice-1".to_owned(), "bob-1".to_owned()];
     ids.extend((0..20).map(|number| format!("user{number}-1")));
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -218,7 +218,7 @@ impl Push for Delayed {
 
 /// However many have vanished, a send costs at most twice its recipients, and all departures are told.
 #[tokio::test(start_paused = true)]
-async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
+async fn stale_members_do_not_multiply_pushes() {
     let recorder = Recorder::new();
     let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
     let hub = Hub::builder(Memory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))))
@@ -248,7 +248,7 @@ async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
 }
 
 #[tokio::test]
-async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
+async fn presence_events_can_be_queued_and_announced_elsewhere() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
     let queue = Arc::new(std::sync::Mutex::new(Vec::new()));
     let here = Hub::builder(Arc::clone(hub.registry()), Pusher::new(recorder.clone()))
@@ -274,7 +274,7 @@ async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
 
 /// A leave message that is followed by closing the tab: both are handled at once.
 #[tokio::test]
-async fn a_leave_that_is_followed_by_a_close_is_announced() {
+async fn leave_followed_by_close_is_announced() {
     #[derive(Debug)]
     struct ClosesMeanwhile(Memory);
 
@@ -335,7 +335,7 @@ async fn a_leave_that_is_followed_by_a_close_is_announced() {
 }
 
 #[tokio::test]
-async fn a_principal_comes_and_goes_once() {
+async fn principal_joins_and_leaves_once() {
     let (hub, recorder) = lobby(&["alice-1"]).await;
     for id in ["bob-1", "bob-2", "nobody"] {
         let connection = opened(id, OLD);
@@ -409,7 +409,7 @@ impl Push for At {
 }
 
 #[tokio::test]
-async fn con_6_nobody_is_looked_for_at_another_api() {
+async fn con_6_connections_of_another_api_need_their_own_pusher() {
     let (api_id, other) = (ApiId::new("a1b2c3d4e5").unwrap(), ApiId::new("zzzzzzzzzz").unwrap());
     let (dev, region) = (Stage::new("dev").unwrap(), Region::new("eu-central-1").unwrap());
     let (here, there) = (Recorder::new(), Recorder::new());
@@ -439,7 +439,7 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
+async fn dis_1_sweep_removes_stale_connections_at_its_rate() {
     let recorder = Recorder::new();
     let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_rate(10)
@@ -464,7 +464,7 @@ async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
 
 /// CON-6: a connection whose `$connect` has not been answered is answered with 410, too.
 #[tokio::test(start_paused = true)]
-async fn con_6_a_sweep_does_not_remove_connections_that_may_not_be_open_yet() {
+async fn con_6_sweep_keeps_connections_that_may_be_opening() {
     let recorder = Recorder::new();
     let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     insert(&hub, &opened("young", Duration::from_secs(20))).await;
@@ -538,27 +538,27 @@ async fn everybody_is_asked_about(connections: usize, rate: u32, period: Duratio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_covers_everybody_within_its_period() {
+async fn sweep_covers_every_connection_within_its_period() {
     everybody_is_asked_about(20_000, 1000, Duration::from_secs(600), false).await;
     everybody_is_asked_about(2_000, 1000, Duration::from_secs(600), true).await;
 }
 
 #[tokio::test(start_paused = true)]
 #[ignore = "takes a minute: run it in a release build"]
-async fn a_sweep_covers_a_million_connections_within_its_period() {
+async fn sweep_covers_a_million_connections_within_its_period() {
     everybody_is_asked_about(1_000_000, 1000, Duration::from_secs(1800), false).await;
 }
 
 /// Beyond what its rate allows a sweep takes longer, and still leaves nobody out.
 #[tokio::test(start_paused = true)]
-async fn a_sweep_that_is_too_slow_starves_nobody() {
+async fn slow_sweep_still_covers_every_connection() {
     let counting = sweeps(3_000, 10, Duration::from_secs(120), 12, false).await;
     assert_eq!(counting.asked.lock().unwrap().len(), 3_000);
 }
 
 /// Through a wrong custom domain everybody seems to be gone.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_endpoint_removes_nobody() {
+async fn wrong_endpoint_removes_no_connection() {
     let wrong = Recorder::new();
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let domain = Endpoint::custom_domain("ws.example.com", "staging").unwrap();
@@ -581,7 +581,7 @@ async fn a_wrong_endpoint_removes_nobody() {
 
 /// A custom domain is believed as soon as it has reached a connection of its API.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_reaches_connections_is_believed() {
+async fn endpoint_that_reaches_connections_is_trusted() {
     let recorder = Recorder::new();
     let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
     let hub = Hub::new(Memory::new(), Pusher::new(At(domain, recorder.clone())));
@@ -594,7 +594,7 @@ async fn an_endpoint_that_reaches_connections_is_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_implausible_share_of_410_removes_nobody() {
+async fn implausible_share_of_410_removes_no_connection() {
     let recorder = Recorder::new();
     let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     for number in 0..100 {
@@ -610,7 +610,7 @@ async fn an_implausible_share_of_410_removes_nobody() {
 
 /// Stale connections are removed while the broadcast runs, also when the time is up before its end.
 #[tokio::test(start_paused = true)]
-async fn stale_connections_are_removed_though_the_time_is_up() {
+async fn stale_connections_are_removed_after_the_deadline() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(Delayed(recorder.clone(), Duration::from_millis(100)))
         .with_timeout(Duration::from_secs(1))
@@ -691,7 +691,7 @@ impl Registry for Broken {
 }
 
 #[tokio::test]
-async fn what_the_registry_could_not_do_is_said() {
+async fn registry_failures_are_reported() {
     let registry = Arc::new(Broken { memory: Memory::new(), removals_fail: AtomicUsize::new(1) });
     let recorder = Recorder::new();
     let hub = Hub::new(Arc::clone(&registry), Pusher::new(recorder.clone()));
@@ -749,7 +749,7 @@ mod behind_the_gateway {
     }
 
     #[tokio::test]
-    async fn evt_14_the_routes_register_who_the_authorizer_let_in() {
+    async fn evt_14_lifecycle_routes_register_the_authorized_principal() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::builder(Memory::new(), builder.pusher()).allowing_all_joins().build();
         let gateway = builder
@@ -792,7 +792,7 @@ mod behind_the_gateway {
     }
 
     #[tokio::test]
-    async fn dis_1_a_lost_disconnect_is_noticed_by_a_sweep() {
+    async fn dis_1_sweep_detects_lost_disconnect() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::builder(Memory::new(), builder.pusher())
             .allowing_all_joins()
@@ -838,7 +838,7 @@ mod behind_the_gateway {
 
 /// What a task can be spawned with.
 #[test]
-fn everything_can_be_spawned() {
+fn hub_futures_are_send() {
     fn is_send<T: Send>(_: T) {}
     let hub = Hub::new(Memory::new(), Pusher::new(Recorder::new()));
     let (namespace, group, key) = (namespace(), group("lobby"), key("one"));

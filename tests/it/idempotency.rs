@@ -54,7 +54,7 @@ impl IdempotencyStoreInTests for InMemory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_tells_whose_job_it_is() {
+async fn memory_store_grants_one_lease() {
     let lease = Duration::from_secs(30);
     let store = InMemory::new(lease, Duration::from_secs(3600));
     a_store_tells_whose_job_it_is(&store, async || tokio::time::advance(lease + Duration::from_secs(1)).await).await;
@@ -67,7 +67,7 @@ async fn memory_tells_whose_job_it_is() {
 }
 
 #[test]
-fn key_names_the_client_its_request_and_its_job() {
+fn idempotency_key_covers_client_request_and_job() {
     let keys = Keys::new("k", [7; 32]).unwrap();
     let key_of = |address: &ReplyAddress| {
         let job = Job::seal("job", address, &keys).unwrap();
@@ -131,14 +131,14 @@ mod table {
     }
 
     #[tokio::test]
-    async fn table_tells_whose_job_it_is() {
+    async fn table_store_grants_one_lease() {
         let table = IdempotencyTable::start().await;
         let store = DynamoDb::with_endpoint_url("idempotency", table.url()).await;
         a_store_tells_whose_job_it_is(&store, async || table.expire()).await;
     }
 
     #[tokio::test]
-    async fn lease_whose_answer_was_lost_is_its_owners() {
+    async fn lost_acquire_response_keeps_the_lease() {
         let table = IdempotencyTable::start().await;
         let store = store(&table).await;
         let (key, owner) = (key("1"), LeaseOwner::random());

@@ -21,7 +21,7 @@ fn statement(effect: &str, action: serde_json::Value, resource: serde_json::Valu
 }
 
 #[test]
-fn aut_5_and_6_policies_are_evaluated_as_iam_does() {
+fn aut_5_and_6_policies_are_evaluated_like_iam() {
     let prefix = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5";
     for (resource, decision) in [
         (ARN.to_owned(), Decision::Allow),
@@ -47,7 +47,7 @@ fn aut_5_and_6_policies_are_evaluated_as_iam_does() {
 }
 
 #[test]
-fn aut_5_a_single_value_is_as_good_as_a_list() {
+fn aut_5_single_value_equals_one_element_list() {
     for (action, resource, decision) in [
         (json!("execute-api:Invoke"), json!(ARN), Decision::Allow),
         (json!(["execute-api:Invoke"]), json!([ARN]), Decision::Allow),
@@ -68,7 +68,7 @@ fn aut_5_a_single_value_is_as_good_as_a_list() {
 }
 
 #[test]
-fn what_would_allow_too_much_when_passed_over_is_refused() {
+fn unsupported_policy_elements_are_refused() {
     let with = |member: &str, value: serde_json::Value| {
         let mut one = statement("Allow", json!("*"), json!("*"));
         one[member] = value;
@@ -172,7 +172,7 @@ fn aut_13_an_authorization_may_have_a_policy_with_a_condition() {
 }
 
 #[test]
-fn aut_13_a_condition_that_is_not_known_denies() {
+fn aut_13_unknown_condition_denies() {
     for condition in [
         json!({"StringAlmostEquals": {"aws:UserAgent": "x"}}),
         json!({"ForSome:StringEquals": {"aws:UserAgent": "x"}}),
@@ -203,7 +203,7 @@ fn an_arn_of_any_partition_is_read() {
 }
 
 #[test]
-fn a_malformed_arn_is_told_where() {
+fn malformed_arn_error_names_the_part() {
     for (text, expected, position) in [
         ("", "`arn`", 0),
         ("urn:aws:x", "`arn`", 0),
@@ -263,7 +263,7 @@ fn resource() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn build_write_read_and_evaluate_agree_with_a_naive_matcher(
+    fn policy_round_trip_agrees_with_a_naive_matcher(
         statements in proptest::collection::vec(
             (any::<bool>(), proptest::collection::vec(resource(), 1..3)),
             0..4,
@@ -294,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn an_arn_comes_back_as_it_was(
+    fn arn_round_trips(
         partition in "aws(-[a-z]{1,6}){0,2}",
         region in "[a-z]{2}-[a-z]{4,9}-[0-9]",
         account in "[0-9]{12}",
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in ".{0,80}") {
+    fn parsing_never_panics(text in ".{0,80}") {
         let _ = text.parse::<RouteArn>();
         let _ = serde_json::from_str::<Policy>(&text);
     }

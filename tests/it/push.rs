@@ -19,7 +19,7 @@ fn id() -> ConnectionId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_texts_and_bytes_arrive_verbatim() {
+async fn json_text_and_bytes_arrive_verbatim() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     pusher.send(&id(), &json!({"a": 1})).await.unwrap();
@@ -34,7 +34,7 @@ async fn values_texts_and_bytes_arrive_verbatim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
+async fn mgt_6_oversized_payload_is_refused_before_sending() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES]).await.unwrap();
@@ -46,7 +46,7 @@ async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_be_retried_is_and_nothing_else() {
+async fn only_transient_errors_are_retried() {
     for (status, retried) in [
         (400, false),
         (403, false),
@@ -69,7 +69,7 @@ async fn what_can_be_retried_is_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_grow_with_full_jitter_until_two_seconds() {
+async fn backoff_grows_with_full_jitter_up_to_two_seconds() {
     /// Remembers when it was asked, and never has an answer but 429.
     #[derive(Debug)]
     struct Throttling(Arc<std::sync::Mutex<Vec<Instant>>>);
@@ -109,7 +109,7 @@ async fn delays_grow_with_full_jitter_until_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttle_of_two_seconds_ends_in_time() {
+async fn throttled_push_ends_within_its_timeout() {
     let recorder = Recorder::new();
     for _ in 0..1000 {
         recorder.answer(StatusCode::TOO_MANY_REQUESTS);
@@ -122,7 +122,7 @@ async fn a_throttle_of_two_seconds_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_send_to_a_client_that_does_not_read_ends_after_five_seconds() {
+async fn mgt_7_send_to_client_that_does_not_read_times_out_after_five_seconds() {
     for (throttle_timeout, least, most) in [(None, 2, 5), (Some(20), 15, 20), (Some(0), 0, 0)] {
         let over = |recorder: &Recorder| {
             let pusher = Pusher::new(recorder.clone()).with_timeout(Duration::from_secs(29)).with_random(|| 1.0);
@@ -171,7 +171,7 @@ impl Push for Flaky {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_or_broken_connection_is_retried() {
+async fn refused_or_broken_tcp_connection_is_retried() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(Flaky(AtomicUsize::new(3), recorder.clone()));
     pusher.send_text(&id(), "x").await.unwrap();
@@ -199,7 +199,7 @@ impl Push for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
+async fn missing_response_times_out() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let pusher = Pusher::new(Silent(Arc::clone(&attempts))).with_random(|| 0.0);
     let start = Instant::now();
@@ -214,7 +214,7 @@ async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
 
 #[cfg(feature = "runtime")]
 #[tokio::test(start_paused = true)]
-async fn a_push_in_a_route_ends_before_the_invocation_does() {
+async fn push_in_a_route_ends_before_the_invocation_deadline() {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use lambda_runtime::LambdaEvent;
@@ -248,7 +248,7 @@ async fn a_push_in_a_route_ends_before_the_invocation_does() {
 }
 
 #[test]
-fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
+fn mgt_11_response_is_classified_by_status_then_type_then_body() {
     let meaning = |status: u16, error_type: Option<&str>, body: &str| {
         let status = StatusCode::from_u16(status).unwrap();
         PushError::from_response(&id(), 5, status, error_type, body.as_bytes())
@@ -278,7 +278,7 @@ fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
 }
 
 #[test]
-fn what_the_gateway_said_is_behind_the_source() {
+fn error_source_has_the_gateway_message() {
     use std::error::Error as _;
 
     let said = |status: u16, error_type: Option<&str>, body: &str| {
@@ -302,7 +302,7 @@ fn what_the_gateway_said_is_behind_the_source() {
 proptest! {
     /// Whatever the endpoint answers, a push ends within its time, and says what the last answer was.
     #[test]
-    fn any_row_of_answers_ends_in_time(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
+    fn any_sequence_of_responses_ends_within_the_timeout(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let recorder = Recorder::new();

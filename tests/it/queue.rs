@@ -125,7 +125,7 @@ fn take(got: &mut Got, frame: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: run tests/peers/emulators"]
-async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
+async fn a_thousand_jobs_reply_to_their_own_clients() {
     let port = free_port();
     let mut moto = Command::new(tool("MOTO_SERVER"));
     moto.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -238,7 +238,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_table_tells_whose_job_it_is() {
+async fn table_store_grants_one_lease_on_dynamodb_local() {
     // Of AWS itself, since moto lets two win that write at once.
     let local = dynamodb_local().await;
     let lease = Duration::from_secs(2);

@@ -23,7 +23,7 @@ use crate::emulators::{dynamodb_local, ministack};
 use crate::proxy::Proxy;
 
 #[tokio::test]
-async fn table_in_this_process_does_what_a_registry_must() {
+async fn in_process_table_conforms() {
     conforms(&Dynamo::start().await.url, 300).await;
 }
 
@@ -40,13 +40,13 @@ async fn conforms(url: &str, many: usize) {
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_table_does_what_a_registry_must() {
+async fn dynamodb_local_conforms() {
     conforms(&dynamodb_local().await.url, 2_000).await;
 }
 
 #[tokio::test]
 #[ignore = "needs ministack: run tests/peers/emulators"]
-async fn so_it_does_on_ministack() {
+async fn dynamodb_conforms_on_ministack() {
     conforms(&ministack().await.url, 1_000).await;
 }
 
@@ -167,13 +167,13 @@ impl Table {
 }
 
 #[tokio::test]
-async fn errors_are_told_apart() {
+async fn errors_are_distinguished() {
     errors(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn errors_are_told_apart_on_dynamodb_local() {
+async fn errors_are_distinguished_on_dynamodb_local() {
     errors(&dynamodb_local().await.url).await;
 }
 
@@ -207,7 +207,7 @@ async fn errors(url: &str) {
 
 #[tokio::test]
 #[ignore = "needs ministack: run tests/peers/emulators"]
-async fn the_table_itself_removes_what_has_expired() {
+async fn time_to_live_removes_expired_items() {
     // It looks once in a minute; DynamoDB Local more seldom.
     let ministack = ministack().await;
     let table = DynamoDb::with_endpoint_url("expiring", &ministack.url).await;
@@ -229,7 +229,7 @@ async fn the_table_itself_removes_what_has_expired() {
 }
 
 #[tokio::test]
-async fn data_change_though_a_group_has_lost_the_connections_entry() {
+async fn set_data_succeeds_without_the_group_entry() {
     let url = Dynamo::start().await.url;
     let before = DynamoDb::with_endpoint_url("connections", &url).await;
     before.create_table().await.unwrap();

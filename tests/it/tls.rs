@@ -28,7 +28,7 @@ async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
 }
 
 #[tokio::test]
-async fn pushes_go_over_http_1_and_http_2_with_tls() {
+async fn pushes_work_over_tls_with_http_1_and_http_2() {
     for protocols in [&["http/1.1"] as &[&str], &["h2", "http/1.1"], &["h2"], &[]] {
         let (stub, root, direct) = server(protocols).await;
         let pusher = Pusher::new(direct.with_root_certificate(root).unwrap());
@@ -43,7 +43,7 @@ async fn pushes_go_over_http_1_and_http_2_with_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_an_error_at_once() {
+async fn untrusted_certificate_fails_without_retries() {
     let (stub, _, direct) = server(&["http/1.1"]).await;
     let pusher = Pusher::new(direct).with_timeout(Duration::from_secs(60));
     let start = std::time::Instant::now();
@@ -67,7 +67,7 @@ async fn a_certificate_for_another_name_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_no_certificate_is_refused() {
+async fn invalid_certificate_is_refused() {
     let (_stub, _, direct) = server(&[]).await;
     let error = direct.with_root_certificate(b"-----BEGIN CERTIFICATE-----".to_vec()).unwrap_err();
     assert_eq!(error.to_string(), "this is not a certificate in DER form");

@@ -103,7 +103,7 @@ async fn seen(router: Router, message: Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn client_is_believed_only_where_the_router_says_so() {
+async fn client_traceparent_is_ignored_by_default() {
     let message = |traceparent: Value| json!({"action": "say", "traceparent": traceparent});
     let good = format!("00-{TRACE_ID}-{BROWSER}-01");
     assert_eq!(seen(Router::new(), message(json!(good))).await, None);
@@ -120,7 +120,7 @@ async fn client_is_believed_only_where_the_router_says_so() {
 }
 
 #[tokio::test]
-async fn trace_of_the_queue_is_taken_where_the_address_has_none() {
+async fn queue_trace_is_used_when_the_address_has_none() {
     let header = format!("Root=1-5759e988-bd862e3fe1be46a994272793;Parent={BROWSER};Sampled=1");
     let mut event = worker::sqs(&[("", "ok")], false);
     event["Records"][0]["attributes"]["AWSTraceHeader"] = json!(header);

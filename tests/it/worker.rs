@@ -117,7 +117,7 @@ pub async fn again(worker: &Worker<String, String>, event: Value, deadline: Syst
 }
 
 #[tokio::test(start_paused = true)]
-async fn exactly_those_messages_are_retried_that_must_be() {
+async fn failed_messages_become_batch_item_failures() {
     // Each row: the jobs, all of one group; which are retried of a standard queue, and of a FIFO queue.
     type Row = (&'static [&'static str], &'static [usize], &'static [usize]);
     let table: [Row; 12] = [
@@ -162,7 +162,7 @@ async fn exactly_those_messages_are_retried_that_must_be() {
 }
 
 #[tokio::test]
-async fn groups_of_a_fifo_queue_do_not_wait_for_each_other() {
+async fn fifo_message_groups_run_concurrently() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     let jobs = [("a", "ok"), ("b", "fail"), ("a", "ok"), ("b", "ok"), ("c", "panic"), ("a", "ok"), ("c", "ok")];
@@ -171,7 +171,7 @@ async fn groups_of_a_fifo_queue_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn the_client_gets_progress_and_result_with_its_question() {
+async fn progress_and_result_carry_the_correlation_id() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     assert!(again(&worker, sqs(&[("", "progress")], false), soon()).await.is_empty());
@@ -181,7 +181,7 @@ async fn the_client_gets_progress_and_result_with_its_question() {
 }
 
 #[tokio::test]
-async fn standard_queue_with_message_groups_is_not_a_fifo_queue() {
+async fn standard_queue_with_message_groups_is_not_treated_as_fifo() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     let jobs = [("tenant", "fail"), ("tenant", "ok"), ("tenant", "ok")];
@@ -224,7 +224,7 @@ fn heard(worker: Worker<String, String>) -> (Worker<String, String>, Arc<Mutex<V
 }
 
 #[tokio::test]
-async fn result_without_a_client_goes_to_the_hook() {
+async fn undeliverable_results_are_reported_to_the_hook() {
     let recorder = Recorder::new();
     Pusher::new(recorder.clone()).close(&"connection-q0".parse().unwrap()).await.unwrap();
     let (worker, heard) = heard(worker(&recorder).0);
@@ -248,7 +248,7 @@ async fn result_without_a_client_goes_to_the_hook() {
 }
 
 #[tokio::test]
-async fn result_that_can_never_be_delivered_is_computed_once() {
+async fn undeliverable_result_is_not_retried() {
     let recorder = Recorder::new();
     let (worker, begun) = worker(&recorder);
     let (worker, heard) = heard(worker);
@@ -274,7 +274,7 @@ async fn result_that_can_never_be_delivered_is_computed_once() {
 }
 
 #[tokio::test]
-async fn result_that_is_not_json_becomes_an_error_of_the_client() {
+async fn unserializable_result_sends_an_error_to_the_client() {
     let recorder = Recorder::new();
     // JSON has no keys that are lists.
     let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |_: Task<String>| async {
@@ -289,7 +289,7 @@ async fn result_that_is_not_json_becomes_an_error_of_the_client() {
 }
 
 #[tokio::test]
-async fn result_that_an_operator_can_let_through_is_retried() {
+async fn access_denied_result_is_retried() {
     let recorder = Recorder::new();
     for _ in 0..3 {
         recorder.answer(StatusCode::FORBIDDEN);
@@ -300,7 +300,7 @@ async fn result_that_an_operator_can_let_through_is_retried() {
 }
 
 #[tokio::test]
-async fn client_of_another_stage_gets_its_result_through_its_own_pusher() {
+async fn result_for_another_stage_uses_its_own_pusher() {
     let (dev, prod) = (Recorder::new(), Recorder::new());
     let jobs = [("", "of another stage"), ("", "ok")];
     let (here, begun) = worker_at(At { endpoint: Some(dev_endpoint()), recorder: dev.clone() });
@@ -374,7 +374,7 @@ impl Push for OpensAt {
 
 // CON-6
 #[tokio::test(start_paused = true)]
-async fn client_that_is_still_connecting_gets_progress_and_result() {
+async fn connecting_client_gets_progress_and_result() {
     // Each row: when the client's $connect is answered, and whether it is waited for.
     for (opens_after, is_waited_for) in [(0, true), (29, true), (31, false)] {
         for is_connecting in [true, false] {
@@ -403,7 +403,7 @@ async fn client_that_is_still_connecting_gets_progress_and_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn worker_says_what_is_not_done_half_a_second_before_the_deadline() {
+async fn worker_reports_unfinished_messages_before_the_deadline() {
     for deadline_in in [600, 5000] {
         let (worker, _) = worker(&Recorder::new());
         let start = Instant::now();
@@ -440,7 +440,7 @@ async fn requests_of_different_clients_do_not_suppress_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn job_is_done_once_though_it_is_delivered_twice() {
+async fn redelivered_job_runs_once() {
     let recorder = Recorder::new();
     let store = InMemory::new(Duration::from_secs(30), Duration::from_secs(3600));
     let runs = Arc::new(AtomicUsize::new(0));
@@ -499,7 +499,7 @@ impl IdempotencyStore for Unanswered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lease_that_the_worker_does_not_know_of_is_released() {
+async fn unconfirmed_lease_is_released() {
     for fails in [false, true] {
         let store = InMemory::new(Duration::from_secs(900), Duration::from_secs(3600));
         let released = Arc::default();
@@ -519,7 +519,7 @@ async fn lease_that_the_worker_does_not_know_of_is_released() {
 }
 
 #[tokio::test]
-async fn lease_of_another_worker_puts_a_message_off() {
+async fn lease_of_another_worker_defers_the_message() {
     let store = InMemory::new(Duration::from_secs(30), Duration::from_secs(3600));
     let event = sqs(&[("", "ok")], false);
     let (first, begun) = worker(&Recorder::new());
@@ -542,7 +542,7 @@ struct OutOfOrder {
 }
 
 #[tokio::test]
-async fn jobs_come_through_sns_and_eventbridge_too() {
+async fn jobs_arrive_through_sns_and_eventbridge() {
     let recorder = Recorder::new();
     let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<Value>| async move {
         assert_eq!(task.job["b"], "\u{e9}\"\u{2028}");
@@ -620,7 +620,7 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_jobs_run_at_a_time_as_are_allowed() {
+async fn concurrent_jobs_are_bounded() {
     let running = Arc::new(Mutex::new((0_usize, 0_usize)));
     let seen = Arc::clone(&running);
     let worker = Worker::new(Pusher::new(Recorder::new()), keys(), move |_: Task<String>| {
@@ -644,7 +644,7 @@ async fn as_many_jobs_run_at_a_time_as_are_allowed() {
 }
 
 #[tokio::test]
-async fn without_signatures_any_address_is_taken() {
+async fn without_signatures_accepts_any_address() {
     let recorder = Recorder::new();
     let unsigned = worker(&recorder).0.without_signatures();
     let jobs = [("", "forged"), ("", "ok"), ("", "unbound")];
@@ -661,7 +661,7 @@ async fn without_signatures_any_address_is_taken() {
 }
 
 #[tokio::test]
-async fn unbound_addresses_are_accepted_where_that_is_asked_for() {
+async fn with_unbound_addresses_accepts_unbound_addresses() {
     let recorder = Recorder::new();
     let worker = worker(&recorder).0.with_unbound_addresses();
     let jobs = [("", "unbound"), ("", "exchanged"), ("", "forged"), ("", "ok")];
@@ -670,7 +670,7 @@ async fn unbound_addresses_are_accepted_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_not_quoted() {
+async fn rejection_does_not_quote_the_message() {
     let (worker, _) = worker(&Recorder::new());
     let shown = Arc::new(Mutex::new(String::new()));
     let show = Arc::clone(&shown);
@@ -696,7 +696,7 @@ async fn what_cannot_be_read_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_takes_only_its_message_with_it() {
+async fn panicking_hook_fails_only_its_message() {
     let recorder = Recorder::new();
     let worker = worker(&recorder).0.on_rejection(|_| panic!("on purpose"));
     assert_eq!(again(&worker, sqs(&[("", "ok"), ("", "undecodable"), ("", "ok")], false), soon()).await, ["m1"]);
@@ -705,7 +705,7 @@ async fn a_hook_that_panics_takes_only_its_message_with_it() {
 
 #[test]
 #[should_panic(expected = "a worker is set up before it is cloned")]
-fn what_is_set_up_too_late_is_not_passed_over() {
+fn configuring_a_cloned_worker_panics() {
     let (worker, _) = worker(&Recorder::new());
     let _clone = worker.clone();
     let _ = worker.without_signatures();

@@ -75,7 +75,7 @@ async fn provider(server: &MockServer) -> Provider {
 }
 
 #[tokio::test]
-async fn a_token_is_checked_with_the_key_that_it_names() {
+async fn token_is_verified_with_the_key_it_names() {
     let (server, old, foreign) = (MockServer::start().await, key(), key());
     publish(&server, &[published("old", &old)]).await;
     let provider = provider(&server).await;
@@ -111,7 +111,7 @@ async fn a_token_is_checked_with_the_key_that_it_names() {
 }
 
 #[tokio::test]
-async fn keys_that_the_provider_has_changed_are_fetched_at_most_once_a_minute() {
+async fn rotated_keys_are_fetched_at_most_once_a_minute() {
     let (server, old, new) = (MockServer::start().await, key(), key());
     publish(&server, &[published("old", &old)]).await;
     let provider = provider(&server).await;
@@ -140,7 +140,7 @@ async fn keys_that_the_provider_has_changed_are_fetched_at_most_once_a_minute() 
 }
 
 #[tokio::test]
-async fn a_provider_without_keys_is_found_at_the_start() {
+async fn missing_provider_keys_fail_at_startup() {
     let server = MockServer::start().await;
     let start = async || Provider::new(&format!("{}/jwks.json", server.uri()), ISSUER, AUDIENCE).await.err().unwrap();
     assert!(start().await.to_string().ends_with("answers 404 Not Found"), "{}", start().await);

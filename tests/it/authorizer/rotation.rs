@@ -58,7 +58,7 @@ async fn is_answered(client: &mut Client) -> bool {
 }
 
 #[tokio::test]
-async fn keys_are_rotated_while_clients_are_connected() {
+async fn keys_rotate_while_clients_are_connected() {
     let extension = MockServer::start().await;
     let tokens = Tokens::from_secret(KeySecret::at(&extension.address().to_string(), SECRET, "session".to_owned()));
     let router = Router::new()
@@ -109,7 +109,7 @@ async fn keys_are_rotated_while_clients_are_connected() {
 }
 
 #[tokio::test]
-async fn key_that_is_too_short_is_not_taken() {
+async fn too_short_key_is_refused() {
     let extension = MockServer::start().await;
     let short = ResponseTemplate::new(200).set_body_json(json!({"SecretString": "short"}));
     Mock::given(path("/secretsmanager/get")).respond_with(short).mount(&extension).await;

@@ -116,7 +116,7 @@ fn fastrand_like(mut seed: u64) -> impl FnMut() -> f64 + Send {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_cost_the_others_nothing() {
+async fn mgt_7_slow_recipients_do_not_delay_others() {
     let api = Api::new([], None);
     let (_, alone, _) = broadcast(&pusher(&api), &api, 10_000).await;
     for count in [1, 8, 64, 500] {
@@ -137,7 +137,7 @@ async fn mgt_7_slow_recipients_cost_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_throttled_account_lowers_the_pace_and_everyone_is_reached() {
+async fn mgt_7_account_throttling_lowers_the_pace_and_all_are_delivered() {
     for (rate, latency, concurrency) in [
         (200.0, 15, 64),
         (1000.0, 15, 64),
@@ -161,7 +161,7 @@ async fn mgt_7_throttled_account_lowers_the_pace_and_everyone_is_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_are_found_when_the_account_is_throttled_too() {
+async fn mgt_7_slow_recipients_are_detected_during_account_throttling() {
     let api = Api::new((0..64).map(|number| number * 150), Some(2000.0));
     let (report, _, whole) = broadcast(&pusher(&api), &api, 10_000).await;
     assert_eq!((report.delivered, report.failed.len()), (9936, 64), "{report}");
@@ -169,7 +169,7 @@ async fn mgt_7_slow_recipients_are_found_when_the_account_is_throttled_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_are_reported_and_have_few_attempts() {
+async fn mgt_7_slow_recipients_are_reported_after_few_attempts() {
     let api = Api::new([3], None);
     let messages = (0..1000).chain([3, 3, 3]).map(|number| (connection_id(number), number));
     let report = pusher(&api).broadcast_with(stream::iter(messages)).await;
@@ -204,7 +204,7 @@ impl Push for Refusing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn payloads_of_a_connection_in_backoff_keep_their_order_and_delay_nobody() {
+async fn backoff_keeps_payload_order_and_does_not_delay_others() {
     let transport = Refusing { api: Api::new([0], None), times: 2 };
     let messages = [0, 1, 2].map(|number| (connection_id(0), number)).into_iter();
     let messages = messages.chain((1..1000).map(|number| (connection_id(number), number)));
@@ -247,7 +247,7 @@ async fn deadline_ends_recipients_in_backoff_with_their_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn source_is_not_read_further_while_many_wait() {
+async fn source_is_not_polled_while_the_backoff_queue_is_full() {
     let api = Api::new(0..5000, None);
     let (read, mut most) = (Arc::new(Mutex::new(0_usize)), 0);
     let counted = Arc::clone(&read);

@@ -22,7 +22,7 @@ async fn groups(hub: &Hub, id: &str) -> Vec<Group> {
 }
 
 #[tokio::test]
-async fn client_joins_nothing_unless_the_hub_says_who_may() {
+async fn joins_are_refused_without_a_policy() {
     let hub = builder().0.build();
     connect(&hub, "alice-1").await;
     let error = hub.join(&key("alice-1"), &group("lobby")).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn policy_decides_by_principal_and_group() {
 }
 
 #[tokio::test]
-async fn policy_that_fails_lets_nobody_join() {
+async fn failing_policy_refuses_joins() {
     let hub = builder().0.allowing_joins(|_| async { Err("the table of members is closed".into()) }).build();
     connect(&hub, "alice-1").await;
     let error = hub.join(&key("alice-1"), &group("lobby")).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn policy_that_fails_lets_nobody_join() {
 
 /// A route and `$disconnect`, each with its own clone.
 #[tokio::test]
-async fn clones_of_a_hub_announce_alike() {
+async fn hub_clones_announce_joins_and_leaves() {
     let (builder, recorder) = builder();
     let hub = builder.announcing(|events| Some(message(events))).allowing_all_joins().build();
     let joining = hub.clone();

@@ -63,7 +63,7 @@ async fn message(raw: &mut Raw) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn con_7_the_first_offer_that_can_be_kept_is_answered() {
+async fn con_7_first_supported_offer_is_accepted() {
     let gateway = echo().await;
     let with_bits = |bits| format!("{ANSWER}; server_max_window_bits={bits}");
     for (offers, answer) in [
@@ -119,7 +119,7 @@ async fn con_7_messages_are_compressed_in_both_directions() {
 }
 
 #[tokio::test]
-async fn con_7_control_frames_come_between_compressed_fragments() {
+async fn con_7_control_frames_may_interleave_compressed_fragments() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
     let text = "fragments ".repeat(10);
@@ -134,7 +134,7 @@ async fn con_7_control_frames_come_between_compressed_fragments() {
 }
 
 #[tokio::test]
-async fn con_7_and_lim_1_what_breaks_the_rules_is_closed_with_its_code() {
+async fn con_7_and_lim_1_protocol_violation_closes_with_its_code() {
     let gateway = echo().await;
     let bomb = deflate(&vec![b'x'; 64 * 1024 * 1024][..]);
     let bomb = &bomb[..32 * 1024];
@@ -170,7 +170,7 @@ async fn con_7_and_lim_1_what_breaks_the_rules_is_closed_with_its_code() {
 }
 
 #[tokio::test]
-async fn con_7_an_empty_message_and_the_largest_one_inflate() {
+async fn con_7_empty_and_maximum_size_messages_inflate() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
     let largest = "x".repeat(128 * 1024);
@@ -186,7 +186,7 @@ async fn con_7_an_empty_message_and_the_largest_one_inflate() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn con_7_any_text_in_any_fragments_comes_back(
+    fn con_7_any_message_in_any_fragments_round_trips(
         text in "[a-c é€]{1,3000}",
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         pieces in 1..2000_usize,
@@ -212,7 +212,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn con_7_a_client_that_is_closed_for_a_corrupt_stream_may_still_be_writing() {
+async fn con_7_close_for_corrupt_stream_reaches_a_writing_client() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
     // More than the gateway reads at a time is on its way when it closes the connection.

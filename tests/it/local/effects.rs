@@ -53,12 +53,12 @@ async fn room(size: usize) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn room_whose_members_close_each_other_does_not_overflow_the_stack() {
+async fn members_closing_each_other_do_not_overflow_the_stack() {
     assert_eq!(room(150).await, (150, 150));
 }
 
 #[test]
-fn caller_may_hold_a_lock_that_disconnect_takes() {
+fn close_does_not_deadlock_with_the_disconnect_route() {
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -113,7 +113,7 @@ async fn order(seed: Option<u64>) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn msg_5_messages_overtake_each_other_when_they_are_interleaved() {
+async fn msg_5_interleaved_messages_are_reordered() {
     let in_order: Vec<u64> = (0..20).collect();
     assert_eq!(order(None).await, in_order);
     let mut overtaken = 0;

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
+async fn lim_7_flood_runs_bounded_concurrent_invocations() {
     const CLIENTS: usize = 50;
     const MESSAGES: usize = 200;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -71,7 +71,7 @@ async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
 }
 
 #[tokio::test]
-async fn client_that_sends_without_pause_takes_turns_with_others() {
+async fn flooding_client_does_not_starve_others() {
     const MESSAGES: usize = 200;
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     let handled = Arc::clone(&order);
@@ -102,7 +102,7 @@ async fn client_that_sends_without_pause_takes_turns_with_others() {
 }
 
 #[tokio::test]
-async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
+async fn mgt_7_slow_reader_receives_every_acknowledged_push() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     let config = WebSocketConfig::default().read_buffer_size(4096);
@@ -136,7 +136,7 @@ async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn connections_of_a_burst_of_calls_are_kept_during_the_burst_and_closed_after_it() {
+async fn pooled_connections_are_reused_in_a_burst_and_closed_afterwards() {
     use futures_util::future::join_all;
     use tokio::io::AsyncWriteExt as _;
     use tokio::time::timeout;
@@ -171,7 +171,7 @@ async fn connections_of_a_burst_of_calls_are_kept_during_the_burst_and_closed_af
 }
 
 #[tokio::test]
-async fn connections_of_a_burst_are_accepted_at_once() {
+async fn burst_of_connections_is_accepted_without_delay() {
     use std::net::TcpStream;
 
     let builder = Gateway::builder("dev").bind("127.0.0.1:0").unwrap();
@@ -187,15 +187,11 @@ async fn connections_of_a_burst_are_accepted_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind() {
+fn dropped_gateways_leak_nothing() {
     // A process of its own: other tests have sockets, too.
     if std::env::var_os("IS_CHILD").is_none() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "local::load::gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind",
-                "--nocapture",
-            ])
+            .args(["--exact", "local::load::dropped_gateways_leak_nothing", "--nocapture"])
             .env("IS_CHILD", "1")
             .output()
             .unwrap();

@@ -112,7 +112,7 @@ async fn echo() -> (Gateway, mpsc::UnboundedReceiver<(u16, String)>) {
 }
 
 #[tokio::test]
-async fn frames_that_break_the_protocol_close_the_connection_with_a_code() {
+async fn invalid_frames_close_the_connection_with_a_code() {
     let (gateway, mut disconnects) = echo().await;
     let mut unmasked = frame(1, b"{}", true);
     unmasked.drain(2..6);
@@ -134,7 +134,7 @@ async fn frames_that_break_the_protocol_close_the_connection_with_a_code() {
 }
 
 #[tokio::test]
-async fn client_that_is_closed_for_a_broken_frame_may_still_be_writing() {
+async fn close_for_invalid_frame_reaches_a_writing_client() {
     let (gateway, _) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&frame(3, b"", true)).await;
@@ -163,7 +163,7 @@ async fn lim_1_a_message_over_128_kb_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn evt_15_a_close_without_a_code_and_a_lost_socket_are_told_apart() {
+async fn evt_15_close_without_code_and_lost_socket_are_distinguished() {
     let (gateway, mut disconnects) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&frame(8, b"", true)).await;
@@ -174,7 +174,7 @@ async fn evt_15_a_close_without_a_code_and_a_lost_socket_are_told_apart() {
 }
 
 #[tokio::test]
-async fn lim_4_a_ping_is_answered_also_between_fragments() {
+async fn lim_4_ping_between_fragments_gets_pong() {
     let (gateway, _) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&[frame(1, b"he", false), frame(9, b"?", true), frame(0, b"llo", true)].concat()).await;
@@ -183,7 +183,7 @@ async fn lim_4_a_ping_is_answered_also_between_fragments() {
 }
 
 #[tokio::test]
-async fn con_8_and_9_a_request_that_is_no_handshake_is_told_what_is_missing() {
+async fn con_8_and_9_invalid_handshake_error_names_what_is_missing() {
     let (gateway, _) = echo().await;
     let long = format!("/dev?x={}", "x".repeat(4097 - "/dev?x=".len()));
     let host = "Host: localhost\r\n";
@@ -215,7 +215,7 @@ async fn con_8_and_9_a_request_that_is_no_handshake_is_told_what_is_missing() {
 }
 
 #[tokio::test]
-async fn mgt_5_another_host_and_a_page_of_another_site_are_forbidden() {
+async fn mgt_5_foreign_host_and_cross_site_origin_are_forbidden() {
     let (gateway, _) = echo().await;
     let unknown = "/dev/@connections/AAAAAAAAAAAAAAA=";
     let host = "Host: localhost\r\n";
@@ -243,7 +243,7 @@ async fn mgt_5_another_host_and_a_page_of_another_site_are_forbidden() {
 }
 
 #[tokio::test]
-async fn mgt_1_and_6_connections_are_called_over_http() {
+async fn mgt_1_and_6_management_api_works_over_plain_http() {
     let (gateway, _) = echo().await;
     let mut client = Raw::upgraded(&gateway).await;
     let id = gateway.connections()[0].to_string();
@@ -270,7 +270,7 @@ async fn mgt_1_and_6_connections_are_called_over_http() {
 }
 
 #[tokio::test]
-async fn evt_11_headers_keep_their_case_in_every_request_of_a_connection() {
+async fn evt_11_header_names_keep_their_case_on_reused_connection() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let record = Arc::clone(&seen);
     let refuse = Function::new(move |_, event| {
@@ -291,7 +291,7 @@ async fn evt_11_headers_keep_their_case_in_every_request_of_a_connection() {
 }
 
 #[tokio::test]
-async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
+async fn evt_11_header_names_keep_their_case_when_pipelined() {
     let (told, mut events) = mpsc::unbounded_channel();
     let refuse = Function::new(move |_, event| {
         let _ = told.send(serde_json::from_slice::<Value>(&event).unwrap());
@@ -311,7 +311,7 @@ async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
 }
 
 #[tokio::test]
-async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconnected() {
+async fn evt_15_client_lost_silently_during_the_handshake_is_disconnected() {
     let (asked, mut waiting) = mpsc::unbounded_channel();
     let (told, mut disconnects) = mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
@@ -342,7 +342,7 @@ async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconne
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_delays_nobody_else() {
+async fn client_that_never_reads_does_not_delay_others() {
     let (gateway, _) = echo().await;
     let mut deaf = Raw::upgraded(&gateway).await;
     let message = frame(1, &[b'x'; 30_000], true);

@@ -87,7 +87,7 @@ fn assert_has_its_targets(document: &Value) {
 }
 
 #[test]
-fn schema_refuses_what_cloudwatch_would_not_read() {
+fn schema_rejects_invalid_embedded_metrics() {
     let directive =
         json!({"Namespace": "chat", "Dimensions": [["route"]], "Metrics": [{"Name": "events", "Unit": "Count"}]});
     let document = |directive: Value| json!({"_aws": {"Timestamp": 1_700_000_000_000_u64, "CloudWatchMetrics": [directive]}, "events": 1, "route": "say"});
@@ -108,7 +108,7 @@ fn schema_refuses_what_cloudwatch_would_not_read() {
 }
 
 #[tokio::test]
-async fn example_writes_metrics_and_logs_that_cloudwatch_reads() {
+async fn example_writes_valid_embedded_metrics_and_logs() {
     let connections = MockServer::start().await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&connections).await;
     let function = Function::new("observability")

@@ -4,7 +4,7 @@ use lambda_websocket::event::{CorrelationId, RequestId};
 use lambda_websocket::route::{Error, ErrorCode, StatusCode};
 
 #[test]
-fn statuses_have_codes() {
+fn statuses_map_to_error_codes() {
     for (status, code, of_code) in [
         (400, "invalid_message", 400),
         (401, "unauthorized", 401),
@@ -36,7 +36,7 @@ fn statuses_have_codes() {
 }
 
 #[test]
-fn code_of_your_own_is_checked() {
+fn custom_error_code_is_validated() {
     const SOLD_OUT: ErrorCode = ErrorCode::new("shop.sold-out_2");
     assert_eq!(format!("{SOLD_OUT} {SOLD_OUT:?}"), "shop.sold-out_2 ErrorCode(shop.sold-out_2, 400)");
     for illegal in ["", "Sold", "sold out", "é", &"x".repeat(65)] {
@@ -48,7 +48,7 @@ fn code_of_your_own_is_checked() {
 }
 
 #[test]
-fn details_that_are_no_json_are_our_mistake() {
+fn unserializable_details_are_an_internal_error() {
     let keys_of_json_are_texts = std::collections::BTreeMap::from([(vec![1], 1)]);
     let error = Error::client(ErrorCode::CONFLICT, "taken").with_details(&keys_of_json_are_texts);
     assert_eq!((error.code(), error.client_text()), (&ErrorCode::INTERNAL, None));
@@ -56,7 +56,7 @@ fn details_that_are_no_json_are_our_mistake() {
 }
 
 #[test]
-fn strings_and_numbers_stay_apart() {
+fn string_and_number_ids_are_distinct() {
     let id = |json: &str| CorrelationId::from_json(json).unwrap();
     assert_ne!(id("7"), id("\"7\""));
     assert_ne!(id("1e3"), id("1000"));

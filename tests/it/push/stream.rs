@@ -176,7 +176,7 @@ fn text(count: usize) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousand_tokens_travel_in_few_frames_in_order_and_on_time() {
+async fn thousand_tokens_arrive_in_few_frames_in_order_and_on_time() {
     for (latency, most_frames) in [(None, 101), (Some(0), 251)] {
         let line = Line::new([]);
         let (source, _, _) = tokens(1000, TOKEN);
@@ -219,7 +219,7 @@ async fn reader_that_drops_repeated_numbers_gets_no_duplicate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn source_is_not_polled_while_a_full_frame_waits() {
+async fn source_is_not_polled_while_a_full_frame_is_pending() {
     let line = Line { latency: Duration::from_secs(1), ..Line::new([]) };
     let (source, taken, _) = tokens(1_000_000, Duration::ZERO);
     let pusher = line.pusher().with_attempt_timeout(Duration::from_secs(5));
@@ -230,7 +230,7 @@ async fn source_is_not_polled_while_a_full_frame_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_any_size_and_content_arrive_whole() {
+async fn tokens_of_any_size_and_content_arrive_intact() {
     let large = "é\u{1}\"".repeat(50_000);
     let odd = ["", "\u{0}\n\t\\\"", "👩", "\u{200d}", "👩", "\u{200d}", "👧", "", "\u{feff}\u{2028}\u{7f}", ""];
     for max_frame_bytes in [0, 1000, usize::MAX] {
@@ -256,7 +256,7 @@ async fn tokens_of_any_size_and_content_arrive_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn id_that_cannot_be_sent_ends_the_stream_before_anything_is_sent() {
+async fn invalid_id_ends_the_stream_before_sending() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&"x".repeat(MAX_PAYLOAD_BYTES)).await;
@@ -272,7 +272,7 @@ async fn id_that_cannot_be_sent_ends_the_stream_before_anything_is_sent() {
 }
 
 #[test]
-fn stream_can_be_spawned() {
+fn stream_future_is_send() {
     fn is_spawnable(_: impl Future<Output = impl Send> + Send + 'static) {}
     let pusher = Pusher::new(Recorder::new());
     // Tokens need not be `Send` on their own: the stream makes and drops them.
@@ -281,7 +281,7 @@ fn stream_can_be_spawned() {
 
 #[cfg(all(feature = "local", feature = "sdk"))]
 #[tokio::test]
-async fn answers_that_the_gateway_loses_repeat_no_text() {
+async fn lost_push_responses_duplicate_no_tokens() {
     use lambda_websocket::local::{Fault, Gateway, When};
     use lambda_websocket::{Json, Message, Router};
 

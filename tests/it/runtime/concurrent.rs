@@ -241,11 +241,11 @@ async fn mixes_up_nothing(at_once: usize, invocations: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_invocations_at_a_time_mix_up_nothing() {
+async fn sixty_four_concurrent_invocations_are_isolated() {
     mixes_up_nothing(64, 640).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn elsewhere_one_invocation_runs_at_a_time() {
+async fn one_invocation_runs_at_a_time_by_default() {
     mixes_up_nothing(1, 64).await;
 }

@@ -27,7 +27,7 @@ async fn table() -> (Dynamo, DynamoDb) {
 }
 
 #[tokio::test]
-async fn calls_cost_what_the_documentation_says() {
+async fn calls_cost_the_documented_capacity_units() {
     let (dynamo, table) = table().await;
     let (one, two) = (connection("one", "alice"), connection("two", "alice"));
     let (one_key, two_key) = (one.key().clone(), two.key().clone());
@@ -86,7 +86,7 @@ async fn million_sessions_cost_less_than_six_dollars() {
 }
 
 #[tokio::test]
-async fn reading_a_group_and_sweeping_cost_reads_alone() {
+async fn reading_a_group_and_sweeping_cost_only_reads() {
     let (dynamo, table) = table().await;
     for number in 0..1000 {
         let id = format!("L0SM9cO{number:08}=");

@@ -55,13 +55,13 @@ fn later(table: &Table) -> lambda_websocket::registry::DynamoDb {
 }
 
 #[tokio::test]
-async fn killed_writer_leaves_nothing_half_done() {
+async fn killed_writer_leaves_no_partial_state() {
     killed_writers(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn killed_writer_leaves_nothing_half_done_on_dynamodb_local() {
+async fn killed_writer_leaves_no_partial_state_on_dynamodb_local() {
     killed_writers(&dynamodb_local().await.url).await;
 }
 
@@ -100,7 +100,7 @@ async fn killed_writers(url: &str) {
 
 /// Every departure of a removal that was interrupted is told to one of those who continue it.
 #[tokio::test]
-async fn interrupted_removal_is_continued_and_tells_what_is_left() {
+async fn interrupted_removal_resumes_and_reports_the_rest() {
     let dynamo = Dynamo::start().await;
     let proxy = Proxy::start(dynamo.url.trim_start_matches("http://").parse().unwrap()).await;
     for number in 1..6 {
@@ -131,13 +131,13 @@ async fn interrupted_removal_is_continued_and_tells_what_is_left() {
 }
 
 #[tokio::test]
-async fn sweep_finds_whatever_was_left() {
+async fn sweep_completes_interrupted_removals() {
     sweeps(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn sweep_finds_whatever_was_left_on_dynamodb_local() {
+async fn sweep_completes_interrupted_removals_on_dynamodb_local() {
     sweeps(&dynamodb_local().await.url).await;
 }
 

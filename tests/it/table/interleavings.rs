@@ -101,7 +101,7 @@ const PAIRS: [(&str, Change, Change, &[&str]); 14] = [
 const ORDERS: u32 = 5;
 
 #[tokio::test]
-async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
+async fn concurrent_writers_are_consistent_in_every_order() {
     let dynamo = Dynamo::start().await;
     let (gate, other_gate) = (dynamo.gated().await, dynamo.gated().await);
     let direct = DynamoDb::with_endpoint_url("orders", &dynamo.url).await;

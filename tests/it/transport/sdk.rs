@@ -15,7 +15,7 @@ fn at(url: &str) -> Pusher {
 }
 
 #[tokio::test]
-async fn without_a_region_there_is_nothing_to_sign_for() {
+async fn missing_region_is_an_error() {
     // Only where the environment of the test run names none, either.
     let endpoint: Endpoint = "https://ws.example.com/chat".parse().unwrap();
     match Sdk::new(&endpoint).await {

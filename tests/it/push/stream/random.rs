@@ -27,7 +27,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn chunks_are_the_tokens_whatever_their_sizes_timings_and_faults(
+    fn chunks_equal_tokens_under_any_sizes_timings_and_faults(
         parts in proptest::collection::vec((token(), 0_u64..120), 0..60),
         fates in proptest::collection::vec(fate(), 0..20),
         latency in 0_u64..60,
