@@ -1,4 +1,4 @@
-//! What is not asked for costs no allocation.
+//! Parts of an event that are not read cost no allocation.
 
 use allocation_counter::measure;
 use lambda_websocket::Event;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
-/// An event with this many headers, query parameters, stage variables and context values.
+/// Returns an event with `count` headers, query parameters, stage variables, and context values.
 fn with(name: &str, count: usize) -> Vec<u8> {
     let single: serde_json::Map<String, Value> = (0..count).map(|n| (format!("name-{n}"), json!("value"))).collect();
     let multi: serde_json::Map<String, Value> = (0..count).map(|n| (format!("name-{n}"), json!(["value"]))).collect();

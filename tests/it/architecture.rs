@@ -1,4 +1,4 @@
-//! Who may know whom.
+//! The dependency rules between modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn sources() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The modules at the top of the crate that a line of code names.
+/// Returns the crate's top-level modules that the code names.
 fn crate_modules(source: &str) -> Vec<&str> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.match_indices("crate::").map(|(at, _)| &line[at + "crate::".len()..]))
@@ -74,7 +74,7 @@ fn modules_depend_only_on_lower_layers() {
 #[test]
 fn sdk_imports_and_sockets_stay_in_their_files() {
     for (file, source) in sources() {
-        // An example in a comment may use what its reader has.
+        // An example in a comment may use any crate.
         let code = || source.lines().filter(|line| !line.trim_start().starts_with("//"));
         let sdk = code().any(|line| line.contains("use aws_sdk_") || line.contains("use aws_config"));
         let may_import = [

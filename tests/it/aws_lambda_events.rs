@@ -1,4 +1,4 @@
-//! For those who hold a type of the `aws_lambda_events` crate.
+//! Conversions to and from the types of the `aws_lambda_events` crate.
 
 use aws_lambda_events::event::apigw::{
     ApiGatewayCustomAuthorizerResponse, ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest,
@@ -44,7 +44,7 @@ fn event_converts_to_lambda_events_request() {
         let ours = ApiGatewayWebsocketProxyRequest::try_from(&fixture::event(name)).unwrap();
         let mut theirs = theirs(name);
         if name == "disconnect" {
-            // Its four headers say nothing, and are not kept.
+            // A disconnect event's four headers have no information, so the conversion drops them.
             theirs.headers.clear();
             theirs.multi_value_headers.clear();
         }

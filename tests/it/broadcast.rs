@@ -1,4 +1,4 @@
-//! Broadcasts: what the report says, and that it is what happened.
+//! Broadcasts: the report matches what happened.
 
 mod slow;
 
@@ -20,12 +20,12 @@ fn ids(count: usize) -> Vec<ConnectionId> {
     (0..count).map(connection_id).collect()
 }
 
-/// The stub without sockets, for a clock that the test owns.
+/// The stub as an in-memory transport, for use with a paused clock.
 #[derive(Debug, Clone, Default)]
 struct InMemory {
     behavior: Behavior,
     log: Log,
-    /// How many attempts are under way, and the most there were.
+    /// The current and the maximum number of concurrent attempts.
     under_way: Arc<Mutex<(usize, usize)>>,
 }
 
@@ -69,7 +69,7 @@ fn in_memory(behavior: Behavior) -> (Pusher, InMemory) {
     (Pusher::new(transport.clone()), transport)
 }
 
-/// The report adds up, names nobody twice, and says what the stub's log says.
+/// Checks that the report adds up, lists no connection twice, and matches the stub's log.
 pub fn is_true(report: &Report, log: &Log, count: usize) {
     let log = log.lock().unwrap();
     assert_eq!(report.ids(), count, "{report}");
@@ -103,13 +103,13 @@ pub fn is_true(report: &Report, log: &Log, count: usize) {
             PushError::Throttled { .. } | PushError::SlowConsumer { .. } => assert_eq!(seen, Some(429)),
             PushError::Unavailable { .. } => assert_eq!(seen, Some(500)),
             PushError::Forbidden { .. } => assert_eq!(seen, Some(403)),
-            // It may have been answered as the time was up.
+            // The stub may have responded just at the deadline.
             PushError::TimedOut { .. } | PushError::Interrupted => {}
             other => panic!("{other}"),
         }
     }
     let tried = report.ids() - report.not_tried.len();
-    // A push whose time was up before it left was tried all the same.
+    // A push that reached its deadline before it was sent still counts as tried.
     let unseen = report.failed.iter().filter(|failure| last(&failure.connection_id).is_none()).count();
     assert!(report.retries + tried >= attempts && report.retries + tried <= attempts + unseen + report.failed.len());
 }
@@ -158,7 +158,7 @@ async fn lim_5_concurrency_is_bounded_and_reduced_when_throttled() {
     let ideal = latency * 100;
     assert!(start.elapsed() <= ideal.mul_f64(1.2), "{:?} of {ideal:?}", start.elapsed());
 
-    // Half of all attempts are refused: there are fewer under way, and still all get there.
+    // Half of all attempts are refused: concurrency drops, and every push is still delivered.
     let (pusher, transport) = in_memory(Behavior { latency, throttled: 0.5, ..Behavior::default() });
     let pusher = pusher.with_concurrency(50).with_timeout(Duration::from_secs(600));
     let report = pusher.broadcast(ids(3000), "x").unwrap().await;
@@ -236,7 +236,7 @@ async fn payloads_for_the_same_connection_arrive_in_order() {
     }
 }
 
-/// Never answers for connection 0.
+/// A transport that never responds for connection 0.
 #[derive(Debug, Clone)]
 struct Deaf(Recorder);
 
@@ -268,7 +268,7 @@ async fn queued_connection_does_not_block_others() {
     }
     let report = broadcast.await;
     assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (499, 1, 2), "{report}");
-    // As many wait as may be under way, and no more: what comes after them has to wait, too.
+    // At most as many messages wait as pushes may run concurrently; further messages have to wait, too.
     let messages = [0; 50].into_iter().chain(1..500).map(|number| (connection_id(number), number));
     let report = pusher.broadcast_with(stream::iter(messages)).await;
     assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (0, 1, 548), "{report}");

@@ -8,7 +8,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The rows of the tables: the id, whether it is kept, and what shows it.
+/// Returns the rows of the tables: the rule's id, whether it is kept, and the tests that show it.
 fn rows() -> BTreeMap<String, (String, Vec<String>)> {
     let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
     let mut rows = BTreeMap::new();
@@ -41,7 +41,7 @@ fn sources() -> String {
 
 const FAMILIES: [&str; 10] = ["EVT", "RTE", "CON", "AUT", "MSG", "MGT", "END", "LIM", "DIS", "CFN"];
 
-/// The ids that a test's name starts with: `evt_3_6_and_14_…`, `mgt_3_to_7_…`, `con_6_and_mgt_3_to_5_…`.
+/// Returns the rule ids at the start of a test's name: `evt_3_6_and_14_…`, `mgt_3_to_7_…`, `con_6_and_mgt_3_to_5_…`.
 fn cited(name: &str) -> Vec<String> {
     let (mut family, mut ids, mut last, mut range) = (None, Vec::new(), 0, false);
     for word in name.split('_') {

@@ -35,7 +35,7 @@ fn end_1_every_partition_has_its_suffix() {
     }
 }
 
-/// The SDK resolves `https://execute-api.<region>.<suffix>` when it is given no endpoint: the same suffix.
+/// Without an endpoint, the SDK resolves `https://execute-api.<region>.<suffix>`: the same suffix.
 #[cfg(feature = "sdk")]
 #[tokio::test]
 async fn end_1_suffixes_match_the_sdk() {

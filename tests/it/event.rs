@@ -357,7 +357,7 @@ fn lim_1_body_of_128_kb_is_read() {
 fn deeply_nested_json_does_not_overflow_and_is_refused() {
     let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
     let event = format!(r#"{{"headers": {deep}, "requestContext": {{"eventType": "CONNECT"}}}}"#);
-    // Undecoded parts are passed over without recursion; the missing members are what is noticed.
+    // Parts that are not decoded are skipped without recursion; the error is about the missing members.
     assert_eq!(
         Event::from_slice(event.as_bytes()).unwrap_err(),
         InvalidEvent::Missing { member: "requestContext.connectionId" }
@@ -411,7 +411,7 @@ proptest! {
         prop_assert_eq!(message.body, Body::Text(body));
     }
 
-    /// AUT-9: what an authorizer serialises and the gateway makes text comes back as it was.
+    /// AUT-9: a context round-trips, although the gateway converts every value to a string.
     #[test]
     fn aut_9_context_round_trips_through_the_gateway(
         org: u64,
@@ -470,7 +470,7 @@ fn stage_variables_and_identity_of_iam_can_be_read() {
     let event = Event::from_slice(&cognito).unwrap();
     let identity = event.request_context().iam_identity().unwrap();
     assert_eq!(identity.cognito_identity_id(), Some("eu-central-1:1-2-3"));
-    // Others have neither.
+    // Other events have neither.
     for name in ["connect", "message", "disconnect", "message_of_2020"] {
         let event = fixture::event(name);
         assert!(event.request_context().iam_identity().is_none(), "{name}");

@@ -1,4 +1,4 @@
-//! Clients whose authorization ends while they are connected.
+//! Clients whose authorization expires while they are connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::fixture;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Lets everybody in, for as many seconds as the token says.
+/// Authorizes every client for as many seconds as its token says.
 async fn authorize(request: Request) -> Result<Authorization, Denied> {
     let seconds = request.query("Auth").ok_or(Denied::Unauthorized)?.parse().map_err(|_| Denied::Unauthorized)?;
     let now = request.request_context().request_time;
@@ -42,7 +42,7 @@ async fn is_answered(client: &mut Client) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn message_after_token_expiry_closes_the_connection() {
-    // With replies that are pushed, and with replies that are the function's answer.
+    // With pushed replies, and with replies in the route response.
     for pushes in [true, false] {
         let handled = Arc::new(AtomicUsize::new(0));
         let builder = Gateway::builder("dev").authorizer(authorize, ["route.request.querystring.Auth"]);
@@ -145,7 +145,7 @@ fn expiry_passes_the_gateway_apart_from_context_values() {
     assert_eq!(arrived.context::<Values>().unwrap().org, 7);
     assert_eq!(context(json!(1_900_000_000_u64)).authorization_expires_at(), arrived.authorization_expires_at());
     assert_eq!(fixture::event("message").request_context().authorization_expires_at(), None);
-    // What cannot be read has passed.
+    // A value that cannot be parsed counts as expired.
     for other in
         [json!(""), json!("soon"), json!("-1"), json!("1e400"), json!(null), json!(true), json!([1]), json!(u64::MAX)]
     {
@@ -164,7 +164,7 @@ async fn expired_authorization_still_runs_connect_and_disconnect() {
         assert_eq!(response.status(), StatusCode::OK);
     }
     assert_eq!(recorder.attempts(), 0);
-    // A client that is gone need not be closed.
+    // A stale connection need not be closed.
     let event = |end: SystemTime| {
         let mut json = fixture::json("message");
         let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -1,4 +1,4 @@
-//! Faults through real sockets and real processes. The rules of faults are tested beside them, without.
+//! Fault injection with real sockets and real processes. The unit tests of `local::rules` cover faults without them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ async fn whoami(client: &mut Client) -> ConnectionId {
     serde_json::from_value(client.next_json().await.unwrap()).unwrap()
 }
 
-/// A gateway with one client, and how many `$disconnect`s it has seen.
+/// Starts a gateway with one client, and counts its `$disconnect` invocations.
 async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
     let disconnects = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&disconnects);
@@ -33,7 +33,7 @@ async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
     (gateway, client, id, disconnects)
 }
 
-/// The same connections, once in process and once through HTTP and the SDK.
+/// Returns two pushers to the same connections: one in process, one over HTTP with the SDK.
 fn pushers(gateway: &Gateway) -> [Pusher; 2] {
     let region = "us-east-1".parse().unwrap();
     let sdk = Sdk::with_static_credentials(&gateway.endpoint(), &region, "any", "any");

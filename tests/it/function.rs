@@ -1,4 +1,4 @@
-//! The three ways in which the local gateway calls a function.
+//! The three ways in which the local gateway invokes a function.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::local::{KEY, example};
 
 const INVOCATIONS: &str = "/2015-03-31/functions/chat/invocations";
 
-/// An example of the crate, which lies beside the folder of the test binary.
+/// Returns the path of an example, next to the directory of the test binary.
 pub fn built(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
@@ -67,7 +67,7 @@ async fn aut_7_invoke_endpoint_authorizer_reports_unauthorized() {
     let emulator = MockServer::start().await;
     let failure = json!({"errorType": "Error", "errorMessage": "Unauthorized"});
     let failure = ResponseTemplate::new(200).set_body_json(failure);
-    // AWS's runtime interface emulator leaves the header out; so does `cargo lambda watch`, which answers with 500.
+    // AWS's runtime interface emulator omits the header; so does `cargo lambda watch`, which responds with 500.
     let failure_500 =
         ResponseTemplate::new(500).set_body_json(json!({"errorType": "E", "errorMessage": "Unauthorized"}));
     for answer in [failure.clone().insert_header("X-Amz-Function-Error", "Handled"), failure, failure_500] {

@@ -1,4 +1,4 @@
-//! Registry and pusher together.
+//! The hub: registry and pusher together.
 
 mod joining;
 mod reports;
@@ -37,7 +37,7 @@ fn principal(name: &str) -> Principal {
     Principal::new(name).unwrap()
 }
 
-/// A connection that was opened this long ago.
+/// Returns a connection that was opened this long ago.
 fn opened(id: &str, ago: Duration) -> Connection {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
@@ -46,7 +46,7 @@ fn opened(id: &str, ago: Duration) -> Connection {
 
 const OLD: Duration = Duration::from_secs(600);
 
-/// A hub that announces, over connections `<principal>-<number>`, which are in the lobby.
+/// Returns a hub that announces presence, with connections `<principal>-<number>` in the group `lobby`.
 async fn lobby(ids: &[&str]) -> (Hub, Recorder) {
     let recorder = Recorder::new();
     let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()))
@@ -65,7 +65,7 @@ async fn insert(hub: &Hub, connection: &Connection) {
     assert_eq!(hub.registry().insert(connection).await.unwrap(), Inserted::New { groups: Vec::new() });
 }
 
-/// Such as `+ann -bob lobby`.
+/// Formats presence events, such as `+ann -bob lobby`.
 fn message(events: &[PresenceEvent]) -> String {
     let mut words: Vec<String> = events
         .iter()
@@ -75,7 +75,7 @@ fn message(events: &[PresenceEvent]) -> String {
     format!("{} {}", words.join(" "), events[0].group)
 }
 
-/// Who got what, in order of their ids.
+/// Returns the messages that each connection received, in order of their ids.
 fn got(recorder: &Recorder) -> Vec<String> {
     let mut got: Vec<String> = recorder
         .pushes()
@@ -163,7 +163,7 @@ async fn pruned_principal_is_announced_once_per_group_within_budget() {
     }
     let sent = hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap();
     assert_eq!(sent.pruned.len(), 2);
-    // Carol has another connection in the lobby. It costs as many pushes there as are left, and one message tells all.
+    // Carol has another connection in the lobby. The announcement there fits the budget, and one message covers all events.
     assert_eq!(
         got(&recorder),
         ["alice-1: -bob -carol kitchen", "alice-1: -bob lobby", "alice-1: dinner", "carol-2: -bob lobby"]
@@ -188,7 +188,7 @@ async fn announcements_over_budget_wait_for_the_next_group_message() {
     let lobby = namespace().group(&group("lobby"));
     assert_eq!(hub.send_to(&lobby, "hello").await.unwrap().report.delivered, 21);
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-bob lobby")).count(), 21);
-    // What waits can also be announced by itself.
+    // Pending events can also be announced without a message.
     assert_eq!(hub.registry().join(&key("user0-1"), &kitchen).await.unwrap(), Joined::First);
     recorder.hang_up(key("user0-1").id());
     assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap().pruned.len(), 1);
@@ -196,7 +196,7 @@ async fn announcements_over_budget_wait_for_the_next_group_message() {
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-user0 lobby")).count(), 20);
 }
 
-/// A recorder that answers after this time.
+/// A recorder that responds after this delay.
 #[derive(Debug)]
 struct Delayed(Recorder, Duration);
 
@@ -216,7 +216,7 @@ impl Push for Delayed {
     }
 }
 
-/// However many have vanished, a send costs at most twice its recipients, and all departures are told.
+/// However many members are stale, a send costs at most twice its recipients, and every departure is announced.
 #[tokio::test(start_paused = true)]
 async fn stale_members_do_not_multiply_pushes() {
     let recorder = Recorder::new();
@@ -272,7 +272,7 @@ async fn presence_events_can_be_queued_and_announced_elsewhere() {
     assert_eq!(got(&recorder), ["alice-1: -bob lobby"]);
 }
 
-/// A leave message that is followed by closing the tab: both are handled at once.
+/// A leave message followed by closing the tab: the hub handles both concurrently.
 #[tokio::test]
 async fn leave_followed_by_close_is_announced() {
     #[derive(Debug)]
@@ -362,7 +362,7 @@ async fn principal_joins_and_leaves_once() {
     assert_eq!(hub.disconnect(&key("bob-2")).await.unwrap(), None);
     hub.disconnect(&key("nobody")).await.unwrap();
     assert_eq!(got(&recorder), ["alice-1: +bob lobby", "alice-1: -bob lobby", "nobody: -bob lobby"]);
-    // Who leaves is not told of itself either, and an empty room hears nothing.
+    // A principal is not notified of its own leave either, and an empty group gets no messages.
     assert_eq!(hub.leave(&key("alice-1"), &lobby).await.unwrap(), Left::Last);
     assert_eq!(got(&recorder).len(), 3);
 }
@@ -385,7 +385,7 @@ async fn all_connections_of_a_principal_are_closed() {
     assert_eq!(registered(&hub).await, BTreeSet::from(["alice-3".into(), "bob-1".into()]));
 }
 
-/// A recorder at an endpoint.
+/// A recorder with an endpoint.
 #[derive(Debug)]
 struct At(Endpoint, Recorder);
 
@@ -420,7 +420,7 @@ async fn con_6_connections_of_another_api_need_their_own_pusher() {
         let key = ConnectionKey::new(everyone.clone(), ConnectionId::new(id).unwrap());
         let connection = Connection::new(key, api_id.clone(), dev.clone(), "ws.example.com", SystemTime::now() - OLD);
         insert(&hub, &connection).await;
-        // At the other's endpoint each seems to be gone.
+        // At the other API's endpoint each connection appears to be stale.
         let elsewhere = if id == "here" { &there } else { &here };
         elsewhere.hang_up(connection.id());
         assert_eq!(connection.endpoint().unwrap().as_str(), "https://ws.example.com/dev");
@@ -462,7 +462,7 @@ async fn dis_1_sweep_removes_stale_connections_at_its_rate() {
     assert_eq!(registered(&hub).await.len(), 30, "a connection whose state is unknown stays");
 }
 
-/// CON-6: a connection whose `$connect` has not been answered is answered with 410, too.
+/// CON-6: pushes to a connection whose `$connect` has not returned get 410, too.
 #[tokio::test(start_paused = true)]
 async fn con_6_sweep_keeps_connections_that_may_be_opening() {
     let recorder = Recorder::new();
@@ -474,7 +474,7 @@ async fn con_6_sweep_keeps_connections_that_may_be_opening() {
     assert_eq!(hub.sweep(&namespace()).await.removed, [key("young")]);
 }
 
-/// A transport to which everybody is connected, or nobody, and which counts.
+/// A transport with either all connections open or none, which counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Counting {
     asked: Arc<std::sync::Mutex<std::collections::HashMap<ConnectionId, Vec<Duration>>>>,
@@ -515,7 +515,7 @@ async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is
     for minute in 0..sweeps {
         tokio::time::sleep_until(start + minute * Duration::from_secs(60)).await;
         if is_frozen {
-            // Each sweep is a cold start, which remembers nothing.
+            // Each sweep is a cold start without any state.
             warm = hub();
         }
         let report = warm.sweep(&namespace()).await;
@@ -524,7 +524,7 @@ async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is
     counting
 }
 
-/// Every connection is asked about within a period and an interval, whatever the sweeper remembers.
+/// Checks that sweeps query every connection within a period plus an interval, whatever state the sweeper keeps.
 async fn everybody_is_asked_about(connections: usize, rate: u32, period: Duration, is_frozen: bool) {
     let rounds = 3;
     let minutes = u32::try_from(rounds * period.as_secs() / 60).unwrap();
@@ -549,14 +549,14 @@ async fn sweep_covers_a_million_connections_within_its_period() {
     everybody_is_asked_about(1_000_000, 1000, Duration::from_secs(1800), false).await;
 }
 
-/// Beyond what its rate allows a sweep takes longer, and still leaves nobody out.
+/// When the rate is too low for the period, a sweep takes longer and still covers every connection.
 #[tokio::test(start_paused = true)]
 async fn slow_sweep_still_covers_every_connection() {
     let counting = sweeps(3_000, 10, Duration::from_secs(120), 12, false).await;
     assert_eq!(counting.asked.lock().unwrap().len(), 3_000);
 }
 
-/// Through a wrong custom domain everybody seems to be gone.
+/// Through a wrong custom domain every connection appears to be stale.
 #[tokio::test(start_paused = true)]
 async fn wrong_endpoint_removes_no_connection() {
     let wrong = Recorder::new();
@@ -579,7 +579,7 @@ async fn wrong_endpoint_removes_no_connection() {
     }
 }
 
-/// A custom domain is believed as soon as it has reached a connection of its API.
+/// The hub trusts a custom domain once it has reached a connection of its API.
 #[tokio::test(start_paused = true)]
 async fn endpoint_that_reaches_connections_is_trusted() {
     let recorder = Recorder::new();
@@ -608,7 +608,7 @@ async fn implausible_share_of_410_removes_no_connection() {
     assert!(registered(&hub).await.len() >= 60, "{sent}");
 }
 
-/// Stale connections are removed while the broadcast runs, also when the time is up before its end.
+/// Stale connections are removed during the broadcast, even if it stops at its deadline.
 #[tokio::test(start_paused = true)]
 async fn stale_connections_are_removed_after_the_deadline() {
     let recorder = Recorder::new();
@@ -627,7 +627,7 @@ async fn stale_connections_are_removed_after_the_deadline() {
     assert_eq!(sent.pruned.len(), sent.report.gone.len(), "{sent}");
 }
 
-/// A registry whose lists break off, and whose removals fail at first.
+/// A registry whose listings end with an error, and whose first removals fail.
 #[derive(Debug)]
 struct Broken {
     memory: Memory,
@@ -767,7 +767,7 @@ mod behind_the_gateway {
         let mut client = gateway.connect("?Auth=alice").await.unwrap();
         client.send_json(&json!({"action": "join"})).await.unwrap();
         assert_eq!(client.next_json().await.unwrap(), "hello");
-        // The gateway's own API and stage are the namespace.
+        // The namespace is the gateway's own API and stage.
         let (api_id, found) = {
             let context = gateway.connect_with("?Auth=bob", &[("Sec-WebSocket-Protocol", "chat.v1")]).await.unwrap();
             assert_eq!(context.subprotocol(), Some("chat.v1"));
@@ -826,7 +826,7 @@ mod behind_the_gateway {
         assert_eq!(alice.next_json().await.unwrap(), "hello");
         drop(clients);
         let namespace = Namespace::new("local/dev").unwrap();
-        // As soon as the gateway has noticed.
+        // Waits until the gateway has detected it.
         until("bob is found gone", async || {
             let swept = hub.sweep(&namespace).await;
             swept.alive == 1 && swept.removed.len() == 1
@@ -836,7 +836,7 @@ mod behind_the_gateway {
     }
 }
 
-/// What a task can be spawned with.
+/// `tokio::spawn` requires `Send` futures.
 #[test]
 fn hub_futures_are_send() {
     fn is_send<T: Send>(_: T) {}

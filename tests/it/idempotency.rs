@@ -1,4 +1,4 @@
-//! Idempotency stores, in memory and in a table: whose job it is, and that lost answers change nothing about it.
+//! Idempotency stores, in memory and in a table: leases, completion, and lost responses.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub fn key(correlation: &str) -> IdempotencyKey {
     address("L0SM9cOFvHcCIhw=", correlation).idempotency_key()
 }
 
-/// What every store does, as its callers see it. `leases_end` lets time pass until leases have ended.
+/// Checks the contract of every store. `leases_end` advances time until leases have expired.
 pub async fn a_store_tells_whose_job_it_is(store: &impl IdempotencyStoreInTests, leases_end: impl AsyncFnOnce()) {
     store.create().await;
     let (key, one, other) = (key("1"), LeaseOwner::random(), LeaseOwner::random());
@@ -92,7 +92,7 @@ fn idempotency_key_covers_client_request_and_job() {
     jobs.sort();
     jobs.dedup();
     assert_eq!((requests.len(), jobs.len()), (different.len(), 2 * different.len()));
-    // The same stage behind two hosts is the same audience.
+    // Two host names of the same stage have the same audience.
     let domain = |domain: &str| {
         let endpoint = Endpoint::custom_domain(domain, "").unwrap().for_api(api_id.clone(), stage.clone());
         ReplyAddress::new(alice.connection_id().clone(), endpoint, alice.correlation_id().clone(), soon())

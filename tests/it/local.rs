@@ -1,4 +1,4 @@
-//! The local gateway through real sockets. The rules themselves are tested beside them, without sockets.
+//! The local gateway over real sockets. The unit tests of `local::rules` cover the rules without sockets.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ fn token() -> String {
     example::token(KEY, Duration::from_secs(60)).unwrap()
 }
 
-/// A router that hands what it sees to the test.
+/// Returns a router that reports its events to the test.
 fn observed() -> (Router, mpsc::UnboundedReceiver<String>) {
     let (seen, events) = mpsc::unbounded_channel();
     let (connected, disconnected) = (seen.clone(), seen);
@@ -99,7 +99,7 @@ async fn aut_3_and_5_refused_client_gets_the_status() {
         let error = gateway.connect(&query).await.unwrap_err();
         assert_eq!(error.status(), Some(status), "{query}: {error}");
     }
-    // Percent-encoding is undone once, by the gateway.
+    // The gateway decodes percent-encoding exactly once.
     let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
     gateway.connect(&format!("?Auth={encoded}")).await.unwrap();
 }
@@ -126,7 +126,7 @@ async fn con_2_connect_status_is_the_handshake_status() {
     for status in ["", "?status=200", "?status=204"] {
         gateway.connect(status).await.unwrap();
     }
-    // CON-3: a function that dies is another matter than one that says no.
+    // CON-3: a failing function differs from one that refuses.
     let gateway = Gateway::builder("dev").router(failing).start().await.unwrap();
     assert_eq!(gateway.connect("?status=panic").await.unwrap_err().status(), Some(502));
 }
@@ -152,14 +152,14 @@ async fn evt_11_header_names_keep_their_case() {
     let echo = Function::new(|_, event| async move {
         let event: Value = serde_json::from_slice(&event).unwrap();
         let names: Vec<&String> = event["headers"].as_object().unwrap().keys().collect();
-        // The handshake fails with this, so the test sees it.
+        // A failure here fails the handshake, so the test notices it.
         let _ = NAMES.set(names.into_iter().cloned().collect());
         Ok::<_, FunctionError>(br#"{"statusCode":403}"#.to_vec())
     });
     static NAMES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
     let gateway = Gateway::builder("dev").function(["$connect"], echo).start().await.unwrap();
 
-    // A request as a client wrote it, since libraries have a case of their own.
+    // A hand-written request, since client libraries normalize the case of header names.
     let address = gateway.address();
     let answer = tokio::task::spawn_blocking(move || {
         use std::io::{Read, Write};
@@ -317,7 +317,7 @@ async fn evt_15_client_that_leaves_during_the_handshake_is_disconnected() {
             event = next(&mut events) => assert_eq!(event, "asked"),
         }
     }
-    // The gateway sees first that the client is gone, and then the verdict.
+    // The gateway detects the disconnect first, and receives the response of `$connect` afterwards.
     tokio::time::sleep(Duration::from_millis(100)).await;
     go.send(true).unwrap();
     assert_eq!(next(&mut events).await, "Some(1006) \"\"");
@@ -403,7 +403,7 @@ async fn mgt_7_client_that_does_not_read_is_throttled() {
         tokio::task::yield_now().await;
     };
     assert!(matches!(error, PushError::Throttled { .. }), "{error:?}");
-    // It delays nobody else, and loses nothing that was acknowledged.
+    // The slow client delays no other, and loses no acknowledged push.
     pusher.send_text(&other_id, "hello").await.unwrap();
     assert_eq!(other.next_text().await.unwrap(), "hello");
     for _ in 0..sent {
@@ -496,7 +496,7 @@ async fn stages_have_separate_variables_and_connections() {
         let mut client = gateway.connect_to(stage, "").await.unwrap();
         client.send_json(&json!({"action": "where"})).await.unwrap();
         assert_eq!(client.next_json().await.unwrap(), stage);
-        // RTE-4 tells a client its connection's id.
+        // RTE-4: the error frame has the connection's id.
         client.send_text("{}").await.unwrap();
         let id: ConnectionId =
             serde_json::from_value(client.next_json().await.unwrap()["connectionId"].take()).unwrap();

@@ -1,4 +1,4 @@
-//! What reaches a log, at the most talkative level.
+//! The contents of logs at the most verbose level.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// A log at its most talkative level, until the guard is dropped.
+    /// Starts a log at the most verbose level, until the guard is dropped.
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
@@ -89,7 +89,7 @@ async fn log_lines_have_request_id_and_no_secret() {
     }
 }
 
-/// An error of a user's own, which quotes the identifier that it was made of.
+/// A custom error that quotes the identifier it was created from.
 #[derive(Debug, thiserror::Error)]
 #[error("no such room: {0}")]
 struct NoSuchRoom(#[source] InvalidId);

@@ -1,4 +1,4 @@
-//! What is counted, and under which labels.
+//! Metrics and their labels.
 
 mod embedded;
 
@@ -15,10 +15,10 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 use crate::{fixture, worker};
 
-/// The counters, and how many values each histogram has, as in `websocket_events{route=say,code=ok}`.
+/// The counters, and the number of values in each histogram, as in `websocket_events{route=say,code=ok}`.
 type Metrics = BTreeMap<String, u64>;
 
-/// Runs a future in virtual time, and returns what was recorded meanwhile.
+/// Runs a future in virtual time, and returns the metrics that it recorded.
 fn recorded(future: impl Future<Output = ()>) -> Metrics {
     let recorder = DebuggingRecorder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

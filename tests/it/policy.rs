@@ -95,7 +95,7 @@ fn unsupported_policy_elements_are_refused() {
     assert!(read(&json!({"Version": "2024-01-01", "Statement": []})).is_err());
 }
 
-/// What a policy of one statement with this condition decides, for an office worker at noon.
+/// Returns the decision of a policy with this condition, for an office worker at noon.
 fn decided(effect: &str, condition: &serde_json::Value) -> Decision {
     let mut one = statement(effect, json!("*"), json!("*"));
     one["Condition"] = condition.clone();
@@ -136,9 +136,9 @@ fn aut_13_a_condition_decides_whether_a_statement_applies() {
         (json!({"DateGreaterThan": {"aws:CurrentTime": "2026-06-01"}}), true),
         (json!({"NumericLessThan": {"aws:EpochTime": 1_780_315_201}}), true),
         (json!({"DateEquals": {"aws:EpochTime": "1780315200"}}), true),
-        // All of them have to hold.
+        // All conditions have to hold.
         (json!({"Bool": {"aws:SecureTransport": "true"}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), false),
-        // A key that is not there matches nothing.
+        // A missing key matches nothing.
         (json!({"StringLike": {"aws:Referer": "*"}}), false),
         (json!({"StringNotLike": {"aws:Referer": "*"}}), true),
         (json!({"StringLikeIfExists": {"aws:Referer": "https://example.com/*"}}), true),
@@ -229,7 +229,7 @@ fn malformed_arn_error_names_the_part() {
     assert!(long.to_string().contains("expected at most 1600 bytes"));
 }
 
-/// Straight from the definition, exponential, and not the crate's.
+/// A naive, exponential matcher, written from the definition and independent of the crate.
 fn naive(pattern: &[char], text: &[char]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
@@ -245,7 +245,7 @@ fn resource() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("*".to_owned()),
         Just(ARN.to_owned()),
-        // Wildcards anywhere in the ARN itself: patterns that match often enough to say something.
+        // Wildcards anywhere in the ARN itself, so that patterns match often enough to be useful.
         proptest::collection::vec((0..ARN.len(), 0..ARN.len(), prop_oneof![Just("*"), Just("?")]), 0..4).prop_map(
             |cuts| {
                 let mut text = ARN.to_owned();

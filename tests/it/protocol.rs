@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
-/// Valid ids as clients write them.
+/// Generates valid ids as clients write them.
 pub fn ids() -> impl Strategy<Value = String> {
     let string = ".{0,40}".prop_map(|text: String| serde_json::to_string(&text).unwrap());
     let escaped = "(\\\\u[0-9a-f]{4}|[a-z]){0,8}".prop_map(|text| format!("\"{text}\""));
@@ -27,7 +27,7 @@ pub fn ids() -> impl Strategy<Value = String> {
     prop_oneof![string, escaped, number].prop_filter("too long", |id| id.len() <= 64)
 }
 
-/// A route that does what the message says.
+/// Returns a router whose route executes the command in the message.
 fn routes() -> Router {
     Router::new()
         .on("do", |event: Message<Value>| async move {
@@ -53,7 +53,7 @@ fn routes() -> Router {
         })
 }
 
-/// What the client of a route with a route response gets.
+/// Returns the frame that the client of a route with a route response receives.
 async fn frame(router: &Router, key: &str, body: &str) -> Option<String> {
     router.handle(fixture::message(key, body)).await.unwrap().text().map(str::to_owned)
 }
@@ -174,7 +174,7 @@ async fn every_route_outcome_becomes_a_result_or_error_reply() {
             assert_eq!((&found["action"], &found["error"]["code"]), (&json!("do"), &error["code"]), "{what}");
         }
     }
-    // A closure may panic before there is a future.
+    // A closure may panic before it returns a future.
     assert_eq!(reply(&routes(), "early", r#"{"id":1,"do":"panic"}"#).await, json!({"id": 1, "error": internal}));
 }
 
@@ -360,7 +360,7 @@ proptest! {
         let answer = futures_util::future::FutureExt::now_or_never(handled).unwrap().unwrap();
         let text = answer.text().unwrap();
         prop_assert!(text.starts_with(&format!(r#"{{"id":{id},"#)), "{} to {}", text, body);
-        // An escape of half a character is text for JSON, but none for Rust.
+        // An unpaired surrogate escape is valid in JSON, but not in a Rust string.
         if let Ok(frame) = serde_json::from_str::<serde_json::Map<String, Value>>(text) {
             prop_assert_eq!(frame.len(), 2);
             prop_assert!(frame.contains_key("result") || frame["error"]["code"].is_string());

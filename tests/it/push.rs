@@ -1,4 +1,4 @@
-//! What a `Pusher` does over any transport, with a clock that the test owns.
+//! A `Pusher` over any transport, under a paused clock.
 
 mod stream;
 
@@ -70,7 +70,7 @@ async fn only_transient_errors_are_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn backoff_grows_with_full_jitter_up_to_two_seconds() {
-    /// Remembers when it was asked, and never has an answer but 429.
+    /// Records the time of each call, and always responds with 429.
     #[derive(Debug)]
     struct Throttling(Arc<std::sync::Mutex<Vec<Instant>>>);
 
@@ -150,7 +150,7 @@ async fn mgt_7_send_to_client_that_does_not_read_times_out_after_five_seconds() 
     }
 }
 
-/// Cannot be reached for so many attempts.
+/// Is unreachable for the first n attempts.
 #[derive(Debug)]
 struct Flaky(AtomicUsize, Recorder);
 
@@ -180,7 +180,7 @@ async fn refused_or_broken_tcp_connection_is_retried() {
     assert_eq!((report.delivered, report.retries, recorder.pushes().len()), (1, 3, 2), "{report}");
 }
 
-/// Never answers.
+/// Never responds.
 #[derive(Debug, Default)]
 struct Silent(Arc<AtomicUsize>);
 
@@ -221,7 +221,7 @@ async fn push_in_a_route_ends_before_the_invocation_deadline() {
     use lambda_websocket::{Message, Router};
     use tower::ServiceExt as _;
 
-    // `None` is what `cargo lambda watch` gives: ten minutes after 1970 began.
+    // `None` is what `cargo lambda watch` passes: ten minutes after the Unix epoch.
     let cases = [(Some(3_000), 2_800), (Some(60_000), 59_800), (Some(300), 100), (None, 28_800)];
     // The time of day moves with the clock of the runtime, which each case advances.
     let (begin, began_at) = (Instant::now(), SystemTime::now());
@@ -241,7 +241,7 @@ async fn push_in_a_route_ends_before_the_invocation_deadline() {
         let event = LambdaEvent::new(crate::fixture::event("message"), context);
         let error = router.oneshot(event).await.unwrap_err();
         assert!(error.to_string().starts_with("no answer within"), "{error}");
-        // A few milliseconds of the wall clock pass meanwhile, and timers are as exact as a millisecond.
+        // A few milliseconds of real time pass meanwhile, and timers have millisecond precision.
         let took = i128::try_from(start.elapsed().as_millis()).unwrap();
         assert!((i128::from(expected) - 100..=i128::from(expected) + 2).contains(&took), "{took} of {deadline}");
     }
@@ -265,7 +265,7 @@ fn mgt_11_response_is_classified_by_status_then_type_then_body() {
         assert!(matches!(meaning(503, None, body), Some(PushError::Unavailable { .. })));
         assert!(matches!(meaning(404, None, body), Some(PushError::Unexpected { .. })));
     }
-    // The status wins over the type, and the type over the body.
+    // The status takes precedence over the type, and the type over the body.
     assert!(matches!(meaning(410, Some("LimitExceededException"), ""), Some(PushError::Gone { .. })));
     for kind in ["GoneException", "GoneException:http://x", "com.amazonaws#GoneException:x"] {
         assert!(
@@ -300,7 +300,7 @@ fn error_source_has_the_gateway_message() {
 }
 
 proptest! {
-    /// Whatever the endpoint answers, a push ends within its time, and says what the last answer was.
+    /// For any sequence of responses, a push ends within its timeout and returns the last response's error.
     #[test]
     fn any_sequence_of_responses_ends_within_the_timeout(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

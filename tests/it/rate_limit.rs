@@ -1,4 +1,4 @@
-//! How many messages a client may send: token buckets in memory and in a table.
+//! Rate limits per client: token buckets in memory and in a table.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn burst_then_sustained_rate_is_allowed() {
     let refused = limiter.take("alice").await.unwrap_err();
     assert!(refused.retry_after <= Duration::from_millis(100), "{refused}");
     assert!(refused.retry_after > Duration::from_millis(90), "{refused}");
-    // The time of day and tokio's paused one may differ by a millisecond.
+    // The time of day and tokio's paused clock may differ by a millisecond.
     tokio::time::advance(refused.retry_after + Duration::from_millis(2)).await;
     assert!(passes(&limiter, "alice").await, "it says when");
     assert!(!passes(&limiter, "alice").await);
@@ -48,7 +48,7 @@ async fn flooding_client_does_not_affect_others() {
     }
     assert_eq!(started.elapsed(), Duration::from_secs(10));
     assert_eq!(calm, 10, "one a second always passes");
-    // The burst of five, and five a second.
+    // The burst of five, and five per second.
     assert!((53..=55).contains(&flood), "{flood}");
 }
 
@@ -68,7 +68,7 @@ async fn invalid_quotas_are_clamped() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// In any time that starts when the bucket is full, no more pass than the burst and the rate allow, and no fewer.
+    /// Starting with a full bucket, exactly the burst plus the rate is allowed in any interval.
     #[test]
     fn limiter_allows_exactly_the_quota(
         rate in 1_u32..50,
@@ -84,7 +84,7 @@ proptest! {
                 elapsed += gap as f64 / 1000.0;
                 tokens = (tokens + gap as f64 / 1000.0 * f64::from(rate)).min(f64::from(burst));
                 let did_pass = passes(&limiter, "alice").await;
-                // The real clock moves a little too: only what is clear is compared.
+                // The real clock moves a little, too: only unambiguous cases are compared.
                 if tokens > 1.05 {
                     assert!(did_pass, "{tokens} tokens");
                 }
@@ -151,7 +151,7 @@ mod table {
     use super::*;
     use crate::idempotency_table::IdempotencyTable;
 
-    /// A limiter of a process of its own.
+    /// Returns a limiter as in a separate process.
     async fn limiter(table: &IdempotencyTable, quota: Quota) -> RateLimiter {
         let store = DynamoDb::with_endpoint_url("limits", table.url()).await;
         store.create_table().await.unwrap();
@@ -170,7 +170,7 @@ mod table {
         for limiter in [&one, &one, &other, &one, &other, &other] {
             assert!(passes(limiter, "alice").await);
         }
-        // Each change of process costs one write more.
+        // Each change of process costs one more write.
         assert_eq!(writes(&table), 6 + 3);
         assert!(!passes(&one, "alice").await);
         assert!(!passes(&other, "alice").await);

@@ -1,4 +1,4 @@
-//! Which connections exist.
+//! Registries, and the names in them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Addresses that travel: what they carry, and that nobody can change it.
+//! Reply addresses: what they carry, and that they are tamper-proof.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn keys() -> Keys {
     Keys::new("new", SECRET).unwrap()
 }
 
-/// Everything that an address says.
+/// All fields of an address.
 type Said = (ConnectionId, Endpoint, CorrelationId, SystemTime, Option<SystemTime>);
 
 fn said(address: &ReplyAddress) -> Said {
@@ -88,7 +88,7 @@ fn address_is_bound_to_its_job() {
     let unbound = address().seal_unbound(&keys());
     assert_eq!(said(&unbound.open_unbound(&keys(), at(10)).unwrap()), said(&address()));
     assert_eq!(open(&unbound, job.json()), InvalidAddress::Unbound);
-    // The job of somebody else is told before the age of the address, so that it ends in the dead-letter queue.
+    // A mismatched job is reported before an expired address, so that the message ends in the dead-letter queue.
     assert_eq!(job.reply_to().open_for("", &keys(), at(2000)), Err(InvalidAddress::OtherJob));
 }
 
@@ -147,7 +147,7 @@ fn two_keys_with_one_name_are_refused() {
     let old = || keys().with_old("old", [8; 32]).unwrap();
     assert!(matches!(old().with_old("old", [9; 32]), Err(InvalidKey::Duplicate { .. })));
     assert!(matches!(old().with_retired("old").with_old("old", [9; 32]), Err(InvalidKey::Duplicate { .. })));
-    // The secret that seals is still the first one.
+    // The first secret still seals.
     let sealed = address().seal_unbound(&old().with_retired("new"));
     assert!(sealed.open_unbound(&keys(), at(10)).is_ok());
 }
@@ -161,7 +161,7 @@ fn debug_of_an_address_shows_only_its_request_id() {
     let Event::Message(message) = crate::fixture::event("message") else { panic!() };
     let shown = format!("{shown} {:?}", message.reply_address().unwrap());
     assert!(shown.contains("Kb7qAF22PHcEdGg="), "{shown}");
-    // The correlation id may be a part of the client's message.
+    // The correlation id may contain a part of the client's message.
     for secret in ["question-1", "L0SM9", "a1b2c3d4e5", sealed.as_str(), "7, 7", "s3cret"] {
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -207,7 +207,7 @@ proptest! {
         let opened = sealed.open(&keys, now).unwrap();
         prop_assert_eq!(said(&opened), said(&address));
         prop_assert_eq!(sealed.decode::<String>().unwrap(), job);
-        // What was opened can be sealed again, as another job.
+        // An opened address can be sealed again with another job.
         let again = Job::seal("again", &opened, &keys).unwrap().open(&keys, now).unwrap();
         prop_assert_eq!(said(&again), said(&address));
         prop_assert_ne!(again.idempotency_key(), opened.idempotency_key());
@@ -242,7 +242,7 @@ proptest! {
 }
 
 proptest! {
-    // Each of them opens some ten thousand addresses.
+    // Each case opens some ten thousand addresses.
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
@@ -254,7 +254,7 @@ proptest! {
                 for bit in 0..8 {
                     let mut bytes = sealed.as_str().as_bytes().to_vec();
                     bytes[at] ^= 1 << bit;
-                    // What is not text any more does not become an address at all.
+                    // Bytes that are not UTF-8 cannot become an address.
                     let Ok(text) = String::from_utf8(bytes) else { continue };
                     let opened = SealedAddress::from(text);
                     prop_assert!(opened.open_for(job.json(), &keys, UNIX_EPOCH).is_err(), "bit {} of byte {}", bit, at);

@@ -44,7 +44,7 @@ fn refusal(action: &str, code: &str, message: &str) -> Value {
     json!({"action": action, "error": {"code": code, "message": message}})
 }
 
-/// The body of an answer as JSON, since the order of its members is no promise.
+/// Parses the body of a response as JSON, since the order of its members is not guaranteed.
 fn body(answer: &Value) -> Value {
     serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
 }

@@ -20,7 +20,7 @@ mod concurrent;
 pub const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
 const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
-/// Which example, with what it needs in its environment.
+/// An example, and its environment variables.
 pub struct Function {
     name: &'static str,
     environment: Vec<(&'static str, String)>,
@@ -48,7 +48,7 @@ impl Function {
     }
 
     fn command(&self) -> Command {
-        // The test binary lies in `deps`, and the examples beside that.
+        // The test binary is in `deps`, and the examples are next to that directory.
         let test = std::env::current_exe().unwrap();
         let folder: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
         let binary = folder.join(self.name);
@@ -63,12 +63,12 @@ impl Function {
         command
     }
 
-    /// Runs the function until it has answered this event.
+    /// Runs the function until it has responded to this event.
     pub async fn answer(&self, event: &[u8]) -> Result<Value, Value> {
         self.run(event).await.0
     }
 
-    /// Runs the function until it has answered this event. Returns what it has printed, too.
+    /// Runs the function until it has responded to this event. Also returns its output.
     pub async fn run(&self, event: &[u8]) -> (Result<Value, Value>, String) {
         let api = MockServer::start().await;
         let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(30);
@@ -115,7 +115,7 @@ impl Function {
         (answer, printed)
     }
 
-    /// What the function says when it cannot start.
+    /// Returns the output of a function that cannot start.
     fn fails(&self) -> String {
         let output = self.command().output().unwrap();
         assert!(!output.status.success());
@@ -256,7 +256,7 @@ async fn tower_layers_wrap_a_router() {
     assert_eq!(response.headers().get("x-mapped").unwrap(), "yes");
 }
 
-/// `lambda_runtime::run_concurrent` needs this of a service.
+/// `lambda_runtime::run_concurrent` requires this of a service.
 #[test]
 fn services_can_run_concurrently() {
     fn concurrent<S: Clone + Send + Sync + 'static>(_: S) {}
@@ -266,7 +266,7 @@ fn services_can_run_concurrently() {
     }));
 }
 
-/// A router in layers is still what `run` takes: this compiles, and says where it is not.
+/// `run` accepts a layered router: this compiles, and fails because it does not run on Lambda.
 #[tokio::test]
 async fn run_accepts_a_layered_router() {
     let service = ServiceBuilder::new().timeout(Duration::from_secs(1)).service(Router::new());

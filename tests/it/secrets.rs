@@ -1,4 +1,4 @@
-//! Tokens travel in the query string, and what an authorizer hands on may be private: neither may reach a log.
+//! Secrets in logs: query strings carry tokens, and authorizer contexts may be private.
 
 use std::error::Error;
 

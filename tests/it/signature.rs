@@ -1,4 +1,4 @@
-//! Signatures of both transports, checked by a gateway that makes them again with `aws-sigv4`.
+//! Signatures of both transports, verified by a gateway that recomputes them with `aws-sigv4`.
 
 use std::time::{Duration, SystemTime};
 
@@ -62,11 +62,11 @@ async fn mgt_5_and_8_invalid_sigv4_is_forbidden_with_a_reason() {
             assert!(said.starts_with(expected), "{said}");
         }
     }
-    // Of this process itself nothing is asked.
+    // The in-process pusher needs no signature.
     gateway.pusher().send_text(&id, "x").await.unwrap();
 }
 
-/// What a hand-written request is answered with: its status and the type of the error.
+/// Sends a hand-written request. Returns the response's status and error type.
 async fn raw(gateway: &Gateway, headers: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
@@ -104,7 +104,7 @@ async fn mgt_8_malformed_signature_is_refused() {
     }
 }
 
-/// The headers of a request like that of [`raw`], signed at a time.
+/// Returns the headers of a request like that of [`raw`], signed at a given time.
 fn signed_at(gateway: &Gateway, time: SystemTime) -> String {
     let identity = Credentials::new(ID, SECRET, None, None, "test").into();
     let params = SigningParams::builder()
@@ -151,7 +151,7 @@ fn mgt_8_signatures_match_aws_sigv4() {
         let transport = direct(&endpoint, ID, SECRET, token);
         let payload = Payload::new(payload).unwrap();
         let (post, info) = runtime.block_on(async { (transport.post(&id, &payload).await, transport.info(&id).await) });
-        // It gets as far as the connection, of which there is none.
+        // The request passes authentication, and fails because the connection does not exist.
         for outcome in [post.unwrap_err(), info.unwrap_err()] {
             let is_let_in = matches!(outcome, PushError::Gone { .. } | PushError::BadRequest { .. });
             prop_assert!(is_let_in, "{:?}", outcome);

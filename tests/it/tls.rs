@@ -1,4 +1,4 @@
-//! The transport without the SDK over TLS, against a server whose certificate a test authority has signed.
+//! The `Direct` transport over TLS, against a server whose certificate is signed by a test authority.
 
 mod connections;
 mod dead;
@@ -17,7 +17,7 @@ use lambda_websocket::push::{Direct, Endpoint, PushError};
 use crate::authority::authority;
 use crate::stub::{Behavior, Stub, connection_id};
 
-/// A server for `localhost` that speaks these, the authority to trust, and a transport that does not yet.
+/// Starts a server for `localhost` with these protocols. Returns it, its authority, and a transport that does not trust it.
 async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
     let (root, config) = authority("localhost", protocols);
     let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;

@@ -1,4 +1,4 @@
-//! The worker: which messages are done and which are retried, and what the clients get.
+//! The worker: which messages are done, which are retried, and what clients receive.
 
 mod failing;
 
@@ -30,7 +30,7 @@ pub fn soon() -> SystemTime {
 
 fn address(correlation: &str) -> ReplyAddress {
     let endpoint = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev".parse().unwrap();
-    // A connection for each request, so that one of them can be gone.
+    // A separate connection for each request, so that single ones can be stale.
     let id = ConnectionId::new(format!("connection-{correlation}")).unwrap();
     ReplyAddress::new(id, endpoint, CorrelationId::new(correlation).unwrap(), soon())
 }
@@ -65,7 +65,7 @@ fn record(index: usize, body: &str) -> Value {
     })
 }
 
-/// An event of SQS: for each message its group, if that is not empty, and its job.
+/// Returns an SQS event: for each message its group, unless empty, and its job.
 pub fn sqs(jobs: &[(&str, &str)], is_fifo: bool) -> Value {
     let records = jobs.iter().enumerate().map(|(index, (group, job))| {
         let mut record = record(index, &body(&format!("q{index}"), job));
@@ -81,7 +81,7 @@ pub fn sqs(jobs: &[(&str, &str)], is_fifo: bool) -> Value {
     json!({"Records": records.collect::<Vec<_>>()})
 }
 
-/// A worker whose jobs say what they do, what it pushes, and in which order jobs began.
+/// Returns a worker whose jobs say what they do, and the order in which jobs began.
 fn worker(recorder: &Recorder) -> (Worker<String, String>, Arc<Mutex<Vec<String>>>) {
     worker_at(recorder.clone())
 }
@@ -108,7 +108,7 @@ fn worker_at(transport: impl Push + 'static) -> (Worker<String, String>, Arc<Mut
     (worker, begun)
 }
 
-/// The messages that are retried.
+/// Returns the ids of the messages that are retried.
 pub async fn again(worker: &Worker<String, String>, event: Value, deadline: SystemTime) -> Vec<String> {
     let response = worker.handle(event, deadline).await.unwrap().unwrap();
     let response = serde_json::to_value(response).unwrap();
@@ -118,7 +118,7 @@ pub async fn again(worker: &Worker<String, String>, event: Value, deadline: Syst
 
 #[tokio::test(start_paused = true)]
 async fn failed_messages_become_batch_item_failures() {
-    // Each row: the jobs, all of one group; which are retried of a standard queue, and of a FIFO queue.
+    // Each row: the jobs, all of one group; the retried ones of a standard queue, and those of a FIFO queue.
     type Row = (&'static [&'static str], &'static [usize], &'static [usize]);
     let table: [Row; 12] = [
         (&["ok", "ok", "ok"], &[], &[]),
@@ -187,7 +187,7 @@ async fn standard_queue_with_message_groups_is_not_treated_as_fifo() {
     let jobs = [("tenant", "fail"), ("tenant", "ok"), ("tenant", "ok")];
     assert_eq!(again(&worker, sqs(&jobs, false), soon()).await, ["m0"]);
     assert_eq!(recorder.pushes().len(), 2);
-    // Either sign of a FIFO queue is one.
+    // Each of these members alone marks a FIFO queue.
     for member in ["/Records/0/eventSourceARN", "/Records/0/attributes/SequenceNumber"] {
         let mut event = sqs(&jobs, true);
         for record in event["Records"].as_array_mut().unwrap() {
@@ -200,7 +200,7 @@ async fn standard_queue_with_message_groups_is_not_treated_as_fifo() {
     }
 }
 
-/// Everything that a worker's hooks are told.
+/// Records everything that is passed to a worker's hooks.
 fn heard(worker: Worker<String, String>) -> (Worker<String, String>, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let (undelivered, rejected) = (Arc::clone(&heard), Arc::clone(&heard));
@@ -276,7 +276,7 @@ async fn undeliverable_result_is_not_retried() {
 #[tokio::test]
 async fn unserializable_result_sends_an_error_to_the_client() {
     let recorder = Recorder::new();
-    // JSON has no keys that are lists.
+    // A JSON object cannot have lists as keys.
     let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |_: Task<String>| async {
         Ok(std::collections::BTreeMap::from([(vec![1], 1)]))
     });
@@ -324,7 +324,7 @@ fn dev_endpoint() -> Endpoint {
     "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev".parse().unwrap()
 }
 
-/// A recorder of one endpoint.
+/// A recorder with an endpoint.
 #[derive(Debug)]
 struct At {
     endpoint: Option<Endpoint>,
@@ -350,7 +350,7 @@ impl Push for At {
     }
 }
 
-/// Opens its connection at some time.
+/// A connection that opens at a given time.
 #[derive(Debug)]
 struct OpensAt(Instant, Recorder);
 
@@ -375,7 +375,7 @@ impl Push for OpensAt {
 // CON-6
 #[tokio::test(start_paused = true)]
 async fn connecting_client_gets_progress_and_result() {
-    // Each row: when the client's $connect is answered, and whether it is waited for.
+    // Each row: when the client's `$connect` returns, and whether the worker waits for it.
     for (opens_after, is_waited_for) in [(0, true), (29, true), (31, false)] {
         for is_connecting in [true, false] {
             let start = Instant::now();
@@ -383,7 +383,7 @@ async fn connecting_client_gets_progress_and_result() {
             let opens_at = start + Duration::from_secs(opens_after);
             let (worker, heard) = heard(worker_at(OpensAt(opens_at, recorder.clone())).0);
             let address = address("q0");
-            // The address of a $connect event; that of a message is one of an open connection.
+            // The address of a `$connect` event may not be open yet; that of a message is.
             let address = match is_connecting {
                 true => address.with_connecting_since(SystemTime::now()),
                 false => address,
@@ -410,7 +410,7 @@ async fn worker_reports_unfinished_messages_before_the_deadline() {
         let deadline = SystemTime::now() + Duration::from_millis(deadline_in);
         assert_eq!(again(&worker, sqs(&[("", "stall"), ("", "ok")], false), deadline).await, ["m0"]);
         let left = Duration::from_millis(deadline_in).saturating_sub(start.elapsed());
-        // The time of day passes a little while tokio's is paused.
+        // A little real time passes while tokio's clock is paused.
         assert!((490..=600).contains(&left.as_millis()), "{left:?} left of {deadline_in} ms");
     }
 }
@@ -425,7 +425,7 @@ async fn requests_of_different_clients_do_not_suppress_each_other() {
         let address = ReplyAddress::new(id, endpoint, CorrelationId::new("1").unwrap(), soon());
         json!({"Records": [record(0, &serde_json::to_string(&Job::seal(job, &address, &keys()).unwrap()).unwrap())]})
     };
-    // Bob numbers his requests as Alice does, and she begins anew when she has reconnected; two jobs may be of one request.
+    // Bob numbers his requests as Alice does, she restarts her count after reconnecting, and a request may have two jobs.
     let events =
         [job("alice", "a"), job("bob", "b"), job("alice-again", "c"), job("alice-again", "d"), job("alice-again", "d")];
     for event in &events {
@@ -462,7 +462,7 @@ async fn redelivered_job_runs_once() {
         assert!(again(&worker, event.clone(), soon()).await.is_empty());
     }
     assert_eq!((runs.load(Ordering::SeqCst), recorder.pushes().len()), (2, 1));
-    // A job whose time is up gives its lease up.
+    // A job that reaches its deadline releases its lease.
     let event = sqs(&[("", "stall first")], false);
     let deadline = SystemTime::now() + Duration::from_secs(2);
     assert_eq!(again(&worker, event.clone(), deadline).await, ["m0"]);
@@ -470,12 +470,12 @@ async fn redelivered_job_runs_once() {
     assert_eq!(recorder.pushes().len(), 2);
 }
 
-/// A store that acquires leases, and whose answers do not come.
+/// A store that acquires leases, but whose responses do not arrive.
 struct Unanswered {
     store: InMemory,
     acquired: Mutex<Vec<(IdempotencyKey, LeaseOwner)>>,
     released: Arc<Mutex<Vec<(IdempotencyKey, LeaseOwner)>>>,
-    /// Whether the answer is an error.
+    /// Whether the response is an error.
     fails: bool,
 }
 
@@ -511,7 +511,7 @@ async fn unconfirmed_lease_is_released() {
         assert_eq!(again(&first.with_idempotency_store(unanswered), event.clone(), deadline).await, ["m0"]);
         assert!(begun.lock().unwrap().is_empty());
         assert_eq!(released.lock().unwrap().len(), 1);
-        // The next attempt need not wait until the lease ends.
+        // The next attempt need not wait until the lease expires.
         let (second, _) = worker(&Recorder::new());
         let second = second.with_idempotency_store(store);
         assert!(again(&second, event, soon() + Duration::from_secs(60)).await.is_empty());
@@ -533,7 +533,7 @@ async fn lease_of_another_worker_defers_the_message() {
     assert_eq!(begun.lock().unwrap().len(), 1);
 }
 
-/// A job whose members a service may sort.
+/// A job whose members a service may reorder.
 #[derive(serde::Serialize)]
 struct OutOfOrder {
     b: &'static str,
@@ -548,7 +548,7 @@ async fn jobs_arrive_through_sns_and_eventbridge() {
         assert_eq!(task.job["b"], "\u{e9}\"\u{2028}");
         if task.job["fails"] == true { Err("it fails".into()) } else { Ok("ok") }
     });
-    // JSON that services write differently when they write it anew.
+    // JSON that services change when they serialize it again.
     let sealed =
         Job::seal(&OutOfOrder { b: "\u{e9}\"\u{2028}", a: 1.0, fails: false }, &address("q0"), &keys()).unwrap();
     let job = || serde_json::to_string(&sealed).unwrap();
@@ -595,7 +595,7 @@ async fn jobs_arrive_through_sns_and_eventbridge() {
         assert_eq!(recorder.pushes().len(), index + 1, "event {index}");
         assert_eq!(recorder.pushes()[index].text(), r#"{"id":"q0","result":"ok"}"#);
     }
-    // None of them takes another job with the address.
+    // From every service, the worker refuses another job with this address.
     let told = recorder.pushes().len();
     let other = || sealed.json().replace("1.0", "2.0");
     let exchanged = serde_json::to_value(Job::from_parts(sealed.reply_to().clone(), other())).unwrap();
@@ -606,7 +606,7 @@ async fn jobs_arrive_through_sns_and_eventbridge() {
         assert!(error.contains("the reply address was sealed with another job"), "{error}");
     }
     assert_eq!(recorder.pushes().len(), told);
-    // These know no partial failure.
+    // These sources do not support partial batch responses.
     let failing =
         Job::seal(&OutOfOrder { b: "\u{e9}\"\u{2028}", a: 1.0, fails: true }, &address("q0"), &keys()).unwrap();
     let failing = serde_json::to_value(failing).unwrap();

@@ -1,4 +1,4 @@
-//! Which web pages may connect.
+//! Origin checks: which web pages may connect.
 
 use lambda_websocket::authorizer::{AllowedOrigins, Denied, Request};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Tickets: each opens one connection, of one stage, for a minute.
+//! Tickets: each opens one connection to one stage within a minute.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn tickets() -> Tickets {
     of_stage(keys(), "dev", InMemory::new())
 }
 
-/// The handshake of this connection, of the API `a1b2c3d4e5` and its stage `dev`.
+/// Returns the handshake of a connection to the stage `dev` of the API `a1b2c3d4e5`.
 fn handshake(connection: &str) -> Request {
     let id = format!("/requestContext/connectionId {connection}");
     let (pointer, value) = id.split_once(' ').unwrap();

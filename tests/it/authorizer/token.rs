@@ -1,4 +1,4 @@
-//! The token by which a client says who it is.
+//! Where an authorizer finds the client's token.
 
 use lambda_websocket::authorizer::{Denied, Request};
 use serde_json::json;

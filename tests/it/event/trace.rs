@@ -1,4 +1,4 @@
-//! The trace of an invocation, in the forms of X-Ray and W3C.
+//! Trace ids in the X-Ray and W3C formats.
 
 use lambda_websocket::event::{InvalidTrace, TraceContext};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Reports as errors, for those who need all of it to have succeeded.
+//! Reports as errors, for callers that need complete success.
 
 use lambda_websocket::push::Incomplete;
 
@@ -8,12 +8,12 @@ use super::*;
 async fn require_complete_reports_failure_counts_and_causes() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
     let lobby = namespace().group(&group("lobby"));
-    // Who is disconnected is not missed.
+    // A disconnected member does not count as a failure.
     recorder.hang_up(key("bob-1").id());
     let report = hub.send_to(&lobby, "hello").await.unwrap();
     assert_eq!((report.report.delivered, report.pruned.len()), (2, 1));
     report.require_all().unwrap();
-    // Such as in a route.
+    // As it is used in a route.
     let route = async || -> lambda_websocket::Result<()> {
         recorder.answer(StatusCode::FORBIDDEN);
         hub.send_to(&lobby, "hello").await?.require_all()?;

@@ -1,4 +1,4 @@
-//! Under tokio's paused clock hours pass at once, in the rules and in the functions.
+//! Under tokio's paused clock the gateway and its functions skip hours.
 
 use std::time::Duration;
 

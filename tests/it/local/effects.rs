@@ -1,4 +1,4 @@
-//! Functions are never called on the stack of who closes or pushes.
+//! Functions are never invoked on the call stack of a close or a push.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use lambda_websocket::local::Gateway;
 use lambda_websocket::{Connect, Disconnect, Json, Message, Router};
 use serde_json::json;
 
-/// How many connections are open, of a room in which one who leaves closes another.
+/// Runs a room in which each leaving member closes the next. Returns how many connections are open.
 async fn room(size: usize) -> (usize, usize) {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
@@ -89,7 +89,7 @@ fn close_does_not_deadlock_with_the_disconnect_route() {
     assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(1));
 }
 
-/// The order in which twenty messages of one client are handled.
+/// Returns the order in which twenty messages of one client are handled.
 async fn order(seed: Option<u64>) -> Vec<u64> {
     let router = Router::new().on("$default", |event: Message| async move {
         let message: serde_json::Value = event.body.json()?;

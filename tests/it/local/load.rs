@@ -1,4 +1,4 @@
-//! Clients that send more than is good, and clients that read slowly.
+//! Clients that send too much, and clients that read slowly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,7 +117,7 @@ async fn mgt_7_slow_reader_receives_every_acknowledged_push() {
         tokio::task::yield_now().await;
     }
     assert!((40..400).contains(&sent), "{sent} of 100 KB: the buffer is bounded by its bytes");
-    // Its end is noticed while it has not read yet, and it still gets everything and the close frame.
+    // The gateway detects the end before the client has read everything; the client still gets all frames and the close frame.
     let raw = socket.get_mut();
     let mut received = 0;
     let mut buffer = vec![0; 64 * 1024];
@@ -165,7 +165,7 @@ async fn pooled_connections_are_reused_in_a_burst_and_closed_afterwards() {
     });
     let closed: usize = join_all(closed).await.into_iter().sum();
     assert!((CALLERS - 16..CALLERS).contains(&closed), "{closed} of {CALLERS} were closed within 5 seconds");
-    // A WebSocket is none of them.
+    // A WebSocket connection does not count.
     client.send_text("hello").await.unwrap();
     assert!(client.next_text().await.unwrap().contains("Forbidden"));
 }
@@ -177,7 +177,7 @@ async fn burst_of_connections_is_accepted_without_delay() {
     let builder = Gateway::builder("dev").bind("127.0.0.1:0").unwrap();
     let url = builder.endpoint().unwrap();
     let address = url.as_str().trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
-    // Nobody accepts yet: what the backlog does not hold is dropped, and tried again a second later.
+    // Nothing accepts yet: connections beyond the backlog are dropped, and retried a second later.
     let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();
     let waiting: Vec<_> = (0..600).map(connect).collect();
     let gateway = builder.start().await.unwrap();
@@ -188,7 +188,7 @@ async fn burst_of_connections_is_accepted_without_delay() {
 #[cfg(target_os = "linux")]
 #[test]
 fn dropped_gateways_leak_nothing() {
-    // A process of its own: other tests have sockets, too.
+    // In a separate process, since other tests open sockets, too.
     if std::env::var_os("IS_CHILD").is_none() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "local::load::dropped_gateways_leak_nothing", "--nocapture"])

@@ -1,4 +1,4 @@
-//! The life of functions as processes: how they start, what ends them, and that nothing of them stays.
+//! The life cycle of function processes: start, end, and cleanup.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ async fn hanging_function_does_not_outlive_the_gateway() {
     let mut client = gateway.connect("").await.unwrap();
     let mut pid = ask(&mut client, "").await["pid"].clone();
     while !pid.is_u64() {
-        // It took longer than the limit to start.
+        // The process took longer than the timeout to start.
         pid = ask(&mut client, "").await["pid"].clone();
     }
     assert_eq!(ask(&mut client, "sleep").await["message"], "Endpoint request timed out");
@@ -55,7 +55,7 @@ async fn abandoned_invocation_is_not_run_later() {
     let gateway = gateway.integration_timeout(limit).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     while !ask(&mut client, "").await["pid"].is_u64() {}
-    // Six seconds of work: at most three of the twenty begin before their time is over.
+    // Six seconds of work: at most three of the twenty start before their timeout.
     for _ in 0..20 {
         client.send_json(&json!({"do": "nap"})).await.unwrap();
     }
@@ -83,7 +83,7 @@ async fn process_that_cannot_start_is_started_on_demand_only() {
     let _ = std::fs::remove_file(folder);
 }
 
-/// Ten messages at once, after one that has started an instance.
+/// Sends ten messages concurrently, after one that has started an instance.
 #[cfg(unix)]
 async fn all_are_answered(gateway: &Gateway) {
     let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(30));
@@ -124,7 +124,7 @@ async fn orphaned_child_process_gets_no_invocation() {
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
     assert!(first.is_u64(), "{first}");
-    // Its parent has ended, and with it the instance.
+    // The parent has ended, and the instance with it.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let second = ask(&mut client, "").await["pid"].clone();
     assert!(second.is_u64() && second != first, "{first} {second}");
@@ -304,7 +304,7 @@ async fn at_most_1024_invocations_wait_for_a_process() {
     }
 }
 
-/// A direct call of a function that runs as one process, which has started.
+/// Returns a function that runs as one started process, and its events for direct calls.
 async fn started(name: &str) -> (Function, impl Fn(&str) -> Vec<u8>) {
     let event = |what: &str| json!({"body": json!({"do": what}).to_string()}).to_string().into_bytes();
     let function = Function::process(process(name));
@@ -319,7 +319,7 @@ async fn dropping_a_finished_invocation_keeps_the_next_running() {
     let mut first = Box::pin(function.call(event("nap"), limit));
     let mut second = Box::pin(function.call(event("nap"), limit));
     assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
-    // The first is answered meanwhile, which nobody looks at, and the second one runs.
+    // The first gets its response meanwhile, which is not polled, and the second one runs.
     tokio::time::sleep(Duration::from_millis(450)).await;
     drop(first);
     second.await.unwrap();

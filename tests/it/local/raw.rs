@@ -1,4 +1,4 @@
-//! Bytes that no library would send, and exactly what comes back.
+//! Bytes that no library would send, and the exact responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Raw {
         Self(TcpStream::connect(gateway.address()).await.unwrap())
     }
 
-    /// A socket on which the handshake is done.
+    /// Opens a socket and completes the handshake.
     async fn upgraded(gateway: &Gateway) -> Self {
         let mut raw = Self::connect(gateway).await;
         let head = raw.request(&format!("GET /dev HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")).await.0;
@@ -29,7 +29,7 @@ impl Raw {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        // The gateway may have closed meanwhile.
+        // The gateway may have closed the connection already.
         let _ = self.0.write_all(bytes).await;
     }
 
@@ -56,13 +56,13 @@ impl Raw {
         byte.expect("the gateway says nothing").ok()
     }
 
-    /// The opcode and the payload of the next frame; `None` at the end.
+    /// Returns the opcode and the payload of the next frame; `None` at the end.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, payload) = self.frame_with_bits().await?;
         Some((first & 0x0f, payload))
     }
 
-    /// The first byte, which has the final bit and the reserved ones, and the payload of the next frame.
+    /// Returns the first byte, with the final bit and the reserved bits, and the payload of the next frame.
     pub async fn frame_with_bits(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (self.byte().await?, self.byte().await?);
         let length = match second & 0x7f {
@@ -75,7 +75,7 @@ impl Raw {
         Some((first, payload))
     }
 
-    /// The code of the close frame that comes next.
+    /// Returns the code of the next close frame.
     pub async fn close_code(&mut self) -> Option<u16> {
         match self.frame().await? {
             (8, payload) => payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
@@ -84,7 +84,7 @@ impl Raw {
     }
 }
 
-/// A frame as a client writes it, masked with zeros.
+/// Builds a client's frame, masked with zeros.
 pub fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
     let mut frame = vec![opcode | if is_final { 0x80 } else { 0 }];
     match payload.len() {
@@ -99,7 +99,7 @@ pub fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
     frame
 }
 
-/// A gateway that sends every message back, and the codes of its disconnects.
+/// Starts a gateway that echoes every message, and returns the codes of its disconnects.
 async fn echo() -> (Gateway, mpsc::UnboundedReceiver<(u16, String)>) {
     let (told, disconnects) = mpsc::unbounded_channel();
     let router = Router::new()
@@ -299,7 +299,7 @@ async fn evt_11_header_names_keep_their_case_when_pipelined() {
     });
     let gateway = Gateway::builder("dev").function(["$connect"], refuse).start().await.unwrap();
     let mut raw = Raw::connect(&gateway).await;
-    // The response to the first request comes in the middle of the second one's head, whose rest looks like a request.
+    // The response to the first request is sent in the middle of the second one's head, whose rest looks like a request.
     let first = "GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (head, _) = raw.request(&format!("{first}GET /dev HTTP/1.1\r\nHost: localhost\r\nX-Like: ")).await;
     assert!(head.starts_with("HTTP/1.1 410 "), "{head}");
@@ -330,7 +330,7 @@ async fn evt_15_client_lost_silently_during_the_handshake_is_disconnected() {
         });
     let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
     let mut raw = Raw::connect(&gateway).await;
-    // With a byte more than the request in its buffer, hyper does not look whether the client is still there.
+    // With an extra byte in its buffer, hyper does not check whether the client is still connected.
     raw.send(format!("GET /dev HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n\u{1}").as_bytes()).await;
     waiting.recv().await.unwrap();
     raw.0.set_zero_linger().unwrap();
@@ -346,7 +346,7 @@ async fn client_that_never_reads_does_not_delay_others() {
     let (gateway, _) = echo().await;
     let mut deaf = Raw::upgraded(&gateway).await;
     let message = frame(1, &[b'x'; 30_000], true);
-    // Until it is not read from any more, either.
+    // Until the gateway stops reading from it, too.
     let flood = async {
         loop {
             deaf.send(&message).await;

@@ -1,4 +1,4 @@
-//! The end of a gateway: nobody gets in any more, and nothing of it stays.
+//! Shutting down a gateway: new connections are refused, and every resource is released.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ async fn push_after_gateway_drop_returns_gone() {
     let _client = gateway.connect("").await.unwrap();
     let (id, pusher) = (gateway.connections().remove(0), gateway.pusher());
     drop(gateway);
-    // The gateway's tasks have not run since, and it is still in memory.
+    // The gateway's tasks have not run since, so it is still in memory.
     assert!(matches!(pusher.send_text(&id, "late").await, Err(PushError::Gone { .. })));
 }
 
@@ -111,7 +111,7 @@ async fn shutdown_refuses_new_connections() {
     assert_eq!(client.closed().await.unwrap().0, 1001);
     let rest = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // The gateway closes the socket, or answers what it reads from it before it does.
+    // The gateway closes the socket, or responds to what it has read before it closes.
     let _ = early.write_all(rest.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = early.read_to_end(&mut answer).await;

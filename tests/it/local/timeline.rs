@@ -1,4 +1,4 @@
-//! What the gateway tells of what happened, and why.
+//! The gateway's timeline: what happened, and why.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Errors inside of `anyhow::Error`.
+//! Errors inside `anyhow::Error`.
 
 use anyhow::Context as _;
 use lambda_websocket::event::ConnectionId;

@@ -1,4 +1,4 @@
-//! Codes of errors, and ids.
+//! Error codes and correlation ids.
 
 use lambda_websocket::event::{CorrelationId, RequestId};
 use lambda_websocket::route::{Error, ErrorCode, StatusCode};
@@ -23,7 +23,7 @@ fn statuses_map_to_error_codes() {
         (503, "unavailable", 503),
         (504, "timeout", 504),
         (301, "moved_permanently", 301),
-        // A success would let a client in.
+        // A success status would accept the client.
         (200, "internal", 500),
     ] {
         let found = ErrorCode::from(StatusCode::from_u16(status).unwrap());
@@ -75,7 +75,7 @@ fn string_and_number_ids_are_distinct() {
     assert!(CorrelationId::new("x".repeat(62)).is_ok());
     let long = CorrelationId::new("x".repeat(63)).unwrap_err().to_string();
     assert!(long.ends_with("is not valid: expected a JSON string or number of at most 64 bytes"), "{long}");
-    // A request id may be longer than what a client may choose.
+    // A request id may be longer than a client's own id.
     let request_id = RequestId::new("\"".repeat(128)).unwrap();
     assert_eq!(CorrelationId::from(&request_id).as_json().len(), 258);
 }

@@ -1,4 +1,4 @@
-//! What errors become: mappings by type, and which of several errors decides.
+//! Mapping errors by type, and which error of a chain decides.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub enum ShopError {
     Warehouse,
 }
 
-/// An error around another.
+/// An error that wraps another.
 #[derive(Debug)]
 struct While<E>(E);
 

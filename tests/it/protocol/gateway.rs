@@ -1,4 +1,4 @@
-//! Through the local gateway, as a client sees it.
+//! The reply protocol through the local gateway, as a client sees it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Replies that are pushed, instead of being the function's answer.
+//! Replies that are pushed instead of returned in the route response.
 
 use std::time::{Duration, SystemTime};
 
@@ -94,7 +94,7 @@ async fn failed_invocation_sends_an_error_reply() {
     assert!(told.iter().all(|frame| frame["error"]["code"] == "internal"));
 }
 
-/// A transport to one API, which is not that of the event.
+/// A transport to an API other than the event's.
 #[derive(Debug)]
 struct Elsewhere(lambda_websocket::push::Endpoint);
 

@@ -1,4 +1,4 @@
-//! What a handler takes as its arguments.
+//! The arguments of handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ struct Session {
     org: u64,
 }
 
-/// It is not `Clone`: handlers share it.
+/// Not `Clone`: handlers share it.
 #[derive(Default)]
 struct App {
     calls: AtomicUsize,
@@ -154,7 +154,7 @@ async fn reply_address_and_sender_are_extractors() {
     assert_eq!((pushes.len(), pushes[0].text()), (1, "\"meanwhile\"".to_owned()));
 }
 
-/// An argument of a user's own, which asks something else first.
+/// A custom extractor that uses another one.
 struct Member {
     name: String,
 }

@@ -1,4 +1,4 @@
-//! What is put around routes, and routers in routers.
+//! Layers around routes, and merged and nested routers.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::fixture;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A layer as users write it: it lets so many messages of each connection pass.
+/// A user-defined layer: it allows n messages per connection.
 #[derive(Clone)]
 struct Limit {
     most: usize,

@@ -1,4 +1,4 @@
-//! How many connections pushes take.
+//! The number of connections that pushes open.
 
 use lambda_websocket::push::Sdk;
 

@@ -1,4 +1,4 @@
-//! Connections that stop answering, and those that are gone when a function wakes up.
+//! Connections that stop responding, and those that are closed while a function is frozen.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::line::Line;
 
 const ATTEMPT: Duration = Duration::from_secs(1);
 
-/// Both transports to a server that speaks these, each with a line of its own.
+/// Returns both transports to a server with these protocols, each over its own proxy line.
 async fn transports(protocols: &[&str]) -> Vec<(&'static str, Stub, Line, Pusher)> {
     let mut all = Vec::new();
     for name in ["direct", "sdk"] {
@@ -95,7 +95,7 @@ async fn push_after_the_peer_has_closed_its_connections_succeeds() {
     }
 }
 
-/// What the next test stops: pushes, and again after each line of its standard input.
+/// The process that the next test stops: it pushes once, and again after each line on standard input.
 #[test]
 fn stopped_process_child() {
     let Ok(what) = std::env::var("STOPPED_PROCESS") else {
@@ -117,8 +117,8 @@ fn stopped_process_child() {
     }
 }
 
-/// A frozen execution environment, in small: the process stands still while its peers close, or go silent. With
-/// `STOPPED_SECONDS=60` it is a long one, with the default timeout of an attempt.
+/// Simulates a frozen execution environment: the process is stopped while its peers close or go silent. With
+/// `STOPPED_SECONDS=60` it is stopped for long, with the default attempt timeout.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn first_push_after_a_stopped_process_resumes_succeeds() {

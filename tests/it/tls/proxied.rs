@@ -1,4 +1,4 @@
-//! Pushes through a proxy that is asked to `CONNECT`.
+//! Pushes through an HTTP `CONNECT` proxy.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// A proxy, and the heads of the requests that it has got.
+/// A proxy, and the heads of the requests that it received.
 struct Proxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<Vec<String>>>>,
@@ -64,7 +64,7 @@ async fn direct_tunnels_through_a_proxy_with_credentials() {
     let (stub, root, direct) = server(&["h2", "http/1.1"]).await;
     let proxy = Proxy::start("200 Connection established").await;
     let url = format!("http://me:p%40ss@{}", proxy.address);
-    // In either order.
+    // The order of these calls does not matter.
     let direct = direct.with_proxy(&url).unwrap().with_root_certificate(root).unwrap();
     let pusher = Pusher::new(direct);
     pusher.send_text(&connection_id(1), "hello").await.unwrap();
@@ -87,7 +87,7 @@ async fn direct_uses_the_proxy_from_the_environment() {
         return Pusher::new(direct).send_text(&connection_id(1), "hello").await.unwrap();
     }
     let proxy = Proxy::start("200 Connection established").await;
-    // A process of its own: the environment of this one belongs to all tests.
+    // In a separate process, since all tests share this one's environment variables.
     for (no_proxy, expected) in [("", 1), ("localhost", 1), ("example.com", 2)] {
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tls::proxied::direct_uses_the_proxy_from_the_environment"])

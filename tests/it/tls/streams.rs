@@ -1,4 +1,4 @@
-//! An endpoint that carries few pushes at a time on one connection.
+//! An endpoint that accepts few concurrent streams per connection.
 
 use super::*;
 use crate::line::Line;

@@ -16,7 +16,7 @@ fn at(url: &str) -> Pusher {
 
 #[tokio::test]
 async fn missing_region_is_an_error() {
-    // Only where the environment of the test run names none, either.
+    // Only if the environment of the test run has no region, either.
     let endpoint: Endpoint = "https://ws.example.com/chat".parse().unwrap();
     match Sdk::new(&endpoint).await {
         Err(error) => assert_eq!(

@@ -1,4 +1,4 @@
-//! What every transport does, against answers as API Gateway gives them. It is a module of each, which says how one is made.
+//! The contract of every transport, against responses of API Gateway. Each transport includes this module and defines `at`.
 
 use std::error::Error as _;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ fn id() -> ConnectionId {
     ConnectionId::new(ID).unwrap()
 }
 
-/// The endpoint, and a pusher that does not retry, so that each answer is seen.
+/// Returns the endpoint, and a pusher that does not retry, so that each response is visible.
 async fn server(answer: ResponseTemplate) -> (MockServer, Pusher) {
     let server = MockServer::start().await;
     Mock::given(path(PATH)).respond_with(answer).mount(&server).await;

@@ -1,4 +1,4 @@
-//! What the client of a failing job hears.
+//! What the client of a failing job receives.
 
 use lambda_websocket::Pusher;
 use lambda_websocket::push::Recorder;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{keys, soon, sqs};
 
-/// A worker with three deliveries, whose jobs say when they succeed.
+/// Returns a worker with three deliveries, whose jobs say when they succeed.
 fn worker(recorder: &Recorder) -> Worker<String, String> {
     Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<String>| async move {
         match (task.job.as_str(), task.receive_count()) {
@@ -56,7 +56,7 @@ async fn client_gets_one_reply_for_refused_failed_or_retried_jobs() {
             assert_eq!(deliver(&worker, &event, count).await, *failed, "{job}, delivery {count}");
         }
         assert_eq!(told(&recorder), std::slice::from_ref(&expected), "{job}");
-        // The function of the dead-letter queue has the same store, and does not tell anybody twice.
+        // The dead-letter queue's function shares the store, and does not send a second reply.
         let dead = Worker::dead_letters(Pusher::new(recorder.clone()), keys()).with_idempotency_store(store);
         assert_eq!(deliver(&dead, &event, 1).await, 0);
         assert_eq!(told(&recorder), [expected], "{job}");

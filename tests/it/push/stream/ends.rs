@@ -35,7 +35,7 @@ async fn dropped_future_drops_its_source() {
 
 #[tokio::test(start_paused = true)]
 async fn deadline_ends_a_stream_with_an_error_frame_and_a_report() {
-    // The source is slow, silent, or faster than the line.
+    // The source is slow, silent, or faster than the connection.
     for (pause, count) in [(TOKEN, 10_000), (Duration::from_secs(3600), 1), (Duration::ZERO, 10_000_000)] {
         let line = Line::new([]);
         let (source, taken, dropped) = tokens(count, pause);
@@ -59,7 +59,7 @@ async fn deadline_ends_a_stream_with_an_error_frame_and_a_report() {
 
 #[tokio::test(start_paused = true)]
 async fn stream_completed_before_the_deadline_has_no_error() {
-    // The last token comes shortly before the time for the last frames begins, while a push is under way.
+    // The last token arrives shortly before the time reserved for the last frames, while a push is running.
     let line = Line { latency: Duration::from_millis(400), ..Line::new([]) };
     let (source, _, _) = tokens(4, Duration::from_millis(990));
     let pusher = line.pusher().with_attempt_timeout(Duration::from_secs(1));

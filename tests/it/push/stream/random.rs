@@ -1,4 +1,4 @@
-//! Any tokens at any pace, over a line that fails in any way.
+//! Random tokens at random intervals, over a connection with random faults.
 
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ proptest! {
             let reader = line.read();
             assert!(whole.starts_with(&reader.text), "what arrives is a beginning");
             assert!(line.frames().iter().all(|frame| frame.len() <= max_frame_bytes.max(256)));
-            // A frame that has arrived and whose answers were all lost may not be counted.
+            // A delivered frame whose responses were all lost may not be counted.
             assert!(report.bytes <= reader.text.len() as u64 && report.frames <= reader.next && reader.next <= report.frames + 1);
             match &report.end {
                 StreamEnd::Completed => {

@@ -1,4 +1,4 @@
-//! Credentials that are rotated, lack rights, or meet a clock that is wrong.
+//! Credentials that are rotated or lack permissions, and a wrong clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use crate::stub::connection_id;
 
-/// Gives the key that is valid now, and counts how often it is asked.
+/// Provides the key that is currently valid, and counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Rotating {
     valid: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ impl ProvideCredentials for Rotating {
     }
 }
 
-/// A server that answers by this, and a pusher that does not retry.
+/// Starts a server with these responses. Returns it, and a pusher that does not retry.
 async fn server(
     provider: &Rotating,
     answer: impl Fn(&Request) -> ResponseTemplate + Send + Sync + 'static,
