@@ -412,7 +412,7 @@ async fn mgt_7_client_that_does_not_read_is_throttled() {
 }
 
 #[tokio::test]
-async fn con_6_push_before_connect_returns_is_gone() {
+async fn con_6_push_before_connect_returns_gets_410() {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
     let early = Arc::new(Mutex::new(None));
