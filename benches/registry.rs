@@ -29,7 +29,7 @@ use lambda_websocket::event::{ApiId, ConnectionId, Stage};
 use lambda_websocket::hub::Hub;
 use lambda_websocket::push::{ConnectionInfo, Payload, Push, PushError};
 use lambda_websocket::registry::{
-    Audience, Connection, ConnectionData, ConnectionKey, Consistency, DynamoDb, Group, Joined, Memory, Namespace,
+    Audience, Connection, ConnectionData, ConnectionKey, Consistency, DynamoDb, Group, InMemory, Joined, Namespace,
     Principal, ReadOptions, Registry,
 };
 
@@ -330,10 +330,10 @@ async fn main() {
     {
         return consumption(url).await;
     }
-    for (what, rate) in rates(&Memory::new()).await {
+    for (what, rate) in rates(&InMemory::new()).await {
         println!("figure registry_memory_{what}: {rate:.0}/s");
     }
-    broadcasts("memory", Arc::new(Memory::new())).await;
+    broadcasts("memory", Arc::new(InMemory::new())).await;
     let Ok(folder) = std::env::var("DYNAMODB_LOCAL") else {
         println!("NOT MEASURED: DynamoDB, since DYNAMODB_LOCAL does not name the folder of DynamoDBLocal.jar");
         std::process::exit(1);

@@ -38,7 +38,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use lambda_websocket::event::{ApiId, Stage};
 use lambda_websocket::hub::Hub;
 use lambda_websocket::local::{Fault, Gateway, When};
-use lambda_websocket::registry::{DynamoDb, Memory, Namespace, Registry};
+use lambda_websocket::registry::{DynamoDb, InMemory, Namespace, Registry};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -64,7 +64,7 @@ struct Session {
 
 /// Returns the registry selected by the environment.
 async fn registry() -> Result<Arc<dyn Registry>, Box<dyn Error + Send + Sync>> {
-    let Ok(table) = env::var("CHAT_TABLE") else { return Ok(Arc::new(Memory::new())) };
+    let Ok(table) = env::var("CHAT_TABLE") else { return Ok(Arc::new(InMemory::new())) };
     let registry = DynamoDb::new(table).await;
     if env::var_os("AWS_ENDPOINT_URL_DYNAMODB").is_some() {
         registry.create_table().await?;

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use lambda_websocket::event::Region;
-use lambda_websocket::local::{Builder, Gateway};
+use lambda_websocket::local::{Gateway, GatewayBuilder};
 use lambda_websocket::push::Sdk;
 use lambda_websocket::{Pusher, Router};
 
@@ -39,7 +39,7 @@ pub async fn start(port: u16, key: &[u8]) -> Result<Gateway, Box<dyn Error>> {
     Ok(set_up(port, key)?.start().await?)
 }
 
-fn set_up(port: u16, key: &[u8]) -> Result<Builder, Box<dyn Error>> {
+fn set_up(port: u16, key: &[u8]) -> Result<GatewayBuilder, Box<dyn Error>> {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", port))?;
     // Use the AWS SDK, as on AWS: it signs requests, and the local gateway accepts any signature.
     let endpoint = gateway.endpoint().ok_or("the gateway has no address")?;

@@ -157,7 +157,7 @@ impl Authorization {
     /// - [`InvalidAuthorization::NoPrincipal`] if the principal id is empty.
     /// - [`InvalidAuthorization::NeverMatches`] if an allowed principal's policy does not cover the
     ///   route.
-    /// - [`InvalidAuthorization::AllowsTheDenied`] if a denied principal's policy allows the route.
+    /// - [`InvalidAuthorization::AllowsDeniedRoute`] if a denied principal's policy allows the route.
     /// - [`InvalidAuthorization::Resource`] if the ARN is too long to be a policy resource.
     /// - [`InvalidAuthorization::TooLarge`] if the response exceeds [`Response::MAX_BYTES`].
     /// - [`InvalidAuthorization::NotJson`] if the response fails to serialize as JSON.
@@ -183,7 +183,7 @@ impl Authorization {
                 Err(InvalidAuthorization::NeverMatches { method_arn: method_arn.to_string() })
             }
             (Effect::Deny, Decision::Allow) => {
-                Err(InvalidAuthorization::AllowsTheDenied { method_arn: method_arn.to_string() })
+                Err(InvalidAuthorization::AllowsDeniedRoute { method_arn: method_arn.to_string() })
             }
         }
     }
@@ -220,14 +220,14 @@ pub struct Authorizer<F>(Arc<F>);
 ///
 /// The enum is exhaustive: API Gateway distinguishes only these two failures.
 #[derive(Debug)]
-pub enum Failure {
+pub enum AuthorizerError {
     /// The error message is exactly `Unauthorized`, which API Gateway turns into 401.
     Unauthorized,
     /// The error has any other message, which API Gateway turns into 500.
     Failed(Box<dyn StdError + Send + Sync>),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AuthorizerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unauthorized => f.write_str("Unauthorized"),
@@ -239,7 +239,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl StdError for Failure {
+impl StdError for AuthorizerError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Unauthorized => None,
@@ -264,10 +264,10 @@ where
     ///
     /// Each error fails the invocation, which API Gateway turns into a 401 or a 500.
     ///
-    /// - [`Failure::Unauthorized`] if the function returns [`Denied::Unauthorized`].
-    /// - [`Failure::Failed`] if the function returns [`Denied::Failed`], or if
+    /// - [`AuthorizerError::Unauthorized`] if the function returns [`Denied::Unauthorized`].
+    /// - [`AuthorizerError::Failed`] if the function returns [`Denied::Failed`], or if
     ///   [`Authorization::respond`] rejects the authorization.
-    pub fn handle(&self, request: Request) -> impl Future<Output = Result<Response, Failure>> + Send + 'static {
+    pub fn handle(&self, request: Request) -> impl Future<Output = Result<Response, AuthorizerError>> + Send + 'static {
         let context = request.request_context();
         // The span has the highest level, so that log lines of every level identify their request.
         let span = tracing::error_span!(
@@ -286,7 +286,7 @@ where
                 Err(Denied::Unauthorized) => {
                     metrics::authorized("unauthorized");
                     tracing::info!("the client is not authenticated");
-                    return Err(Failure::Unauthorized);
+                    return Err(AuthorizerError::Unauthorized);
                 }
                 Err(Denied::Failed(error)) => return Err(failed(error)),
             };
@@ -300,10 +300,10 @@ where
     }
 }
 
-fn failed(error: Box<dyn StdError + Send + Sync>) -> Failure {
+fn failed(error: Box<dyn StdError + Send + Sync>) -> AuthorizerError {
     metrics::authorized("error");
     tracing::error!(error = %chain(&*error), "the authorizer failed");
-    Failure::Failed(error)
+    AuthorizerError::Failed(error)
 }
 
 impl<F> Clone for Authorizer<F> {

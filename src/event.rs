@@ -7,6 +7,7 @@
 //! See [the events of a WebSocket
 //! API](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-overview.html).
 
+mod authorizer_context;
 #[cfg(feature = "aws_lambda_events")]
 mod aws_lambda_events;
 mod body;
@@ -19,7 +20,6 @@ mod identity;
 mod invalid_event;
 mod invocation;
 mod trace;
-mod values;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -28,6 +28,7 @@ use std::sync::Arc;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
+pub use self::authorizer_context::ContextMismatch;
 pub use self::body::{Body, InvalidBody};
 pub(crate) use self::chain::{chain, texts};
 pub use self::context::RequestContext;
@@ -46,7 +47,6 @@ pub(crate) use self::invocation::current_deadline;
 pub(crate) use self::invocation::within_deadline;
 pub(crate) use self::trace::OnTrace;
 pub use self::trace::{InvalidTrace, TraceContext};
-pub use self::values::InvalidContext;
 use self::wire::{ContextWire, Envelope, NameValues};
 
 /// An event of a WebSocket API, as a Lambda function receives it.
@@ -218,8 +218,8 @@ macro_rules! context_methods {
         ///
         /// # Errors
         ///
-        /// [`InvalidContext`] if the values do not fit `T`.
-        pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
+        /// [`ContextMismatch`] if the values do not fit `T`.
+        pub fn context<T: DeserializeOwned>(&self) -> Result<T, ContextMismatch> {
             self.context.context()
         }
     };

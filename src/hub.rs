@@ -32,7 +32,7 @@ pub use self::joining::{JoinDecision, JoinError, JoinRequest};
 use self::presence::{Announcer, Budget};
 pub use self::presence::{Presence, PresenceEvent};
 pub use self::routes::{OnConnect, OnDisconnect};
-pub use self::sending::{SendReport, Sending};
+pub use self::sending::{PendingSend, SendReport};
 use self::sweep::Progress;
 pub use self::sweep::SweepReport;
 use crate::clock;
@@ -60,7 +60,7 @@ const AT_ONCE: usize = 32;
 ///
 /// | to | use |
 /// |---|---|
-/// | send | [`send_to`](Self::send_to) an audience, [except](Sending::except) the sender |
+/// | send | [`send_to`](Self::send_to) an audience, [except](PendingSend::except) the sender |
 /// | join and leave | [`join`](Self::join), [`leave`](Self::leave), which [announce](HubBuilder::announcing) presence |
 /// | list who is present | [`principals`](Self::principals) |
 /// | close | [`close`](Self::close) all connections of a principal, or of any audience |
@@ -77,12 +77,12 @@ const AT_ONCE: usize = 32;
 /// the application itself chooses needs no permission: use [`add_to_group`](Self::add_to_group),
 /// [`connect`](Self::connect), or [`OnConnect::joining`].
 ///
-/// Sending calls no policy. To let only members send to a group, join it first, as below, or check
+/// PendingSend calls no policy. To let only members send to a group, join it first, as below, or check
 /// [`Registry::groups`].
 ///
 /// # Stale connections
 ///
-/// Sending, closing, and sweeping remove a connection for which API Gateway returns 410, unless
+/// PendingSend, closing, and sweeping remove a connection for which API Gateway returns 410, unless
 ///
 /// - the connection is [younger](HubBuilder::with_grace) than 30 seconds, since it may not be open
 ///   yet;
@@ -217,13 +217,13 @@ impl Hub {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn send_to<T: Serialize + ?Sized>(&self, audience: &Audience, value: &T) -> Sending<'_> {
-        Sending::new(self, audience.clone(), Payload::json(value))
+    pub fn send_to<T: Serialize + ?Sized>(&self, audience: &Audience, value: &T) -> PendingSend<'_> {
+        PendingSend::new(self, audience.clone(), Payload::json(value))
     }
 
     /// Sends a payload to an audience, like [`send_to`](Self::send_to) without its errors.
-    pub fn send_payload_to(&self, audience: &Audience, payload: Payload) -> Sending<'_> {
-        Sending::new(self, audience.clone(), Ok(payload))
+    pub fn send_payload_to(&self, audience: &Audience, payload: Payload) -> PendingSend<'_> {
+        PendingSend::new(self, audience.clone(), Ok(payload))
     }
 
     /// Registers a connection, adds it to groups, and announces its principal there.

@@ -73,7 +73,7 @@
 //! | `rate-limit` | | [`rate_limit`]: how many messages a client may send | tokio's timer |
 //! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
 //! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
-//! | `registry` | | [`registry::Registry`], [`registry::Memory`] | futures-util |
+//! | `registry` | | [`registry::Registry`], [`registry::InMemory`] | futures-util |
 //! | `hub` | | [`hub::Hub`] | `registry`, `push` |
 //! | `conformance` | | [`registry::conformance`] | `registry` |
 //! | `dynamodb` | | [`registry::DynamoDb`]; with `worker` also [`reply::DynamoDb`] | `registry`, the AWS SDK's client of DynamoDB |
@@ -132,6 +132,7 @@ pub mod metrics;
 mod metrics;
 #[cfg(feature = "push")]
 pub mod push;
+mod quotas;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 #[cfg(feature = "registry")]

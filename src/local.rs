@@ -45,13 +45,13 @@
 //! # }
 //! ```
 
-mod answer;
 mod builder;
 mod client;
-mod event;
 mod function;
 mod identity;
 mod listen;
+mod payload;
+mod proxy_response;
 mod pusher;
 mod rules;
 mod selection;
@@ -64,7 +64,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use self::builder::Builder;
+pub use self::builder::GatewayBuilder;
 pub use self::client::{CallError, Client, ClientError};
 pub use self::function::{Function, FunctionError, InvalidInvokeEndpoint, Process};
 pub use self::identity::InvalidIdentitySource;
@@ -74,7 +74,7 @@ pub use self::rules::{Fault, When};
 pub use self::selection::{InvalidRouteSelection, RouteSelection};
 use self::server::Server;
 pub use self::start_error::StartError;
-pub use self::timeline::{Body, Entries, Entry, Observer, Origin, Timeline, What};
+pub use self::timeline::{Body, Entries, Entry, EntryKind, Observer, Origin, Timeline};
 use crate::Pusher;
 use crate::event::{ConnectionId, Stage};
 use crate::push::Endpoint;
@@ -91,8 +91,8 @@ impl Gateway {
     /// Creates a builder for an API with this stage and no routes.
     ///
     /// Without routes, the API accepts every connection.
-    pub fn builder(stage: impl Into<String>) -> Builder {
-        Builder::new(stage.into())
+    pub fn builder(stage: impl Into<String>) -> GatewayBuilder {
+        GatewayBuilder::new(stage.into())
     }
 
     /// Returns the address that the gateway listens on.
@@ -128,7 +128,7 @@ impl Gateway {
     /// # Examples
     ///
     /// ```
-    /// use lambda_websocket::local::{Gateway, What};
+    /// use lambda_websocket::local::{Gateway, EntryKind};
     ///
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -136,8 +136,8 @@ impl Gateway {
     /// let mut client = gateway.connect("").await?;
     /// client.send_text("hello").await?;
     /// client.next_text().await?; // Forbidden
-    /// let why = gateway.timeline().entries().into_iter().find_map(|entry| match entry.what {
-    ///     What::Received { route_key: None, reason, .. } => Some(reason),
+    /// let why = gateway.timeline().entries().into_iter().find_map(|entry| match entry.kind {
+    ///     EntryKind::Received { route_key: None, reason, .. } => Some(reason),
     ///     _ => None,
     /// });
     /// assert_eq!(why.as_deref(), Some("the selection expression gave nothing: the body is not JSON"));

@@ -42,7 +42,7 @@ use tracing::Instrument as _;
 
 #[cfg(feature = "hub")]
 pub(crate) use self::broadcast::Content;
-pub use self::broadcast::{Broadcast, Failure, Report};
+pub use self::broadcast::{Broadcast, FailedPush, Report};
 #[cfg(feature = "direct")]
 pub use self::direct::{Direct, NotConfigured};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
@@ -56,7 +56,7 @@ pub use self::recorder::{RecordedPush, Recorder};
 pub use self::roots::UntrustedRoot;
 #[cfg(feature = "sdk")]
 pub use self::sdk::Sdk;
-pub use self::stream::{StreamEnd, StreamError, StreamReport, Streaming};
+pub use self::stream::{PendingStream, StreamEnd, StreamError, StreamReport};
 use crate::event::ConnectionId;
 use crate::metrics::PushTimer;
 use crate::retry::{Attempts, Passing, Span};

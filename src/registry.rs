@@ -2,7 +2,7 @@
 //!
 //! `$connect` [inserts](Registry::insert) a connection, and `$disconnect`
 //! [removes](Registry::remove) it. `$disconnect` is best-effort, so every record also expires.
-//! [`Memory`] is a registry within one process; `DynamoDb` (feature `dynamodb`) is shared by many
+//! [`InMemory`] is a registry within one process; `DynamoDb` (feature `dynamodb`) is shared by many
 //! functions. [`Hub`](crate::hub::Hub) (feature `hub`) combines a registry with a
 //! [`Pusher`](crate::Pusher).
 
@@ -12,8 +12,8 @@ mod connection;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 mod error;
+mod in_memory;
 mod key;
-mod memory;
 mod name;
 mod outcome;
 mod slice;
@@ -29,9 +29,9 @@ pub use self::connection::{Connection, ConnectionData, InvalidData, MAX_DATA_BYT
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
 pub use self::error::RegistryError;
+pub use self::in_memory::InMemory;
 pub use self::key::ConnectionKey;
-pub use self::memory::Memory;
-pub use self::name::{Audience, Group, Namespace, Principal, Who};
+pub use self::name::{Audience, AudienceKind, Group, Namespace, Principal};
 pub use self::outcome::{Arrival, Arrivals, Departure, Departures, Inserted, Joined, Left};
 pub use self::slice::Slice;
 

@@ -33,7 +33,7 @@ mod worker;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub use self::idempotency::IdempotencyKey;
 pub use self::job::{Accepted, Job};
@@ -42,15 +42,14 @@ pub use self::sealed::{InvalidAddress, SealedAddress};
 pub use self::worker::DynamoDb;
 #[cfg(feature = "worker")]
 pub use self::worker::{
-    Claim, IdempotencyStore, InMemory, JobFailure, LeaseOwner, MessageRejection, NotDone, Task, Undelivered, Worker,
+    Claim, IdempotencyStore, InMemory, JobFailure, LeaseOwner, MessageRejection, Task, Undelivered, UnfinishedJob,
+    Worker,
 };
 use crate::event::{Connect, ConnectionId, CorrelationId, Event, Message, RequestContext, RequestId, TraceContext};
 pub use crate::keys::{InvalidKey, Keys};
 use crate::push::{Endpoint, InvalidEndpoint};
+use crate::quotas::CONNECTION_LIFETIME;
 use crate::route::{EventKinds, FromEvent};
-
-/// Maximum duration of a connection (LIM-3).
-const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Address for replying to one request later.
 ///
@@ -96,7 +95,7 @@ impl ReplyAddress {
 
     fn from_context(context: &RequestContext, id: Option<&CorrelationId>) -> Result<Self, InvalidEndpoint> {
         let id = id.map_or_else(|| CorrelationId::from(&context.request_id), CorrelationId::clone);
-        let expires_at = context.connected_at.checked_add(LIFETIME).unwrap_or(context.connected_at);
+        let expires_at = context.connected_at.checked_add(CONNECTION_LIFETIME).unwrap_or(context.connected_at);
         let address = Self::new(context.connection_id.clone(), Endpoint::from_context(context)?, id, expires_at);
         Ok(Self { request_id: Some(context.request_id.clone()), trace: context.trace(), ..address })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock;
 use crate::event::Invocation;
+use crate::quotas;
 
 /// Checks the environment, because `lambda_runtime` panics if a variable is missing.
 pub(crate) fn check_environment() -> Result<(), NotInLambda> {
@@ -41,9 +42,6 @@ impl fmt::Debug for NotInLambda {
     }
 }
 
-/// The time for which API Gateway waits for a function.
-const LONGEST_WAIT: Duration = Duration::from_secs(29);
-
 /// Returns the invocation that a function's context describes.
 ///
 /// `cargo lambda watch` sets deadlines in 1970. No invocation starts after its deadline, so such a
@@ -51,7 +49,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(29);
 pub(crate) fn invocation(context: lambda_runtime::Context) -> Invocation {
     let now = clock::now();
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(context.deadline)).filter(|deadline| *deadline > now);
-    let deadline = deadline.or_else(|| now.checked_add(LONGEST_WAIT)).unwrap_or(now);
+    let deadline = deadline.or_else(|| now.checked_add(quotas::INTEGRATION_TIMEOUT)).unwrap_or(now);
     let mut invocation = Invocation::new(context.request_id, deadline);
     invocation.trace = context.xray_trace_id.and_then(|trace| trace.parse().ok());
     invocation

@@ -53,7 +53,7 @@ impl InvalidArn {
 
 impl RouteArn {
     /// The maximum length of a route's ARN, in bytes.
-    pub const LONGEST: usize = 1600;
+    pub const MAX_BYTES: usize = 1600;
 
     /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`, ….
     pub fn partition(&self) -> &str {
@@ -120,11 +120,11 @@ impl FromStr for RouteArn {
 
     fn from_str(text: &str) -> Result<Self, InvalidArn> {
         let mut parts = Parts { text, position: 0 };
-        if text.len() > Self::LONGEST {
+        if text.len() > Self::MAX_BYTES {
             return Err(InvalidArn {
                 found: text.chars().take(80).chain(['…']).collect(),
                 expected: "at most 1600 bytes",
-                position: Self::LONGEST,
+                position: Self::MAX_BYTES,
             });
         }
         parts.next(':', "`arn`", |part| (part == "arn").then_some(()))?;
@@ -203,7 +203,7 @@ pub struct InvalidResource {
 
 impl Resource {
     /// The maximum length of a resource, in characters.
-    pub const LONGEST: usize = 512;
+    pub const MAX_CHARS: usize = 512;
 
     /// Creates a custom pattern.
     ///
@@ -216,7 +216,7 @@ impl Resource {
     pub fn new(pattern: impl Into<String>) -> Result<Self, InvalidResource> {
         let pattern = pattern.into();
         let refuse = |expected, found| Err(InvalidResource { found, expected });
-        if pattern.chars().count() > Self::LONGEST {
+        if pattern.chars().count() > Self::MAX_CHARS {
             refuse("at most 512 characters", pattern.chars().take(80).chain(['…']).collect())
         } else if pattern != "*" && !pattern.starts_with("arn:") {
             refuse("`*`, or an ARN with `*` and `?` as wildcards", pattern)

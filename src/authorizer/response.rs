@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::arn::InvalidResource;
 use super::context::Context;
 use super::policy::Policy;
+use crate::quotas;
 
 /// The response of an authorizer as API Gateway expects it, of at most 8 KB.
 ///
@@ -42,7 +43,7 @@ pub enum InvalidAuthorization {
     },
     /// The authorization denies, but its policy allows the route.
     #[error("the authorization denies, but its policy allows `{method_arn}`")]
-    AllowsTheDenied {
+    AllowsDeniedRoute {
         /// The ARN of the route that the policy allows.
         method_arn: String,
     },
@@ -65,7 +66,7 @@ pub enum InvalidAuthorization {
 
 impl Response {
     /// The maximum size of a response that API Gateway accepts, in bytes.
-    pub const MAX_BYTES: usize = 8192;
+    pub const MAX_BYTES: usize = quotas::MAX_AUTHORIZER_RESPONSE_BYTES;
 
     pub(super) fn new(
         principal_id: String,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use tower_service::Service;
 
-use super::{Authorization, Authorizer, Denied, Failure, Request, Response};
+use super::{Authorization, Authorizer, AuthorizerError, Denied, Request, Response};
 use crate::runtime::{check_environment, invocation};
 
 /// Runs a function as the REQUEST authorizer of a WebSocket API.
@@ -32,10 +32,10 @@ where
     Fut: Future<Output = Result<Authorization, Denied>> + Send + 'static,
 {
     type Response = Response;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+    type Error = AuthorizerError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, AuthorizerError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AuthorizerError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -46,11 +46,11 @@ where
 }
 
 /// The error message of a 401 is exactly `Unauthorized`, which API Gateway looks for.
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+impl From<AuthorizerError> for Diagnostic {
+    fn from(failure: AuthorizerError) -> Self {
         let error_type = match failure {
-            Failure::Unauthorized => "Unauthorized",
-            Failure::Failed(_) => "lambda_websocket::authorizer::Failure",
+            AuthorizerError::Unauthorized => "Unauthorized",
+            AuthorizerError::Failed(_) => "lambda_websocket::authorizer::AuthorizerError",
         };
         Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
     }

@@ -124,8 +124,8 @@ impl InvalidBody {
             None => error.to_string(),
         };
         // The error quotes the value found, which may be as long as the body.
-        const LONGEST: usize = 512;
-        if let Some((end, _)) = client_text.char_indices().nth(LONGEST) {
+        const MAX_CHARS: usize = 512;
+        if let Some((end, _)) = client_text.char_indices().nth(MAX_CHARS) {
             client_text.truncate(end);
             client_text.push('…');
         }

@@ -11,11 +11,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::InvalidEvent;
+use super::authorizer_context::{self, ContextMismatch};
 use super::id::{ApiId, ConnectionId, InvalidId, RequestId, RouteKey, Stage};
 use super::identity::IamIdentity;
 use super::invocation::Invocation;
 use super::trace::TraceContext;
-use super::values::{self, InvalidContext};
 use super::wire::{AUTHORIZATION_EXPIRES_AT, ContextWire, NameValues, PRINCIPAL_ID, RareContextWire, Text};
 
 /// The `requestContext` of an event, and the stage variables.
@@ -96,22 +96,22 @@ impl RequestContext {
     ///
     /// # Errors
     ///
-    /// [`InvalidContext`] if the values do not fit `T`.
+    /// [`ContextMismatch`] if the values do not fit `T`.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use lambda_websocket::event::{Connect, InvalidContext};
+    /// # use lambda_websocket::event::{Connect, ContextMismatch};
     /// #[derive(serde::Deserialize)]
     /// struct Session { org: u64, admin: bool }
     ///
-    /// fn is_admin_of(connect: &Connect, org: u64) -> Result<bool, InvalidContext> {
+    /// fn is_admin_of(connect: &Connect, org: u64) -> Result<bool, ContextMismatch> {
     ///     let session: Session = connect.context()?;
     ///     Ok(session.admin && session.org == org)
     /// }
     /// ```
-    pub fn context<T: DeserializeOwned>(&self) -> Result<T, InvalidContext> {
-        values::deserialize(self.authorizer())
+    pub fn context<T: DeserializeOwned>(&self) -> Result<T, ContextMismatch> {
+        authorizer_context::deserialize(self.authorizer())
     }
 
     /// Returns when the client's authorization expires, if the

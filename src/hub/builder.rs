@@ -24,9 +24,9 @@ use crate::registry::{Namespace, Registry};
 /// use lambda_websocket::Pusher;
 /// use lambda_websocket::hub::{Hub, JoinDecision};
 /// use lambda_websocket::push::Recorder;
-/// use lambda_websocket::registry::Memory;
+/// use lambda_websocket::registry::InMemory;
 ///
-/// let hub = Hub::builder(Memory::new(), Pusher::new(Recorder::new()))
+/// let hub = Hub::builder(InMemory::new(), Pusher::new(Recorder::new()))
 ///     .announcing(|events| Some(serde_json::json!({"event": "presence", "events": events})))
 ///     .allowing_joins(|request| async move {
 ///         // The principal is the authorizer's, so it can be trusted. The group is the client's.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Hub, JoinError, Sending};
+use super::{Hub, JoinError, PendingSend};
 use crate::event::{ConnectionId, Event};
 use crate::registry::{ConnectionKey, Group, Joined, Left, RegistryError};
 use crate::route::{FromEvent, Result};
@@ -103,8 +103,8 @@ impl Caller {
 
     /// Sends a value as JSON to a group.
     ///
-    /// If the caller is a member, it receives the message, too: see [`Sending::except`].
-    pub fn send_to<T: serde::Serialize + ?Sized>(&self, group: &Group, value: &T) -> Sending<'_> {
+    /// If the caller is a member, it receives the message, too: see [`PendingSend::except`].
+    pub fn send_to<T: serde::Serialize + ?Sized>(&self, group: &Group, value: &T) -> PendingSend<'_> {
         self.hub.send_to(&self.key.group(group), value)
     }
 }

@@ -4,7 +4,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::presence::Budget;
 use super::{AT_ONCE, Hub};
-use crate::push::{Failure, Incomplete, PushError};
+use crate::push::{FailedPush, Incomplete, PushError};
 use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, RegistryError};
 
 /// The outcome of closing connections.
@@ -15,7 +15,7 @@ pub struct CloseReport {
     /// The connections that were closed, now or earlier. They are no longer registered.
     pub closed: Vec<ConnectionKey>,
     /// The connections that could not be closed. They stay registered.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FailedPush>,
     /// The connections that were closed but could not be removed from the registry.
     pub still_registered: Vec<ConnectionKey>,
     /// The registry's error, if the audience was not read completely.
@@ -89,7 +89,7 @@ impl Hub {
         report
     }
 
-    async fn close_one(&self, connection: Connection) -> Result<ConnectionKey, Failure> {
+    async fn close_one(&self, connection: Connection) -> Result<ConnectionKey, FailedPush> {
         let closed = match self.pusher_for(&connection) {
             Ok(pusher) => pusher.close(connection.id()).await,
             Err(error) => Err(error),
@@ -98,7 +98,7 @@ impl Hub {
         match closed {
             Ok(()) => Ok(connection.key().clone()),
             Err(PushError::Gone { .. }) if !self.is_young(&connection) && is_believed() => Ok(connection.key().clone()),
-            Err(error) => Err(Failure { connection_id: connection.id().clone(), error }),
+            Err(error) => Err(FailedPush { connection_id: connection.id().clone(), error }),
         }
     }
 }

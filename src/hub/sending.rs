@@ -25,7 +25,7 @@ use crate::registry::{Audience, Connection, ConnectionKey, ReadOptions, Registry
 /// errors.
 #[must_use = "nothing is sent unless it is awaited"]
 #[derive(Debug)]
-pub struct Sending<'a> {
+pub struct PendingSend<'a> {
     hub: &'a Hub,
     audience: Audience,
     payload: Result<Payload, PushError>,
@@ -102,7 +102,7 @@ struct Recorded {
     error: Option<RegistryError>,
 }
 
-impl<'a> Sending<'a> {
+impl<'a> PendingSend<'a> {
     pub(super) fn new(hub: &'a Hub, audience: Audience, payload: Result<Payload, PushError>) -> Self {
         Self {
             hub,
@@ -208,7 +208,7 @@ impl<'a> Sending<'a> {
     }
 }
 
-impl<'a> IntoFuture for Sending<'a> {
+impl<'a> IntoFuture for PendingSend<'a> {
     type Output = Result<SendReport, PushError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<SendReport, PushError>> + Send + 'a>>;
 

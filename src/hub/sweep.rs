@@ -14,7 +14,7 @@ use super::{AT_ONCE, Hub};
 use crate::clock;
 use crate::event::current_deadline;
 use crate::metrics;
-use crate::push::{Failure, Incomplete, PushError};
+use crate::push::{FailedPush, Incomplete, PushError};
 use crate::registry::{Connection, ConnectionKey, Namespace, ReadOptions, RegistryError, Slice};
 
 /// The time of an invocation that is reserved for announcing departures.
@@ -40,7 +40,7 @@ pub struct SweepReport {
     pub withheld: usize,
     /// The connections whose state could not be determined. They are checked again in the next
     /// period.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FailedPush>,
     /// Whether every connection that was due has been checked.
     ///
     /// `false` if the time was up or the registry was not read completely.
@@ -123,7 +123,7 @@ enum Answer {
     Gone(Vec<ConnectionKey>),
     /// The authorization of the client had expired, and the connection was closed.
     Expired(ConnectionKey),
-    Failed(Failure),
+    Failed(FailedPush),
 }
 
 /// The position up to which this process has swept each namespace.
@@ -300,7 +300,7 @@ impl Hub {
                 believed if believed.is_empty() => Answer::Undecided,
                 believed => Answer::Gone(believed),
             },
-            Err(error) => Answer::Failed(Failure { connection_id: connection.id().clone(), error }),
+            Err(error) => Answer::Failed(FailedPush { connection_id: connection.id().clone(), error }),
         }
     }
 
@@ -321,7 +321,7 @@ impl Hub {
                 believed
             }
             Err(PushError::Gone { .. }) => evidence.gone(Origin::new(&connection)),
-            Err(error) => return Answer::Failed(Failure { connection_id: connection.id().clone(), error }),
+            Err(error) => return Answer::Failed(FailedPush { connection_id: connection.id().clone(), error }),
         };
         if believed.is_empty() { Answer::Undecided } else { Answer::Gone(believed) }
     }

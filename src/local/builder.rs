@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use super::listen::{listen, reachable};
 use super::pusher::InProcess;
-use super::rules::{Api, Rate};
+use super::rules::Rate;
 use super::server::{Keys, Linked};
 use super::{Entry, Function, Observer, StartError};
 use crate::Pusher;
 use crate::authorizer::{Authorization, Denied, Request};
 use crate::event::Stage;
 use crate::push::Endpoint;
+use crate::quotas;
 use crate::route::Router;
 
 /// A builder for a [`Gateway`](super::Gateway).
 ///
 /// [`start`](Self::start) reports errors in the configuration.
-pub struct Builder {
+pub struct GatewayBuilder {
     stage: String,
     stage_variables: Vec<(String, String)>,
     more_stages: Vec<(String, Vec<(String, String)>)>,
@@ -50,7 +51,7 @@ pub struct Builder {
     is_verbose: bool,
 }
 
-impl Builder {
+impl GatewayBuilder {
     pub(super) fn new(stage: String) -> Self {
         Self {
             stage,
@@ -64,13 +65,13 @@ impl Builder {
             listeners: Vec::new(),
             hosts: Vec::new(),
             observers: Vec::new(),
-            concurrency: Api::CONCURRENCY,
+            concurrency: quotas::CONCURRENT_EXECUTIONS,
             is_interleaved: false,
             linked: Arc::new(OnceLock::new()),
             problem: None,
-            idle_timeout: Api::IDLE_TIMEOUT,
-            lifetime: Api::LIFETIME,
-            integration_timeout: Api::INTEGRATION_TIMEOUT,
+            idle_timeout: quotas::IDLE_TIMEOUT,
+            lifetime: quotas::CONNECTION_LIFETIME,
+            integration_timeout: quotas::INTEGRATION_TIMEOUT,
             route_timeouts: BTreeMap::new(),
             connections: None,
             requests: None,
@@ -333,9 +334,9 @@ impl Builder {
     }
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for GatewayBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("GatewayBuilder")
             .field("stage", &self.stage)
             .field("routes", &self.routes.keys().collect::<Vec<_>>())
             .finish_non_exhaustive()

@@ -269,7 +269,7 @@ impl Client {
         const LAST: usize = 4;
         let entries = self.connection_id.as_ref().map(|id| self.timeline.of(id)).unwrap_or_default();
         let last = entries.iter().skip(entries.len().saturating_sub(LAST));
-        let happened = last.map(|entry| entry.what.to_string()).collect();
+        let happened = last.map(|entry| entry.kind.to_string()).collect();
         ClientError::TimedOut { awaited, timeout: self.timeout, happened }
     }
 

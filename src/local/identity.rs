@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::event::Handshake;
+use super::payload::Handshake;
 
 /// A value that a client's request must carry.
 ///

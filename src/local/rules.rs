@@ -32,10 +32,10 @@ pub(super) use self::input::{Input, Managed, Output, Reply};
 pub(super) use self::management::{gone, limit_exceeded, too_large};
 use self::throttle::Bucket;
 pub(super) use self::throttle::Rate;
-use super::event::{Handshake, Origin, Parts};
 use super::identity::IdentitySource;
+use super::payload::{Handshake, Origin, Parts};
 use super::selection::RouteSelection;
-use super::timeline::What;
+use super::timeline::EntryKind;
 use crate::event::{ApiId, ConnectionId, Region, RequestId, RouteKey, Stage};
 
 /// The configuration of an API.
@@ -63,11 +63,6 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) const ACCOUNT: &'static str = "123456789012";
-    pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-    pub(super) const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
-    pub(super) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
-    /// LIM-7
-    pub(super) const CONCURRENCY: usize = 1000;
 }
 
 /// The function that a route calls, and whether the client gets its response.
@@ -173,7 +168,7 @@ pub(super) struct Machine {
     next_late: u64,
     running: HashMap<FunctionId, usize>,
     is_draining: bool,
-    notes: Vec<(Option<ConnectionId>, What)>,
+    notes: Vec<(Option<ConnectionId>, EntryKind)>,
 }
 
 impl Machine {
@@ -215,7 +210,7 @@ impl Machine {
         self.due.first().map(|(time, _)| *time)
     }
 
-    fn note(&mut self, id: &ConnectionId, what: What) {
+    fn note(&mut self, id: &ConnectionId, what: EntryKind) {
         self.notes.push((Some(id.clone()), what));
     }
 

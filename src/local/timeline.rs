@@ -31,13 +31,13 @@ pub struct Entry {
     /// The connection that the entry is about.
     pub connection_id: Option<ConnectionId>,
     /// What happened.
-    pub what: What,
+    pub kind: EntryKind,
 }
 
 /// The event that an [`Entry`] describes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum What {
+pub enum EntryKind {
     /// A client requested a connection.
     Handshake {
         /// The requested stage.
@@ -165,18 +165,18 @@ impl fmt::Display for Entry {
             Some(id) => write!(f, "{id} ")?,
             None => f.write_str("-                ")?,
         }
-        self.what.fmt(f)
+        self.kind.fmt(f)
     }
 }
 
-impl What {
+impl EntryKind {
     /// Returns whether the gateway logs this as a warning by default.
     pub(super) fn is_problem(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Dropped { .. } | Self::Answered { failed: true, .. })
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handshake { stage, client } => write!(f, "handshake of {client} with the stage {stage}"),
@@ -297,7 +297,7 @@ impl Timeline {
 
     /// Returns the newest connection of a client with this address.
     pub(super) fn connection_of(&self, address: SocketAddr) -> Option<ConnectionId> {
-        let is_of = |entry: &&Entry| matches!(entry.what, What::Handshake { client, .. } if client == address);
+        let is_of = |entry: &&Entry| matches!(entry.kind, EntryKind::Handshake { client, .. } if client == address);
         self.kept().entries.iter().rev().find(is_of).and_then(|entry| entry.connection_id.clone())
     }
 
@@ -313,10 +313,10 @@ impl Timeline {
     /// Adds entries.
     ///
     /// The caller holds the lock of the rules, so that the entries are in the order of the events.
-    pub(super) fn add(&self, at: SystemTime, notes: impl IntoIterator<Item = (Option<ConnectionId>, What)>) {
+    pub(super) fn add(&self, at: SystemTime, notes: impl IntoIterator<Item = (Option<ConnectionId>, EntryKind)>) {
         let mut kept = self.kept();
-        for (connection_id, what) in notes {
-            let entry = Entry { number: kept.next, at, connection_id, what };
+        for (connection_id, kind) in notes {
+            let entry = Entry { number: kept.next, at, connection_id, kind };
             kept.next = kept.next.saturating_add(1);
             kept.bytes = kept.bytes.saturating_add(size(&entry));
             if !self.0.observers.is_empty() || self.0.subscribers.receiver_count() > 0 {
@@ -366,8 +366,8 @@ impl Drop for Delivering<'_> {
 }
 
 fn size(entry: &Entry) -> usize {
-    match &entry.what {
-        What::Received { text, .. } | What::Sent { text, .. } => text.0.len(),
+    match &entry.kind {
+        EntryKind::Received { text, .. } | EntryKind::Sent { text, .. } => text.0.len(),
         _ => 0,
     }
 }

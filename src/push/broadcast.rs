@@ -11,7 +11,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use serde::Serialize;
 
 pub use self::future::Broadcast;
-pub use self::report::{Failure, Report};
+pub use self::report::{FailedPush, Report};
 use super::{Payload, PushError, Pusher};
 use crate::event::ConnectionId;
 
@@ -95,7 +95,7 @@ impl Pusher {
     /// Sends each connection of a stream its own value as JSON.
     ///
     /// Otherwise it works as [`broadcast`](Self::broadcast) does. A value that fails to serialize,
-    /// or is too large, is a [`Failure`] of its connection. For an iterator, use
+    /// or is too large, is a [`FailedPush`] of its connection. For an iterator, use
     /// [`futures_util::stream::iter`](https://docs.rs/futures-util/latest/futures_util/stream/fn.iter.html).
     pub fn broadcast_with<'a, T: Serialize>(
         &self,

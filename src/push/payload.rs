@@ -8,12 +8,13 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::PushError;
+use crate::quotas::MAX_MESSAGE_BYTES;
 
 /// The maximum size of a payload in bytes.
 ///
 /// See the
 /// [quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html).
-pub const MAX_PAYLOAD_BYTES: usize = 131_072;
+pub const MAX_PAYLOAD_BYTES: usize = MAX_MESSAGE_BYTES;
 
 /// The payload of a push: at most [`MAX_PAYLOAD_BYTES`] bytes.
 ///

@@ -42,7 +42,7 @@ impl Pusher {
     ///
     /// | member | meaning |
     /// |---|---|
-    /// | `id` | the stream's [id](Streaming::with_id), if it has one |
+    /// | `id` | the stream's [id](PendingStream::with_id), if it has one |
     /// | `seq` | the number of the frame in its stream, from 0 |
     /// | `chunk` | the next part of the text; may be absent from the last frame |
     /// | `done` | `true` in the last frame of a complete text, otherwise absent |
@@ -61,8 +61,8 @@ impl Pusher {
     ///
     /// One push is under way at a time, so frames arrive in order. The first token is sent at once.
     /// Tokens that arrive while a push is under way are gathered into the next frame, which is sent
-    /// when it is [full](Streaming::with_max_frame_bytes) or when its first token has waited for
-    /// the [maximum latency](Streaming::with_max_latency). A token that is larger than a frame is
+    /// when it is [full](PendingStream::with_max_frame_bytes) or when its first token has waited for
+    /// the [maximum latency](PendingStream::with_max_latency). A token that is larger than a frame is
     /// split between characters. The source is not polled while a full frame waits.
     ///
     /// # The end
@@ -74,7 +74,7 @@ impl Pusher {
     /// - a push fails after the retries that [`send`](Self::send) makes, each of which has the
     ///   timeouts of this pusher;
     /// - one second is left before the deadline of the Lambda invocation or the
-    ///   [timeout](Streaming::with_timeout) of the stream, or a quarter of the time if it is below
+    ///   [timeout](PendingStream::with_timeout) of the stream, or a quarter of the time if it is below
     ///   four seconds. The client receives the text so far, and the error code `timeout`. Without a
     ///   deadline and a timeout, as in a task that a route has spawned, the stream lasts up to a
     ///   day.
@@ -114,7 +114,7 @@ impl Pusher {
         &self,
         connection_id: &ConnectionId,
         tokens: impl Stream<Item = T> + Send + 'a,
-    ) -> Streaming<'a, T> {
+    ) -> PendingStream<'a, T> {
         self.try_stream(connection_id, tokens.map(Ok::<T, Infallible>))
     }
 
@@ -150,12 +150,12 @@ impl Pusher {
         &self,
         connection_id: &ConnectionId,
         tokens: impl Stream<Item = Result<T, E>> + Send + 'a,
-    ) -> Streaming<'a, T>
+    ) -> PendingStream<'a, T>
     where
         T: AsRef<str> + 'a,
         E: Into<BoxError>,
     {
-        Streaming {
+        PendingStream {
             pusher: self.clone(),
             connection_id: connection_id.clone(),
             source: Box::pin(tokens.map(|token| token.map_err(Into::into))),
@@ -172,7 +172,7 @@ impl Pusher {
 ///
 /// See [`Pusher::stream`].
 #[must_use = "nothing is sent unless it is awaited"]
-pub struct Streaming<'a, T> {
+pub struct PendingStream<'a, T> {
     pusher: Pusher,
     connection_id: ConnectionId,
     source: Source<'a, T>,
@@ -184,7 +184,7 @@ pub struct Streaming<'a, T> {
     token: PhantomData<fn() -> T>,
 }
 
-impl<T> Streaming<'_, T> {
+impl<T> PendingStream<'_, T> {
     /// Sets the id of each frame, such as the request's correlation id. Default: none.
     ///
     /// An id that fails to serialize as JSON, or leaves no room for text, ends the stream before
@@ -219,7 +219,7 @@ impl<T> Streaming<'_, T> {
     }
 }
 
-impl<'a, T: AsRef<str> + 'a> IntoFuture for Streaming<'a, T> {
+impl<'a, T: AsRef<str> + 'a> IntoFuture for PendingStream<'a, T> {
     type Output = StreamReport;
     type IntoFuture = Pin<Box<dyn Future<Output = StreamReport> + Send + 'a>>;
 
@@ -228,8 +228,8 @@ impl<'a, T: AsRef<str> + 'a> IntoFuture for Streaming<'a, T> {
     }
 }
 
-impl<T> fmt::Debug for Streaming<'_, T> {
+impl<T> fmt::Debug for PendingStream<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Streaming").field("connection_id", &self.connection_id).finish_non_exhaustive()
+        f.debug_struct("PendingStream").field("connection_id", &self.connection_id).finish_non_exhaustive()
     }
 }

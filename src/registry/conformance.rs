@@ -3,13 +3,13 @@
 //! # Examples
 //!
 //! ```
-//! use lambda_websocket::registry::Memory;
+//! use lambda_websocket::registry::InMemory;
 //! use lambda_websocket::registry::conformance::{self, Clock};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let clock = Clock::new();
-//! let registry = Memory::with_clock({
+//! let registry = InMemory::with_clock({
 //!     let clock = clock.clone();
 //!     move || clock.now()
 //! });

@@ -70,9 +70,9 @@ impl fmt::Debug for ConnectionData {
 ///
 /// ```
 /// use lambda_websocket::Connect;
-/// use lambda_websocket::registry::{Connection, Memory, Registry};
+/// use lambda_websocket::registry::{Connection, InMemory, Registry};
 ///
-/// # async fn route(event: Connect, registry: Memory) -> lambda_websocket::Result<()> {
+/// # async fn route(event: Connect, registry: InMemory) -> lambda_websocket::Result<()> {
 /// let connection = Connection::from_context(event.request_context())?.with_data(&event.header("User-Agent"))?;
 /// let inserted = registry.insert(&connection).await?;
 /// assert!(inserted.is_registered());

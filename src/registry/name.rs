@@ -73,17 +73,17 @@ impl Namespace {
 
     /// Returns the audience of all connections in the namespace.
     pub fn everyone(&self) -> Audience {
-        Audience { namespace: self.clone(), who: Who::Everyone }
+        Audience { namespace: self.clone(), who: AudienceKind::Everyone }
     }
 
     /// Returns the audience of one of its groups.
     pub fn group(&self, group: &Group) -> Audience {
-        Audience { namespace: self.clone(), who: Who::Group(group.clone()) }
+        Audience { namespace: self.clone(), who: AudienceKind::Group(group.clone()) }
     }
 
     /// Returns the audience of one principal.
     pub fn principal(&self, principal: &Principal) -> Audience {
-        Audience { namespace: self.clone(), who: Who::Principal(principal.clone()) }
+        Audience { namespace: self.clone(), who: AudienceKind::Principal(principal.clone()) }
     }
 }
 
@@ -94,13 +94,13 @@ impl Namespace {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Audience {
     namespace: Namespace,
-    who: Who,
+    who: AudienceKind,
 }
 
 /// The kind of an [`Audience`] within its namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Who {
+pub enum AudienceKind {
     /// All connections.
     Everyone,
     /// The connections in a group.
@@ -116,7 +116,7 @@ impl Audience {
     }
 
     /// Returns the kind of the audience.
-    pub fn who(&self) -> &Who {
+    pub fn who(&self) -> &AudienceKind {
         &self.who
     }
 }

@@ -25,7 +25,7 @@ use tower_service::Service;
 
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDb;
-pub use self::outcome::{JobFailure, MessageRejection, NotDone, Undelivered};
+pub use self::outcome::{JobFailure, MessageRejection, Undelivered, UnfinishedJob};
 pub use self::store::{Claim, IdempotencyStore, InMemory, LeaseOwner};
 pub use self::task::Task;
 use super::Keys;
@@ -316,10 +316,10 @@ where
     R: Serialize + Send + Sync + 'static,
 {
     type Response = Option<SqsBatchResponse>;
-    type Error = NotDone;
-    type Future = BoxFuture<Result<Option<SqsBatchResponse>, NotDone>>;
+    type Error = UnfinishedJob;
+    type Future = BoxFuture<Result<Option<SqsBatchResponse>, UnfinishedJob>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NotDone>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UnfinishedJob>> {
         Poll::Ready(Ok(()))
     }
 

@@ -22,9 +22,7 @@ use crate::event::{ConnectionId, chain};
 use crate::metrics::{self, EventTimer};
 #[cfg(feature = "push")]
 use crate::push::{PushError, Pusher, Pushers};
-
-/// The maximum size of a message to a client, in bytes (LIM-1).
-pub(crate) const MAX_MESSAGE: usize = 131_072;
+use crate::quotas::MAX_MESSAGE_BYTES;
 
 /// The routes and settings of a router.
 #[derive(Clone, Default)]
@@ -166,7 +164,7 @@ impl Inner {
             }
         };
         match text {
-            Some(text) if text.len() > MAX_MESSAGE => Err(Error::reply_too_large(text.len(), MAX_MESSAGE)),
+            Some(text) if text.len() > MAX_MESSAGE_BYTES => Err(Error::reply_too_large(text.len(), MAX_MESSAGE_BYTES)),
             Some(text) => Ok(response.body(text)),
             None => Ok(response),
         }
@@ -181,8 +179,8 @@ impl Inner {
         failure.log();
         let to = failure.addressee(exchange.request.action.as_deref());
         let mut frame = self.format.error(to, failure.body());
-        if frame.len() > MAX_MESSAGE {
-            let error = Error::reply_too_large(frame.len(), MAX_MESSAGE);
+        if frame.len() > MAX_MESSAGE_BYTES {
+            let error = Error::reply_too_large(frame.len(), MAX_MESSAGE_BYTES);
             let message = error.to_string();
             frame = self.format.error(to, ErrorBody { code: failure.code(), message: &message, details: None });
         }

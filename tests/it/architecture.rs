@@ -44,16 +44,17 @@ fn modules_depend_only_on_lower_layers() {
         ("metrics", &[]),
         ("keys", &[]),
         ("rate_limit", &["clock", "dynamodb", "event", "route"]),
-        ("authorizer", &["clock", "dynamodb", "event", "keys", "metrics", "runtime"]),
-        ("route", &["clock", "event", "hub", "metrics", "push", "registry", "runtime"]),
-        ("push", &["clock", "event", "metrics", "retry"]),
+        ("authorizer", &["clock", "dynamodb", "event", "keys", "metrics", "quotas", "runtime"]),
+        ("route", &["clock", "event", "hub", "metrics", "push", "quotas", "registry", "runtime"]),
+        ("push", &["clock", "event", "metrics", "quotas", "retry"]),
         ("registry", &["clock", "dynamodb", "event", "retry"]),
         ("hub", &["Pusher", "clock", "event", "metrics", "push", "registry", "route", "runtime"]),
-        ("reply", &["clock", "dynamodb", "event", "keys", "metrics", "push", "route", "runtime"]),
+        ("reply", &["clock", "dynamodb", "event", "keys", "metrics", "push", "quotas", "route", "runtime"]),
         ("retry", &["clock", "event"]),
         ("dynamodb", &[]),
-        ("runtime", &["clock", "event"]),
-        ("local", &["Pusher", "authorizer", "clock", "event", "push", "route"]),
+        ("runtime", &["clock", "event", "quotas"]),
+        ("quotas", &[]),
+        ("local", &["Pusher", "authorizer", "clock", "event", "push", "quotas", "route"]),
     ]);
     for (file, source) in sources() {
         let module = file.split(['/', '.']).next().unwrap();

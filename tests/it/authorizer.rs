@@ -1,6 +1,6 @@
 use lambda_websocket::authorizer::{
-    Authorization, Authorizer, Context, Decision, Denied, Failure, InvalidAuthorization, InvalidContext, Policy,
-    Request, Resource, RouteArn,
+    Authorization, Authorizer, AuthorizerError, Context, Decision, Denied, InvalidAuthorization, InvalidContext,
+    Policy, Request, Resource, RouteArn,
 };
 use serde_json::{Value, json};
 
@@ -199,7 +199,7 @@ fn policy_cannot_override_deny() {
     assert_eq!(response.policy_document().evaluate(&arn()), Decision::Deny);
 }
 
-async fn outcome(result: fn() -> Result<Authorization, Denied>) -> Result<Value, Failure> {
+async fn outcome(result: fn() -> Result<Authorization, Denied>) -> Result<Value, AuthorizerError> {
     let authorizer = Authorizer::new(move |_: Request| async move { result() });
     let response = authorizer.handle(fixture::request("authorizer")).await?;
     Ok(serde_json::to_value(response).unwrap())
@@ -213,7 +213,7 @@ async fn aut_7_forbidden_denies_and_unauthorized_fails() {
     assert_eq!(forbidden["principalId"], "anonymous");
 
     let unauthorized = outcome(|| Err(Denied::Unauthorized)).await.unwrap_err();
-    assert!(matches!(unauthorized, Failure::Unauthorized));
+    assert!(matches!(unauthorized, AuthorizerError::Unauthorized));
     assert_eq!(unauthorized.to_string(), "Unauthorized");
 
     let failed = outcome(|| Ok("x".parse::<u8>().map(|_| Authorization::allow("a"))?)).await.unwrap_err();

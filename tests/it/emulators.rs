@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lambda_websocket::local::{Builder, Function, Gateway};
+use lambda_websocket::local::{Function, Gateway, GatewayBuilder};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -41,7 +41,7 @@ pub fn free_port() -> u16 {
 }
 
 /// Sets the environment variables of the functions, and removes those that `cargo test` sets.
-fn with_environment(command: &mut Command, gateway: &Builder) {
+fn with_environment(command: &mut Command, gateway: &GatewayBuilder) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR") {
         command.env_remove(name);
     }
@@ -94,7 +94,7 @@ pub async fn ministack() -> Service {
 }
 
 /// Runs the four functions, each at its Invoke endpoint: checks the authorizer and that a push arrives.
-async fn drive(gateway: Builder, at: impl Fn(&str) -> Function) {
+async fn drive(gateway: GatewayBuilder, at: impl Fn(&str) -> Function) {
     let gateway = gateway
         .authorizer_function(at("authorizer"), ["route.request.querystring.Auth"])
         .function(["$connect"], at("on_connect"))

@@ -265,7 +265,7 @@ fn mismatched_context_values_are_named_and_not_quoted() {
         Red,
     }
     let message = message(&fixture::bytes("message"));
-    let text = |error: lambda_websocket::event::InvalidContext| error.to_string();
+    let text = |error: lambda_websocket::event::ContextMismatch| error.to_string();
     let errors = [
         (text(message.context::<Wrong<u64>>().unwrap_err()), "an integer that fits u64"),
         (text(message.context::<Wrong<bool>>().unwrap_err()), "`true` or `false`"),

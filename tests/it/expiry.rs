@@ -9,7 +9,7 @@ use lambda_websocket::event::RequestContext;
 use lambda_websocket::hub::{Hub, OnConnect, OnDisconnect};
 use lambda_websocket::local::{Client, Gateway};
 use lambda_websocket::push::Recorder;
-use lambda_websocket::registry::{Group, Memory, Namespace, ReadOptions};
+use lambda_websocket::registry::{Group, InMemory, Namespace, ReadOptions};
 use lambda_websocket::route::StatusCode;
 use lambda_websocket::{Event, Json, Message, Pusher, Router};
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ async fn message_after_token_expiry_closes_the_connection() {
 async fn listening_client_gets_nothing_after_token_expiry_and_is_swept() {
     let builder = Gateway::builder("dev").authorizer(authorize, ["route.request.querystring.Auth"]);
     let namespace = Namespace::new("chat").unwrap();
-    let hub = Hub::builder(Memory::new(), builder.pusher())
+    let hub = Hub::builder(InMemory::new(), builder.pusher())
         .in_namespace(namespace.clone())
         .announcing(|events| Some(json!({"left": events.len()})))
         .with_sweep_period(MINUTE)
@@ -106,7 +106,7 @@ async fn listening_client_gets_nothing_after_token_expiry_and_is_swept() {
 #[tokio::test]
 async fn expired_and_closed_connection_is_removed_as_stale() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     let mut event = fixture::json("connect");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     event["requestContext"]["connectedAt"] = json!((now.as_secs() - 600) * 1000);

@@ -15,8 +15,8 @@ use lambda_websocket::event::{ApiId, ConnectionId, Region, Stage};
 use lambda_websocket::hub::{Hub, Presence, PresenceEvent};
 use lambda_websocket::push::{ConnectionInfo, Endpoint, Payload, Push, PushError, Recorder};
 use lambda_websocket::registry::{
-    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departures, Group, Inserted, Joined,
-    Left, Memory, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
+    Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departures, Group, InMemory, Inserted,
+    Joined, Left, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
 };
 use lambda_websocket::route::StatusCode;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ const OLD: Duration = Duration::from_secs(600);
 /// Returns a hub that announces presence, with connections `<principal>-<number>` in the group `lobby`.
 async fn lobby(ids: &[&str]) -> (Hub, Recorder) {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()))
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()))
         .announcing(|events| Some(message(events)))
         .allowing_all_joins()
         .build();
@@ -221,7 +221,7 @@ impl Push for Delayed {
 async fn stale_members_do_not_multiply_pushes() {
     let recorder = Recorder::new();
     let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
-    let hub = Hub::builder(Memory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))))
+    let hub = Hub::builder(InMemory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))))
         .announcing({
             let told = Arc::clone(&told);
             move |events: &[PresenceEvent]| {
@@ -276,7 +276,7 @@ async fn presence_events_can_be_queued_and_announced_elsewhere() {
 #[tokio::test]
 async fn leave_followed_by_close_is_announced() {
     #[derive(Debug)]
-    struct ClosesMeanwhile(Memory);
+    struct ClosesMeanwhile(InMemory);
 
     #[async_trait]
     impl Registry for ClosesMeanwhile {
@@ -323,7 +323,7 @@ async fn leave_followed_by_close_is_announced() {
     }
 
     let recorder = Recorder::new();
-    let hub = Hub::builder(ClosesMeanwhile(Memory::new()), Pusher::new(recorder.clone()))
+    let hub = Hub::builder(ClosesMeanwhile(InMemory::new()), Pusher::new(recorder.clone()))
         .announcing(|events| Some(message(events)))
         .build();
     for name in ["alice", "bob"] {
@@ -415,7 +415,7 @@ async fn con_6_connections_of_another_api_need_their_own_pusher() {
     let (here, there) = (Recorder::new(), Recorder::new());
     let at = |api_id, recorder: &Recorder| Pusher::new(At(Endpoint::new(api_id, &region, &dev), recorder.clone()));
     let everyone = Namespace::new("chat").unwrap();
-    let hub = Hub::builder(Memory::new(), at(&api_id, &here)).with_sweep_period(Duration::ZERO).build();
+    let hub = Hub::builder(InMemory::new(), at(&api_id, &here)).with_sweep_period(Duration::ZERO).build();
     for (id, api_id) in [("here", &api_id), ("there", &other)] {
         let key = ConnectionKey::new(everyone.clone(), ConnectionId::new(id).unwrap());
         let connection = Connection::new(key, api_id.clone(), dev.clone(), "ws.example.com", SystemTime::now() - OLD);
@@ -441,7 +441,7 @@ async fn con_6_connections_of_another_api_need_their_own_pusher() {
 #[tokio::test(start_paused = true)]
 async fn dis_1_sweep_removes_stale_connections_at_its_rate() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()).without_retries())
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_rate(10)
         .with_sweep_period(Duration::ZERO)
         .build();
@@ -466,7 +466,7 @@ async fn dis_1_sweep_removes_stale_connections_at_its_rate() {
 #[tokio::test(start_paused = true)]
 async fn con_6_sweep_keeps_connections_that_may_be_opening() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     insert(&hub, &opened("young", Duration::from_secs(20))).await;
     recorder.hang_up(key("young").id());
     assert_eq!(hub.sweep(&namespace()).await.removed, []);
@@ -500,7 +500,7 @@ impl Push for Counting {
 
 async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is_frozen: bool) -> Counting {
     let counting = Counting { since: Some(Instant::now()), ..Counting::default() };
-    let memory = Memory::new();
+    let memory = InMemory::new();
     let hub = || {
         Hub::builder(memory.clone(), Pusher::new(counting.clone()))
             .with_sweep_rate(rate)
@@ -563,7 +563,7 @@ async fn wrong_endpoint_removes_no_connection() {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let domain = Endpoint::custom_domain("ws.example.com", "staging").unwrap();
     for endpoint in [domain.clone(), domain.for_api(api_id, stage)] {
-        let hub = Hub::builder(Memory::new(), Pusher::new(At(endpoint, wrong.clone())))
+        let hub = Hub::builder(InMemory::new(), Pusher::new(At(endpoint, wrong.clone())))
             .with_sweep_period(Duration::ZERO)
             .build();
         for number in 0..100 {
@@ -584,7 +584,7 @@ async fn wrong_endpoint_removes_no_connection() {
 async fn endpoint_that_reaches_connections_is_trusted() {
     let recorder = Recorder::new();
     let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
-    let hub = Hub::new(Memory::new(), Pusher::new(At(domain, recorder.clone())));
+    let hub = Hub::new(InMemory::new(), Pusher::new(At(domain, recorder.clone())));
     for id in ["alive", "stale"] {
         insert(&hub, &opened(id, OLD)).await;
     }
@@ -596,7 +596,7 @@ async fn endpoint_that_reaches_connections_is_trusted() {
 #[tokio::test(start_paused = true)]
 async fn implausible_share_of_410_removes_no_connection() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     for number in 0..100 {
         insert(&hub, &opened(&format!("c{number}"), OLD)).await;
         if number < 60 {
@@ -615,7 +615,7 @@ async fn stale_connections_are_removed_after_the_deadline() {
     let pusher = Pusher::new(Delayed(recorder.clone(), Duration::from_millis(100)))
         .with_timeout(Duration::from_secs(1))
         .with_concurrency(10);
-    let hub = Hub::new(Memory::new(), pusher);
+    let hub = Hub::new(InMemory::new(), pusher);
     for number in 0..1000 {
         insert(&hub, &opened(&format!("c{number}"), OLD)).await;
         if number % 4 == 0 {
@@ -630,7 +630,7 @@ async fn stale_connections_are_removed_after_the_deadline() {
 /// A registry whose listings end with an error, and whose first removals fail.
 #[derive(Debug)]
 struct Broken {
-    memory: Memory,
+    memory: InMemory,
     removals_fail: AtomicUsize,
 }
 
@@ -692,7 +692,7 @@ impl Registry for Broken {
 
 #[tokio::test]
 async fn registry_failures_are_reported() {
-    let registry = Arc::new(Broken { memory: Memory::new(), removals_fail: AtomicUsize::new(1) });
+    let registry = Arc::new(Broken { memory: InMemory::new(), removals_fail: AtomicUsize::new(1) });
     let recorder = Recorder::new();
     let hub = Hub::new(Arc::clone(&registry), Pusher::new(recorder.clone()));
     for id in ["a", "b", "c"] {
@@ -751,7 +751,7 @@ mod behind_the_gateway {
     #[tokio::test]
     async fn evt_14_lifecycle_routes_register_the_authorized_principal() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
-        let hub = Hub::builder(Memory::new(), builder.pusher()).allowing_all_joins().build();
+        let hub = Hub::builder(InMemory::new(), builder.pusher()).allowing_all_joins().build();
         let gateway = builder
             .authorizer(
                 |request: Request| async move {
@@ -794,7 +794,7 @@ mod behind_the_gateway {
     #[tokio::test]
     async fn dis_1_sweep_detects_lost_disconnect() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
-        let hub = Hub::builder(Memory::new(), builder.pusher())
+        let hub = Hub::builder(InMemory::new(), builder.pusher())
             .allowing_all_joins()
             .with_sweep_period(Duration::ZERO)
             .with_grace(Duration::ZERO)
@@ -840,7 +840,7 @@ mod behind_the_gateway {
 #[test]
 fn hub_futures_are_send() {
     fn is_send<T: Send>(_: T) {}
-    let hub = Hub::new(Memory::new(), Pusher::new(Recorder::new()));
+    let hub = Hub::new(InMemory::new(), Pusher::new(Recorder::new()));
     let (namespace, group, key) = (namespace(), group("lobby"), key("one"));
     is_send(hub.sweep(&namespace));
     is_send(hub.join(&key, &group));

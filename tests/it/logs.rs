@@ -181,10 +181,10 @@ async fn invalid_principal_is_not_logged() {
     use lambda_websocket::Pusher;
     use lambda_websocket::hub::{Hub, OnConnect};
     use lambda_websocket::push::Recorder;
-    use lambda_websocket::registry::Memory;
+    use lambda_websocket::registry::InMemory;
 
     let (log, _guard) = Log::start();
-    let hub = Hub::new(Memory::new(), Pusher::new(Recorder::new()));
+    let hub = Hub::new(InMemory::new(), Pusher::new(Recorder::new()));
     let router = Router::new().route(OnConnect::new(hub));
     let event = fixture::changed("connect", "/requestContext/authorizer/principalId", "my s3cret\n");
     let response = router.handle(lambda_websocket::Event::from_slice(&event).unwrap()).await.unwrap();
@@ -271,7 +271,7 @@ async fn verbose_gateway_logs_each_problem_once() {
     use lambda_websocket::local::Gateway;
 
     let (log, _guard) = Log::start();
-    let refused = async |builder: lambda_websocket::local::Builder| {
+    let refused = async |builder: lambda_websocket::local::GatewayBuilder| {
         let gateway =
             builder.router(Router::new().on("$connect", |_: Connect| async { Err::<(), _>(Error::message("no")) }));
         let gateway = gateway.start().await.unwrap();

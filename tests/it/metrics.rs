@@ -248,10 +248,10 @@ fn jobs_are_counted_by_outcome_and_undelivered_results_by_reason() {
 #[test]
 fn sweeps_are_counted_by_outcome() {
     use lambda_websocket::hub::Hub;
-    use lambda_websocket::registry::{Memory, Namespace};
+    use lambda_websocket::registry::{InMemory, Namespace};
 
     let found = recorded(async {
-        let hub = Hub::builder(Memory::new(), Pusher::new(Recorder::new())).build();
+        let hub = Hub::builder(InMemory::new(), Pusher::new(Recorder::new())).build();
         hub.sweep(&Namespace::new("a/dev").unwrap()).await.require_all().unwrap();
     });
     expect(&found, &[("websocket_sweep_duration_seconds", 1)]);

@@ -6,13 +6,13 @@ use std::time::Duration;
 use lambda_websocket::Event;
 use lambda_websocket::event::{ApiId, InvalidId, Stage};
 use lambda_websocket::registry::conformance::{self, Clock};
-use lambda_websocket::registry::{Connection, ConnectionKey, Group, Memory, Namespace, Principal, Registry};
+use lambda_websocket::registry::{Connection, ConnectionKey, Group, InMemory, Namespace, Principal, Registry};
 
 use crate::fixture;
 
-fn memory(clock: &Clock) -> Memory {
+fn memory(clock: &Clock) -> InMemory {
     let clock = clock.clone();
-    Memory::with_clock(move || clock.now())
+    InMemory::with_clock(move || clock.now())
 }
 
 #[tokio::test]

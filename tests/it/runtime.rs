@@ -281,12 +281,12 @@ async fn run_accepts_a_layered_router() {
 #[test]
 fn an_error_has_a_stable_type() {
     use lambda_runtime::Diagnostic;
-    use lambda_websocket::authorizer::Failure;
+    use lambda_websocket::authorizer::AuthorizerError;
     use lambda_websocket::route::Error;
 
     let error: Diagnostic = Error::message("outer").with_source("x".parse::<u8>().unwrap_err()).into();
     assert_eq!(error.error_type, "lambda_websocket::Error");
     assert_eq!(error.error_message, "outer: invalid digit found in string");
-    let error: Diagnostic = Failure::Unauthorized.into();
+    let error: Diagnostic = AuthorizerError::Unauthorized.into();
     assert_eq!((error.error_type.as_str(), error.error_message.as_str()), ("Unauthorized", "Unauthorized"));
 }

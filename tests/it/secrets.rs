@@ -46,7 +46,7 @@ fn identifier_errors_show_the_value_only_to_its_author() {
     assert!(rejected.client_text().unwrap().contains("my s3cret"), "so does the client");
     let boxed = lambda_websocket::route::Error::from(ConnectionId::new("my s3cret").unwrap_err()).into_boxed();
     let denied = lambda_websocket::authorizer::Denied::from(invalid.clone());
-    let failure = lambda_websocket::authorizer::Failure::Failed(Box::new(invalid.clone()));
+    let failure = lambda_websocket::authorizer::AuthorizerError::Failed(Box::new(invalid.clone()));
     let shown =
         format!("{invalid:?} {rejected} {rejected:?} {} {boxed} {boxed:?} {denied:?} {failure}", rejected.chain());
     assert!(shown.contains("connection id is not valid") && !shown.contains("s3cret"), "{shown}");

@@ -6,10 +6,10 @@ use super::super::identity::IdentitySource;
 use super::super::rules::{Api, Authorizer, Integration};
 use super::super::server::{Config, Hosts, Server};
 use super::super::{Gateway, StartError, Timeline};
-use super::Builder;
+use super::GatewayBuilder;
 use crate::event::{ApiId, Region, RouteKey, Stage};
 
-impl Builder {
+impl GatewayBuilder {
     /// Starts the gateway.
     ///
     /// # Errors

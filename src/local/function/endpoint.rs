@@ -17,9 +17,8 @@ use tokio::time::timeout;
 use super::FunctionError;
 use crate::clock;
 use crate::event::Invocation;
+use crate::quotas::MAX_FUNCTION_RESPONSE_BYTES;
 
-/// Lambda's maximum size of a synchronous response, in bytes.
-const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
 /// How long a response may take after the deadline of the invocation.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
@@ -75,7 +74,7 @@ impl Endpoint {
             .map_err(|error| failed("cannot ask", &error))?;
         let answer = self.client.request(request).await.map_err(|error| failed("cannot reach", &error))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+        let body = Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await;
         let body = body.map_err(|error| failed("cannot read the answer of", &error))?.to_bytes();
         if head.headers.contains_key("x-amz-function-error") {
             return Err(reported(&body));

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use rand::{Rng as _, RngExt as _};
 
-use super::super::answer::ProxyAnswer;
 use super::super::function::FunctionError;
-use super::super::timeline::{Origin, What};
+use super::super::proxy_response::ProxyResponse;
+use super::super::timeline::{EntryKind, Origin};
 use super::faults::Occasion;
 use super::{Due, Effect, Fault, FunctionId, Machine, frame_text};
 use crate::event::{ConnectionId, RequestId, RouteKey};
@@ -184,7 +184,7 @@ impl Machine {
         };
         let took = now.duration_since(call.started).unwrap_or_default();
         let route_key = call.purpose.name().to_owned();
-        self.note(&call.connection, What::Answered { route_key, outcome, took, bytes, failed, effect });
+        self.note(&call.connection, EntryKind::Answered { route_key, outcome, took, bytes, failed, effect });
     }
 
     /// Handles a timeout (MSG-4): the function runs on, but nobody waits for it.
@@ -197,7 +197,7 @@ impl Machine {
         let effect = "the gateway does not wait any longer".into();
         self.note(
             &id,
-            What::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, failed: true, effect },
+            EntryKind::Answered { route_key, outcome: "has not answered".into(), took, bytes: 0, failed: true, effect },
         );
         let text = "Endpoint request timed out";
         match purpose {
@@ -237,7 +237,7 @@ impl Machine {
             let text = format!("throttled by {limit}");
             return self.settle(now, started, Err(FunctionError::new("TooManyRequestsException", text)));
         }
-        self.note(connection, What::Invoked { route_key: started.purpose.name().to_owned() });
+        self.note(connection, EntryKind::Invoked { route_key: started.purpose.name().to_owned() });
         self.due.insert((due, Due::Call(call)));
         let running = self.running.entry(function).or_default();
         *running = running.saturating_add(1);
@@ -262,9 +262,9 @@ impl Machine {
 }
 
 /// Parses a response, or explains why there is none.
-fn parse(answer: &Answer) -> Result<ProxyAnswer, String> {
+fn parse(answer: &Answer) -> Result<ProxyResponse, String> {
     match answer {
-        Ok(answer) => ProxyAnswer::parse(answer).map_err(|reason| format!("gave a malformed answer: {reason}")),
+        Ok(answer) => ProxyResponse::parse(answer).map_err(|reason| format!("gave a malformed answer: {reason}")),
         Err(error) => Err(format!("failed with {error}")),
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::faults::{Late, Occasion};
 use super::{Api, Connection, Due, Effect, Fault, Integration, Machine, Purpose};
 use crate::event::{ConnectionId, RequestId, RouteKey};
-use crate::local::timeline::What;
+use crate::local::timeline::EntryKind;
 
 impl Machine {
     /// Returns the open connections, sorted by id.
@@ -68,7 +68,7 @@ impl Machine {
         by_gateway: bool,
     ) -> Vec<Effect> {
         let Some(connection) = self.connections.remove(id) else { return Vec::new() };
-        self.note(id, What::Closed { code, reason: reason.to_owned(), by_gateway });
+        self.note(id, EntryKind::Closed { code, reason: reason.to_owned(), by_gateway });
         if let Some(due) = connection.due {
             self.due.remove(&(due, Due::Connection(id.clone())));
         }

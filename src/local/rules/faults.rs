@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::timeline::{Body, Origin, What};
+use super::super::timeline::{Body, EntryKind, Origin};
 use super::{Due, Effect, FunctionId, Machine, Purpose, Refusal};
 use crate::event::{ConnectionId, RequestId};
 
@@ -89,7 +89,7 @@ pub enum When {
     Next(usize),
     /// Each opportunity, with this probability from 0 to 1.
     ///
-    /// The same [seed](super::super::Builder::seed) and the same order of events make the same
+    /// The same [seed](super::super::GatewayBuilder::seed) and the same order of events make the same
     /// choices.
     Sometimes(f64),
     /// Each opportunity on this connection.
@@ -204,7 +204,7 @@ impl Machine {
     /// Returns and records the fault that occurs now, if any.
     pub(super) fn strike(&mut self, occasion: Occasion, id: &str) -> Option<Fault> {
         let fault = self.faults.strike(occasion, id)?;
-        self.notes.push((ConnectionId::new(id).ok(), What::Fault { fault }));
+        self.notes.push((ConnectionId::new(id).ok(), EntryKind::Fault { fault }));
         Some(fault)
     }
 
@@ -241,7 +241,7 @@ impl Machine {
     /// Sends a message to an open connection, unless a fault holds it back.
     pub(super) fn send(&mut self, now: SystemTime, id: &ConnectionId, text: String, origin: Origin) -> Option<Effect> {
         if self.is_half_open(id) {
-            self.note(id, What::Dropped { reason: "the client is gone, and nobody has noticed".into() });
+            self.note(id, EntryKind::Dropped { reason: "the client is gone, and nobody has noticed".into() });
             return None;
         }
         match self.strike(Occasion::Text, id.as_str()) {
@@ -255,7 +255,7 @@ impl Machine {
     }
 
     fn sent(&mut self, id: &ConnectionId, text: String, origin: Origin) -> Effect {
-        self.note(id, What::Sent { text: Body::new(&text), origin });
+        self.note(id, EntryKind::Sent { text: Body::new(&text), origin });
         Effect::Send { connection: id.clone(), text }
     }
 

@@ -6,16 +6,17 @@ use std::time::SystemTime;
 
 use rand::Rng as _;
 
-use super::super::answer;
-use super::super::event::{Handshake, Origin, Parts};
 use super::super::function::FunctionError;
 use super::super::identity::IdentitySource;
-use super::super::timeline::What;
+use super::super::payload::{Handshake, Origin, Parts};
+use super::super::proxy_response;
+use super::super::timeline::EntryKind;
 use super::faults::{Late, Occasion};
 use super::{Api, Authorizer, Connection, Effect, Fault, Machine, Pending, Purpose, Refusal, frame_text};
 use crate::authorizer::{ConditionKeys, Decision, RouteArn};
 use crate::event::wire::INTEGRATION_LATENCY;
 use crate::event::{ConnectionId, RequestId, RouteKey, Stage};
+use crate::quotas;
 
 impl Machine {
     /// Handles a client's request for a connection (CON-1).
@@ -40,7 +41,7 @@ impl Machine {
             connected_at: now,
         };
         let client = SocketAddr::new(handshake.source_ip, handshake.source_port);
-        self.note(&connection_id, What::Handshake { stage: origin.stage.clone(), client });
+        self.note(&connection_id, EntryKind::Handshake { stage: origin.stage.clone(), client });
         let pending = Pending { handshake, request_id, trace_id };
         let connection = Connection {
             origin,
@@ -85,7 +86,7 @@ impl Machine {
             Some(arn) => parts.authorize(&pending.handshake, &pending.trace_id, &arn),
             None => return self.refuse(id, 500, None, "Internal server error", "the route has no legal ARN"),
         };
-        self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, Api::INTEGRATION_TIMEOUT)
+        self.invoke(now, id, &request_id, Purpose::Authorize, authorizer.function, payload, quotas::INTEGRATION_TIMEOUT)
     }
 
     /// Calls `$connect`; without that route, every connection is accepted (CON-4).
@@ -123,7 +124,7 @@ impl Machine {
         }
         connection.last_active_at = now;
         self.schedule(id.clone());
-        self.note(id, What::Opened { subprotocol: subprotocol.clone() });
+        self.note(id, EntryKind::Opened { subprotocol: subprotocol.clone() });
         let mut effects = vec![Effect::Accept { connection: id.clone(), subprotocol }];
         effects.extend(self.open_with_faults(id));
         effects
@@ -143,7 +144,7 @@ impl Machine {
         let Some(pending) = self.connections.remove(id).and_then(|connection| connection.pending) else {
             return Vec::new();
         };
-        self.note(id, What::Refused { status, reason: reason.into() });
+        self.note(id, EntryKind::Refused { status, reason: reason.into() });
         let body = frame_text(text, id, &pending.request_id);
         vec![Effect::Refuse { connection: id.clone(), refusal: Refusal { status, error_type, body } }]
     }
@@ -157,7 +158,7 @@ impl Machine {
         answer: Result<Vec<u8>, FunctionError>,
     ) -> Vec<Effect> {
         let response = match answer {
-            Ok(answer) => match answer::authorization(&answer) {
+            Ok(answer) => match proxy_response::authorization(&answer) {
                 Ok(response) => response,
                 // AUT-4, AUT-8
                 Err((error_type, reason)) => {
@@ -202,7 +203,7 @@ impl Machine {
         }
         let latency = now.duration_since(started).unwrap_or_default().as_millis();
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.authorizer = Some(answer::downstream(&response, latency));
+            connection.authorizer = Some(proxy_response::downstream(&response, latency));
         }
         self.connect(now, id)
     }

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::super::event::Handshake;
 use super::super::function::FunctionError;
-use super::super::timeline::What;
+use super::super::payload::Handshake;
+use super::super::timeline::EntryKind;
 use super::management::Delivery;
 use super::{CallId, Effect, Fault, Machine, Refusal, When};
 use crate::event::{ConnectionId, Stage};
@@ -51,7 +51,7 @@ pub(crate) struct Output {
     pub(crate) reply: Reply,
     pub(crate) effects: Vec<Effect>,
     /// What happened and why, by connection.
-    pub(crate) notes: Vec<(Option<ConnectionId>, What)>,
+    pub(crate) notes: Vec<(Option<ConnectionId>, EntryKind)>,
 }
 
 /// The immediate reply to the source of the input.
@@ -129,7 +129,7 @@ impl Machine {
             Reply::Answer(Ok((status, _)) | Err(Refusal { status, .. })) => Some(*status),
             _ => None,
         };
-        self.notes.push((ConnectionId::new(id).ok(), What::Managed { method, status, bytes }));
+        self.notes.push((ConnectionId::new(id).ok(), EntryKind::Managed { method, status, bytes }));
         (reply, effects)
     }
 }

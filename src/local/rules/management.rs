@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::super::event::iso_time;
+use super::super::payload::iso_time;
 use super::faults::{Occasion, failure};
 use super::{Connection, Effect, Fault, Machine, Refusal};
 use crate::event::ConnectionId;

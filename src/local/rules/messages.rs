@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::super::selection::Selected;
-use super::super::timeline::{Body, Origin, What};
+use super::super::timeline::{Body, EntryKind, Origin};
 use super::faults::{Late, Occasion};
 use super::{Effect, Fault, Integration, Machine, Purpose, frame_text};
 use crate::event::{ConnectionId, MessageId, RequestId, RouteKey};
@@ -52,7 +52,7 @@ impl Machine {
 
     fn received(&mut self, id: &ConnectionId, body: &str, route_key: Option<&RouteKey>, reason: Cow<'static, str>) {
         let route_key = route_key.map(RouteKey::to_string);
-        self.note(id, What::Received { text: Body::new(body), route_key, reason });
+        self.note(id, EntryKind::Received { text: Body::new(body), route_key, reason });
     }
 
     /// Selects a route, and explains why (RTE-3, RTE-5).

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::super::function::FunctionError;
 use super::management::Delivery;
 use super::*;
+use crate::quotas;
 
 const START: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -24,7 +25,7 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn integration(function: FunctionId, has_route_response: bool) -> Integration {
-    Integration { function, has_route_response, timeout: Api::INTEGRATION_TIMEOUT }
+    Integration { function, has_route_response, timeout: quotas::INTEGRATION_TIMEOUT }
 }
 
 /// Function 0 is the authorizer, 1 `$connect`, 2 `$disconnect`, 3 `join`, 4 `ask` (with a
@@ -51,11 +52,11 @@ fn api() -> Api {
             function: 0,
             identity_sources: vec!["route.request.querystring.Auth".parse().unwrap()],
         }),
-        idle_timeout: Api::IDLE_TIMEOUT,
-        lifetime: Api::LIFETIME,
+        idle_timeout: quotas::IDLE_TIMEOUT,
+        lifetime: quotas::CONNECTION_LIFETIME,
         connections: None,
         requests: None,
-        concurrency: Api::CONCURRENCY,
+        concurrency: quotas::CONCURRENT_EXECUTIONS,
         function_concurrency: BTreeMap::new(),
         is_interleaved: false,
     }

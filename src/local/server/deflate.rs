@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use super::socket::{MAX_FRAME, MAX_MESSAGE};
+use crate::quotas::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES};
 
 /// The minimum length of a compressed message.
 ///
@@ -213,7 +213,7 @@ impl Inflater {
             _ => false,
         };
         let is_sound = !header.rsv2 && !header.rsv3;
-        let (Some(mask), true, Ok(length @ ..=MAX_FRAME)) =
+        let (Some(mask), true, Ok(length @ ..=MAX_FRAME_BYTES)) =
             (header.mask, is_compressed && is_sound, usize::try_from(length))
         else {
             self.passes = whole;
@@ -246,7 +246,7 @@ impl Inflater {
     fn put(&mut self, header: FrameHeader, mut rest: &[u8]) {
         let FrameHeader { mut opcode, is_final, .. } = header;
         loop {
-            let (chunk, more) = rest.split_at(rest.len().min(MAX_FRAME));
+            let (chunk, more) = rest.split_at(rest.len().min(MAX_FRAME_BYTES));
             let is_final = is_final && more.is_empty();
             let header = FrameHeader { is_final, opcode, mask: Some([0; 4]), ..FrameHeader::default() };
             let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
@@ -271,7 +271,7 @@ impl Inflating {
     /// Inflates a part of the message, and returns whether it ended with a final block.
     fn inflate(&mut self, mut part: &[u8], inflated: &mut Vec<u8>) -> Result<bool, ErrorKind> {
         loop {
-            let room = MAX_MESSAGE.saturating_sub(self.length.saturating_add(inflated.len()));
+            let room = MAX_MESSAGE_BYTES.saturating_sub(self.length.saturating_add(inflated.len()));
             // One byte above the limit shows that there are more.
             inflated.reserve_exact(CHUNK.min(room.saturating_add(1)));
             let before = (self.stream.total_in(), self.stream.total_out());
@@ -280,7 +280,7 @@ impl Inflating {
             let after = (self.stream.total_in(), self.stream.total_out());
             let taken = usize::try_from(after.0.saturating_sub(before.0)).unwrap_or(usize::MAX);
             part = part.get(taken..).unwrap_or_default();
-            if self.length.saturating_add(inflated.len()) > MAX_MESSAGE {
+            if self.length.saturating_add(inflated.len()) > MAX_MESSAGE_BYTES {
                 return Err(ErrorKind::FileTooLarge);
             }
             match status {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use super::super::rules::{Effect, Input, Output, Reply, gone, limit_exceeded};
-use super::super::timeline::{Timeline, What};
+use super::super::timeline::{EntryKind, Timeline};
 use super::invocation::Call;
 use super::outbox::{Close, Refused};
 use super::{State, Verdict};
@@ -58,7 +58,7 @@ pub(super) fn carry_out(
                 if let Some(Err(Refused::Full)) = state.sockets.get(&connection).map(|socket| socket.send(text)) {
                     tracing::warn!(connection_id = %connection, "the client reads too slowly: a frame is dropped");
                     let reason = "the client reads too slowly".into();
-                    timeline.add(now, [(Some(connection), What::Dropped { reason })]);
+                    timeline.add(now, [(Some(connection), EntryKind::Dropped { reason })]);
                 }
             }
             Effect::Push { connection, text } => {
@@ -70,7 +70,7 @@ pub(super) fn carry_out(
                 };
                 let reason =
                     format!("its socket takes no more, so the push is answered with {}", refusal.status).into();
-                timeline.add(now, [(Some(connection), What::Dropped { reason })]);
+                timeline.add(now, [(Some(connection), EntryKind::Dropped { reason })]);
                 if matches!(reply, Reply::Answer(_)) {
                     *reply = Reply::Answer(Err(refusal));
                 }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::super::event::Handshake;
+use super::super::payload::Handshake;
 use super::super::rules::too_large;
 use super::deflate::Deflate;
 use super::head::{Head, Tap};
@@ -34,9 +34,8 @@ use super::{Answer, Hosts, Phase, Request as Managed, Shared, Verdict, socket, u
 use crate::clock;
 use crate::event::Stage;
 use crate::push::MAX_PAYLOAD_BYTES;
+use crate::quotas::MAX_URL_BYTES;
 
-/// CON-9
-const MAX_URL: usize = 4096;
 /// The timeout for the head of a request, and for the next request on a connection.
 ///
 /// Clients keep their connections open for up to 90 seconds.
@@ -126,7 +125,7 @@ async fn answer(shared: &Arc<Shared>, client: Client, request: Request<Incoming>
     let Some(host) = host else { return plain(StatusCode::BAD_REQUEST, r#"{"message":"Bad Request"}"#) };
     // MGT-5
     if !shared.hosts.has(host) {
-        tracing::warn!("a request for another host is refused: allow its name with Builder::allow_host");
+        tracing::warn!("a request for another host is refused: allow its name with GatewayBuilder::allow_host");
         return forbidden();
     }
     let path = request.uri().path().trim_start_matches('/');
@@ -171,7 +170,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// Handles an upgrade, which waits for the authorizer and `$connect` (CON-1).
 async fn upgrade(shared: &Arc<Shared>, client: Client, stage: Stage, mut request: Request<Incoming>) -> HttpResponse {
-    if request.uri().to_string().len() > MAX_URL {
+    if request.uri().to_string().len() > MAX_URL_BYTES {
         return plain(StatusCode::URI_TOO_LONG, r#"{"message":"URI Too Long"}"#);
     }
     let version = request.headers().get(SEC_WEBSOCKET_VERSION);

@@ -27,10 +27,8 @@ use super::head::Tap;
 use super::outbox::{Close, Next, Outbox};
 use super::{Link, Shared};
 use crate::event::ConnectionId;
+use crate::quotas::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES};
 
-/// LIM-1
-pub(super) const MAX_FRAME: usize = 32 * 1024;
-pub(super) const MAX_MESSAGE: usize = 128 * 1024;
 /// How long a client may read nothing while frames are sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the gateway checks whether the client reads.
@@ -115,8 +113,8 @@ async fn open(upgraded: OnUpgrade, is_compressed: bool) -> Option<Stream> {
     // The default read buffer would cost 128 KB for every idle connection.
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
-        .max_frame_size(Some(MAX_FRAME))
-        .max_message_size(Some(MAX_MESSAGE));
+        .max_frame_size(Some(MAX_FRAME_BYTES))
+        .max_message_size(Some(MAX_MESSAGE_BYTES));
     let (socket, unread) = (io.into_inner().into_inner(), read_buf.to_vec());
     drop(read_buf);
     let mut inflater = is_compressed.then(Box::<Inflater>::default);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::backoff::{Allowance, Backoff, Cause, Recipient, Verdict};
 use super::pace::Pace;
-use super::{Content, Failure, Report};
+use super::{Content, FailedPush, Report};
 use crate::event::ConnectionId;
 use crate::push::{PushError, Pusher};
 use crate::retry::Span;
@@ -130,7 +130,7 @@ impl<'a> Broadcast<'a> {
         self.drop_waiting();
         self.drop_held();
         for connection_id in self.busy.drain() {
-            self.report.failed.push(Failure { connection_id, error: PushError::Interrupted });
+            self.report.failed.push(FailedPush { connection_id, error: PushError::Interrupted });
         }
         self.finish()
     }
@@ -222,7 +222,7 @@ impl<'a> Broadcast<'a> {
 
     fn fail(&mut self, connection_id: ConnectionId, error: PushError) {
         self.free(&connection_id);
-        self.report.failed.push(Failure { connection_id, error });
+        self.report.failed.push(FailedPush { connection_id, error });
     }
 
     /// Ends a connection's push and releases its next payload.

@@ -19,7 +19,7 @@ pub struct Report {
     /// Connections that are closed, or not open yet (410).
     pub gone: Vec<ConnectionId>,
     /// Connections for which every attempt failed.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FailedPush>,
     /// Connections that were not attempted before the deadline.
     pub not_tried: Vec<ConnectionId>,
     /// Whether the source of connections was read to its end. It was not if the deadline passed
@@ -36,7 +36,7 @@ pub struct Report {
 /// A connection for which every attempt failed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Failure {
+pub struct FailedPush {
     /// The connection that was not reached.
     pub connection_id: ConnectionId,
     /// The error of the last attempt. After [`PushError::TimedOut`] and [`PushError::Interrupted`]

@@ -24,7 +24,7 @@ use crate::push::opening::Opening;
 use crate::push::roots::{self, UntrustedRoot};
 
 /// Responses of `@connections` are small.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// Shorter than the time after which API Gateway closes an idle connection.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -163,7 +163,7 @@ async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, PushError
     // Without a body there is nothing to wait for.
     let body = match body.is_end_stream() {
         true => Bytes::new(),
-        false => Limited::new(body, MAX_ANSWER)
+        false => Limited::new(body, MAX_RESPONSE_BYTES)
             .collect()
             .await
             .map_err(|source| PushError::Unreachable { source })?

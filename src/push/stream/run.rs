@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::buffer::{Buffer, Piece};
 use super::frame::Frames;
-use super::{BoxError, Source, StreamEnd, StreamReport, Streaming};
+use super::{BoxError, PendingStream, Source, StreamEnd, StreamReport};
 use crate::push::PushError;
 use crate::retry::Span;
 
@@ -154,7 +154,7 @@ impl Sent {
     }
 }
 
-impl<T: AsRef<str>> Streaming<'_, T> {
+impl<T: AsRef<str>> PendingStream<'_, T> {
     pub(super) async fn run(self) -> StreamReport {
         let Self { pusher, connection_id, source, id, max_latency, max_frame_bytes, timeout, .. } = self;
         let span = Span::new(Some(timeout.unwrap_or(Duration::MAX)));

@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::super::{
-    Audience, Connection, Consistency, Group, Namespace, Pages, Principal, ReadOptions, RegistryError, Slice, Who,
+    Audience, AudienceKind, Connection, Consistency, Group, Namespace, Pages, Principal, ReadOptions, RegistryError,
+    Slice,
 };
 use super::DynamoDb;
 use super::item::{self, CONNECTIONS, INDEX_SHARDS, Record, number, text};
@@ -16,12 +17,12 @@ impl DynamoDb {
     pub(super) fn list(&self, audience: &Audience, options: ReadOptions) -> Pages<'_, Connection> {
         let namespace = audience.namespace().clone();
         match audience.who() {
-            Who::Group(group) => {
+            AudienceKind::Group(group) => {
                 let queries = self.group_queries(&namespace, group, None, options);
                 let now = self.now();
                 self.pages(queries, options, move |record| presence::connections(&namespace, record, now))
             }
-            Who::Principal(principal) => {
+            AudienceKind::Principal(principal) => {
                 let (shard, prefix) = item::principal_prefix(principal);
                 let query = self
                     .index_query(&namespace, shard, options)
@@ -29,7 +30,7 @@ impl DynamoDb {
                     .expression_attribute_values(":prefix", text(prefix));
                 self.connection_pages(vec![query], namespace, options)
             }
-            Who::Everyone => self.list_slice(&namespace, Slice::new(0, 1), options),
+            AudienceKind::Everyone => self.list_slice(&namespace, Slice::new(0, 1), options),
         }
     }
 

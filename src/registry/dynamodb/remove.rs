@@ -17,7 +17,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::timeout;
 
 use super::super::connection::LIFETIME;
-use super::super::memory::TOMBSTONE;
+use super::super::in_memory::TOMBSTONE;
 use super::super::{
     Connection, ConnectionKey, Departure, Departures, Group, Left, Namespace, ReadOptions, Registry as _, RegistryError,
 };

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::incoming::{Delivered, Incoming};
 use super::outcome::Outcome;
 use super::work::Leases;
-use super::{NotDone, Worker};
+use super::{UnfinishedJob, Worker};
 use crate::clock;
 use crate::event::within_deadline;
 
@@ -36,13 +36,13 @@ where
     ///
     /// # Errors
     ///
-    /// [`NotDone::Event`] if the event contains no messages from a supported source;
-    /// [`NotDone::Job`] if a job from SNS or EventBridge must be retried.
+    /// [`UnfinishedJob::Event`] if the event contains no messages from a supported source;
+    /// [`UnfinishedJob::Job`] if a job from SNS or EventBridge must be retried.
     ///
     /// # Panics
     ///
     /// Panics if called outside of a tokio runtime with its timer enabled.
-    pub async fn handle(&self, event: Value, deadline: SystemTime) -> Result<Option<SqsBatchResponse>, NotDone> {
+    pub async fn handle(&self, event: Value, deadline: SystemTime) -> Result<Option<SqsBatchResponse>, UnfinishedJob> {
         let Incoming { is_sqs, messages } = Incoming::read(event)?;
         // Messages still in this map at the deadline are retried.
         let late = || "there was no time for it".to_owned();
@@ -88,7 +88,7 @@ where
             }
             open => match open.into_iter().next() {
                 None => Ok(None),
-                Some((_, reason)) => Err(NotDone::Job { reason }),
+                Some((_, reason)) => Err(UnfinishedJob::Job { reason }),
             },
         }
     }

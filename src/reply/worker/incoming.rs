@@ -5,7 +5,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::NotDone;
+use super::UnfinishedJob;
 use crate::event::TraceContext;
 use crate::reply::Job;
 
@@ -39,12 +39,12 @@ pub(super) struct Delivered {
 }
 
 impl Incoming {
-    pub(super) fn read(event: Value) -> Result<Self, NotDone> {
+    pub(super) fn read(event: Value) -> Result<Self, UnfinishedJob> {
         let source = event.pointer("/Records/0").and_then(|record| {
             let source = record.get("eventSource").or_else(|| record.get("EventSource"))?;
             source.as_str().map(str::to_owned)
         });
-        let unreadable = |_| NotDone::Event;
+        let unreadable = |_| UnfinishedJob::Event;
         match source.as_deref() {
             Some("aws:sqs") => {
                 let event: SqsEvent = serde_json::from_value(event).map_err(unreadable)?;
@@ -83,7 +83,7 @@ impl Incoming {
                     Delivered { message_id, group: None, receive_count: None, trace: None, reply_to: None, body };
                 Ok(Self { is_sqs: false, messages: vec![message] })
             }
-            _ => Err(NotDone::Event),
+            _ => Err(UnfinishedJob::Event),
         }
     }
 }

@@ -72,7 +72,7 @@ pub enum MessageRejection {
 /// The invocation failed and must be retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotDone {
+pub enum UnfinishedJob {
     /// The event does not come from SQS, SNS, or EventBridge, or cannot be parsed.
     #[error("the event is of another kind: expected one of SQS, SNS or EventBridge")]
     Event,
@@ -84,9 +84,9 @@ pub enum NotDone {
     },
 }
 
-impl From<NotDone> for Diagnostic {
-    fn from(error: NotDone) -> Self {
-        Self { error_type: "lambda_websocket::NotDone".to_owned(), error_message: chain(&error) }
+impl From<UnfinishedJob> for Diagnostic {
+    fn from(error: UnfinishedJob) -> Self {
+        Self { error_type: "lambda_websocket::UnfinishedJob".to_owned(), error_message: chain(&error) }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::FromEvent;
 use crate::event::{ConnectionId, Event};
-use crate::push::{PushError, Pusher, Streaming};
+use crate::push::{PendingStream, PushError, Pusher};
 use crate::route::Result;
 
 /// Pushes messages to the client of the event, in addition to the route's reply.
@@ -57,7 +57,7 @@ impl Sender {
     }
 
     /// Sends tokens as numbered frames. See [`Pusher::stream`].
-    pub fn stream<'a, T: AsRef<str> + 'a>(&self, tokens: impl Stream<Item = T> + Send + 'a) -> Streaming<'a, T> {
+    pub fn stream<'a, T: AsRef<str> + 'a>(&self, tokens: impl Stream<Item = T> + Send + 'a) -> PendingStream<'a, T> {
         self.pusher.stream(&self.id, tokens)
     }
 }

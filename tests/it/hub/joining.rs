@@ -9,7 +9,7 @@ use super::*;
 
 fn builder() -> (HubBuilder, Recorder) {
     let recorder = Recorder::new();
-    (Hub::builder(Memory::new(), Pusher::new(recorder.clone())), recorder)
+    (Hub::builder(InMemory::new(), Pusher::new(recorder.clone())), recorder)
 }
 
 async fn connect(hub: &Hub, id: &str) {

@@ -48,7 +48,7 @@ async fn incomplete_broadcast_reports_failure_count() {
 #[tokio::test]
 async fn incomplete_close_and_sweep_become_errors() {
     let recorder = Recorder::new();
-    let hub = Hub::builder(Memory::new(), Pusher::new(recorder.clone()).without_retries())
+    let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_period(Duration::ZERO)
         .build();
     for id in ["a", "b"] {

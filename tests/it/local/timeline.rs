@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lambda_websocket::authorizer::{Authorization, Denied, Request};
-use lambda_websocket::local::{Entry, Fault, Function, FunctionError, Gateway, What, When};
+use lambda_websocket::local::{Entry, EntryKind, Fault, Function, FunctionError, Gateway, When};
 use lambda_websocket::{Json, Message, Router};
 use serde_json::json;
 
 fn lines(gateway: &Gateway) -> Vec<String> {
-    gateway.timeline().entries().iter().map(|entry| entry.what.to_string()).collect()
+    gateway.timeline().entries().iter().map(|entry| entry.kind.to_string()).collect()
 }
 
 fn router() -> Router {
@@ -83,7 +83,7 @@ async fn timeline_numbers_every_connection_event() {
     gateway.pusher().send_text(&id, "pushed").await.unwrap();
     client.next_text().await.unwrap();
     client.close(1000, "bye").await.unwrap();
-    let what: Vec<String> = gateway.timeline().of(&id).iter().map(|entry| entry.what.to_string()).collect();
+    let what: Vec<String> = gateway.timeline().of(&id).iter().map(|entry| entry.kind.to_string()).collect();
     let expected = [
         "handshake of 127.0.0.1:",
         "opened",
@@ -106,8 +106,8 @@ async fn timeline_numbers_every_connection_event() {
     let seen = seen.lock().unwrap().clone();
     assert!(seen.iter().map(|entry| entry.number).eq(0..seen.len() as u64), "in their order, none left out");
     assert!(!format!("{seen:?}").contains("s3cret"), "bodies are not in Debug");
-    let text = seen.iter().find_map(|entry| match &entry.what {
-        What::Received { text, .. } => Some(text.as_str().to_owned()),
+    let text = seen.iter().find_map(|entry| match &entry.kind {
+        EntryKind::Received { text, .. } => Some(text.as_str().to_owned()),
         _ => None,
     });
     assert!(text.unwrap().contains("s3cret"), "but they are there");
@@ -119,7 +119,7 @@ async fn observer_may_use_the_gateway() {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
     let observer = move |entry: &Entry| {
-        if let (What::Opened { .. }, Some(id)) = (&entry.what, &entry.connection_id) {
+        if let (EntryKind::Opened { .. }, Some(id)) = (&entry.kind, &entry.connection_id) {
             let (pusher, id) = (pusher.clone(), id.clone());
             tokio::spawn(async move { pusher.send_text(&id, "welcome").await });
         }

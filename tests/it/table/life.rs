@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _};
 use lambda_websocket::event::ConnectionId;
 use lambda_websocket::registry::conformance::Clock;
 use lambda_websocket::registry::{
-    Connection, ConnectionData, ConnectionKey, DynamoDb, Group, Memory, Namespace, Principal, ReadOptions, Registry,
+    Connection, ConnectionData, ConnectionKey, DynamoDb, Group, InMemory, Namespace, Principal, ReadOptions, Registry,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -115,7 +115,7 @@ async fn agree(url: &str, seeds: u64) {
     let table = DynamoDb::with_endpoint_url("lives", url).await.with_clock(now());
     table.create_table().await.unwrap();
     for seed in 0..seeds {
-        let memory = Memory::with_clock(now());
+        let memory = InMemory::with_clock(now());
         let chat = Namespace::new(format!("chat.{seed}")).unwrap();
         let mut random = SmallRng::seed_from_u64(seed);
         for number in 0..120 {

@@ -19,9 +19,7 @@ use super::super::FunctionError;
 use super::super::endpoint::reported;
 use super::instance::{Asking, Instance};
 use crate::clock;
-
-/// Lambda's maximum size of a synchronous response, in bytes.
-const MAX_ANSWER: usize = 6 * 1024 * 1024;
+use crate::quotas::MAX_FUNCTION_RESPONSE_BYTES;
 
 pub(super) async fn serve(stream: TcpStream, instance: Arc<Instance>) {
     let _ = stream.set_nodelay(true);
@@ -38,10 +36,10 @@ async fn answer(instance: &Arc<Instance>, request: Request<Incoming>) -> Respons
     match (&head.method, path.as_slice()) {
         (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => next(instance).await,
         (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "response"]) => {
-            match Limited::new(body, MAX_ANSWER).collect().await {
+            match Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await {
                 Ok(body) => finish(instance, id, Ok(body.to_bytes().into())),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    let text = format!("the answer has more than {MAX_ANSWER} bytes");
+                    let text = format!("the answer has more than {MAX_FUNCTION_RESPONSE_BYTES} bytes");
                     let error = FunctionError::new("Function.ResponseSizeTooLarge", text.clone());
                     instance.finish(id, Err(error));
                     refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text)
@@ -112,7 +110,7 @@ fn finish(instance: &Instance, id: &str, outcome: Result<Vec<u8>, FunctionError>
 }
 
 async fn reported_in(body: Incoming) -> FunctionError {
-    match Limited::new(body, MAX_ANSWER).collect().await {
+    match Limited::new(body, MAX_FUNCTION_RESPONSE_BYTES).collect().await {
         Ok(body) => reported(&body.to_bytes()),
         Err(_) => FunctionError::new("Unhandled", "the function's error broke off"),
     }

@@ -137,7 +137,7 @@ impl Outside {
             self.see(effect);
         }
         for (_, what) in notes {
-            if let What::Fault { fault: Fault::DisconnectLost } = what {
+            if let EntryKind::Fault { fault: Fault::DisconnectLost } = what {
                 self.loses_disconnects = true;
             }
         }

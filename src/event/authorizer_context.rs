@@ -16,11 +16,11 @@ use super::wire::{AUTHORIZATION_EXPIRES_AT, INTEGRATION_LATENCY, PRINCIPAL_ID};
 /// The error text names the key and the expected type, and never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the authorizer's context does not fit: {problem}")]
-pub struct InvalidContext {
+pub struct ContextMismatch {
     problem: String,
 }
 
-impl de::Error for InvalidContext {
+impl de::Error for ContextMismatch {
     fn custom<T: std::fmt::Display>(problem: T) -> Self {
         Self { problem: problem.to_string() }
     }
@@ -42,7 +42,7 @@ impl de::Error for InvalidContext {
 /// Deserializes `T` from the authorizer's values.
 ///
 /// The members that API Gateway and this crate add are left out.
-pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Result<T, InvalidContext> {
+pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Result<T, ContextMismatch> {
     let none = Map::new();
     let members = match authorizer {
         None | Some(Value::Null) => &none,
@@ -64,7 +64,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Re
         match serde_path_to_error::deserialize::<_, T>(entries()) {
             Err(located) if located.path().to_string() != "." => {
                 let path = located.path().to_string();
-                InvalidContext { problem: format!("{path}: {}", located.into_inner().problem) }
+                ContextMismatch { problem: format!("{path}: {}", located.into_inner().problem) }
             }
             _ => error,
         }
@@ -74,7 +74,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(authorizer: Option<&Value>) -> Re
 /// A single value, parsed as the type that the target requests.
 struct Scalar<'a>(&'a Value);
 
-impl<'de> IntoDeserializer<'de, InvalidContext> for Scalar<'de> {
+impl<'de> IntoDeserializer<'de, ContextMismatch> for Scalar<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -84,7 +84,7 @@ impl<'de> IntoDeserializer<'de, InvalidContext> for Scalar<'de> {
 
 macro_rules! parse {
     ($($method:ident => $visit:ident: $type:ty, $expected:literal;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
             match self.0 {
                 Value::String(text) => match text.parse::<$type>() {
                     Ok(value) => visitor.$visit(value),
@@ -97,7 +97,7 @@ macro_rules! parse {
 }
 
 impl<'de> Deserializer<'de> for Scalar<'de> {
-    type Error = InvalidContext;
+    type Error = ContextMismatch;
 
     parse! {
         deserialize_bool => visit_bool: bool, "`true` or `false`";
@@ -115,7 +115,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         deserialize_f64 => visit_f64: f64, "a number";
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -137,26 +137,26 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
     /// Accepts a number or a boolean for a string.
     ///
     /// A gateway that does not stringify values must not fail a type with strings.
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         match self.0 {
             Value::Bool(_) | Value::Number(_) => visitor.visit_string(self.0.to_string()),
             _ => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, InvalidContext> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ContextMismatch> {
         match self.0 {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
@@ -167,7 +167,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, InvalidContext> {
+    ) -> Result<V::Value, ContextMismatch> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -176,7 +176,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, InvalidContext> {
+    ) -> Result<V::Value, ContextMismatch> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(de::value::StrDeserializer::new(text)),
             _ => Err(de::Error::custom("expected the name of a variant")),

@@ -8,13 +8,13 @@ use crate::event::wire::{INTEGRATION_LATENCY, PRINCIPAL_ID};
 
 /// The response of a proxy integration.
 #[derive(Debug, PartialEq)]
-pub(super) struct ProxyAnswer {
+pub(super) struct ProxyResponse {
     pub(super) status: u16,
     pub(super) body: Option<String>,
     headers: Map<String, Value>,
 }
 
-impl ProxyAnswer {
+impl ProxyResponse {
     /// Parses a response, or explains what is wrong with it (MSG-3, MSG-6).
     pub(super) fn parse(answer: &[u8]) -> Result<Self, String> {
         const MEMBERS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];

@@ -12,8 +12,9 @@ use futures_util::stream;
 use super::connection::milliseconds;
 use super::name::unique;
 use super::{
-    Arrival, Arrivals, Audience, Connection, ConnectionData, ConnectionKey, Consistency, Departure, Departures, Group,
-    Inserted, Joined, Left, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError, Slice, Who,
+    Arrival, Arrivals, Audience, AudienceKind, Connection, ConnectionData, ConnectionKey, Consistency, Departure,
+    Departures, Group, Inserted, Joined, Left, Namespace, Pages, Principal, ReadOptions, Registry, RegistryError,
+    Slice,
 };
 use crate::clock::Clock;
 use crate::event::ConnectionId;
@@ -28,28 +29,28 @@ pub(super) const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::registry::{Connection, Group, Joined, Memory, Registry};
+/// use lambda_websocket::registry::{Connection, Group, Joined, InMemory, Registry};
 ///
 /// # async fn show(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
-/// let registry = Memory::new();
+/// let registry = InMemory::new();
 /// assert!(registry.insert(&connection).await?.is_registered());
 /// assert_eq!(registry.join(connection.key(), &Group::new("lobby")?).await?, Joined::First);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Memory {
+pub struct InMemory {
     state: Arc<Mutex<State>>,
     clock: Clock,
 }
 
-impl Default for Memory {
+impl Default for InMemory {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Memory {
+impl InMemory {
     /// Creates an empty registry.
     pub fn new() -> Self {
         Self { state: Arc::default(), clock: Clock::default() }
@@ -237,7 +238,7 @@ fn after<'a, T: Ord>(set: &'a BTreeSet<T>, cursor: Option<&T>) -> impl Iterator<
 }
 
 #[async_trait]
-impl Registry for Memory {
+impl Registry for InMemory {
     async fn insert_into(&self, connection: &Connection, groups: &[Group]) -> Result<Inserted, RegistryError> {
         let groups = unique(groups)?;
         let key = connection.key();
@@ -331,15 +332,15 @@ impl Registry for Memory {
             let namespace = audience.namespace();
             let none = BTreeSet::new();
             match audience.who() {
-                Who::Everyone => {
+                AudienceKind::Everyone => {
                     let ids = state.entries(namespace, cursor).map(|entry| entry.connection.id());
                     state.page(namespace, ids, size)
                 }
-                Who::Group(group) => {
+                AudienceKind::Group(group) => {
                     let room = state.rooms.get(&(namespace.clone(), group.clone()));
                     state.page(namespace, after(room.map_or(&none, |room| &room.members), cursor), size)
                 }
-                Who::Principal(principal) => {
+                AudienceKind::Principal(principal) => {
                     let ids = state.principals.get(&(namespace.clone(), principal.clone()));
                     state.page(namespace, after(ids.unwrap_or(&none), cursor), size)
                 }
@@ -370,7 +371,7 @@ impl Registry for Memory {
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for InMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("namespaces", &self.state().connections.len()).finish_non_exhaustive()
     }
