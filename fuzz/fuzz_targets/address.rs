@@ -1,4 +1,4 @@
-//! The text of a reply address, and the events that bring jobs.
+//! Parsing sealed reply addresses, and the events that deliver jobs.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! The answer of an endpoint to a push.
+//! Classifying an endpoint's response to a push.
 #![no_main]
 
 use lambda_websocket::event::ConnectionId;

@@ -1,4 +1,4 @@
-//! The JSON of an authorizer's event, and the answer to it; and a policy that somebody else wrote.
+//! Parsing an authorizer's event, building its response, and evaluating an arbitrary policy.
 #![no_main]
 
 use lambda_websocket::authorizer::{Authorization, Decision, Policy, Request, Response};

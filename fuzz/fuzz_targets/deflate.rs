@@ -1,4 +1,4 @@
-//! Compressed messages of a client. What is not deflate ends the connection; what is comes back as it was sent, however it was cut.
+//! Compressed client messages. Invalid deflate data closes the connection; valid data round-trips however it is fragmented.
 #![no_main]
 
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use lambda_websocket::{Message, Response, Router};
 use libfuzzer_sys::fuzz_target;
 
 static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
-    // A panic in a task of the gateway is a finding, too.
+    // A panic in a task of the gateway is also a finding.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         hook(panic);
@@ -38,7 +38,7 @@ const HANDSHAKE: &[u8] = b"GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: U
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 
-/// A client's frame, whose mask changes nothing.
+/// Builds a client's frame, masked with zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match u16::try_from(payload.len()).expect("frames here are short") {
@@ -53,7 +53,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The payload of a server's frame, inflated; `None` when the connection has ended or is being closed.
+/// Returns the inflated payload of a server's frame; `None` when the connection has ended or is being closed.
 fn read(socket: &mut TcpStream) -> Option<Vec<u8>> {
     let mut head = [0; 2];
     socket.read_exact(&mut head).ok()?;
@@ -118,7 +118,7 @@ fuzz_target!(|input: (bool, &str, &[u8], [u8; 4])| {
     }
     frames.extend(frame(0x80, rest));
     let _ = socket.write_all(&frames);
-    // A message that is answered, whatever came of the first, unless that has ended the connection.
+    // Must get a reply, whatever the first message did, unless that has ended the connection.
     let _ = socket.write_all(&frame(0x81, b"last"));
     let mut answers = Vec::new();
     while let Some(answer) = read(&mut socket) {

@@ -1,4 +1,4 @@
-//! The JSON of a route's event, and everything that is decoded on demand.
+//! Parsing a route's event, and everything that is decoded on demand.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What functions answer: the authorizer, `$connect`, and a route with a route response.
+//! Responses of functions: the authorizer, `$connect`, and a route with a route response.
 #![no_main]
 
 use std::sync::{LazyLock, Mutex};
@@ -43,7 +43,7 @@ static GATEWAY: LazyLock<(Runtime, Gateway)> = LazyLock::new(|| {
     (runtime, gateway)
 });
 
-/// The start and the end of a good answer, so that the fuzzer need not find them.
+/// Adds the start and the end of a valid response, so that the fuzzer need not find them.
 fn dressed(bytes: &[u8], kind: u8, good: &str) -> Vec<u8> {
     match kind % 3 {
         0 => bytes.to_vec(),

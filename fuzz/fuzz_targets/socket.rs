@@ -1,4 +1,4 @@
-//! What a client writes: a request, or frames after the handshake. The gateway must survive it and hear of its end.
+//! Bytes from a client: a request, or frames after the handshake. The gateway must not panic and must detect the end.
 #![no_main]
 
 use std::io::{Read as _, Write as _};
@@ -18,7 +18,7 @@ struct Served {
 }
 
 static SERVED: LazyLock<Served> = LazyLock::new(|| {
-    // A panic in a task of the gateway is a finding, too.
+    // A panic in a task of the gateway is also a finding.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         hook(panic);
@@ -60,7 +60,7 @@ fuzz_target!(|input: (bool, &[u8])| {
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "));
     }
-    // The gateway may have closed meanwhile.
+    // The gateway may have closed the connection already.
     let _ = socket.write_all(bytes);
     let _ = socket.shutdown(Shutdown::Write);
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Everything that is read from text: what was read reads the same again.
+//! Every type that parses from a string: displaying and parsing again returns the same value.
 #![no_main]
 
 use lambda_websocket::authorizer::RouteArn;

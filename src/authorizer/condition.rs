@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aut_13_dates_are_seconds_since_1970() {
+    fn aut_13_dates_parse_as_unix_seconds() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0.0),
             ("2000-02-29T00:00:00Z", 951_782_400.0),

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn rte_7_a_path_may_have_indexes() {
+    fn rte_7_path_may_contain_indexes() {
         let body = r#"{"items":[{"type":"a"},{"type":["b","c"]}],"grid":[[1,2],[3,4]]}"#;
         for (expression, expected) in [
             ("$request.body.items[0].type", "a"),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rte_2_the_result_is_made_text() {
+    fn rte_2_result_is_converted_to_string() {
         for (value, expected) in [
             ("7", Some("7")),
             ("1.5", Some("1.5")),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_is_none_is_refused_where_it_goes_wrong() {
+    fn invalid_expression_error_names_the_position() {
         for (expression, position) in
             [("", 0), ("$request.header.x", 0), ("a$", 1), ("${request.body.a", 0), ("x/$request.body.", 2)]
         {

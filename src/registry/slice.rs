@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn position_of_a_name_never_changes() {
+    fn position_of_a_name_is_stable() {
         assert_eq!(["", "a", "alice", "L0SM9cOFvHcCIhw=", "日本"].map(position_of), POSITIONS_OF_OLD);
     }
 

@@ -1,4 +1,4 @@
-//! What fits, so that the other cases fail for their own reasons only.
+//! Compiles, so that the other cases fail for their own reasons only.
 use lambda_websocket::{Connect, Message, Result, Route, Router};
 
 struct OnConnect;

@@ -1,4 +1,4 @@
-//! What is not asked for costs no allocation.
+//! Parts of an event that are not read cost no allocation.
 
 use allocation_counter::measure;
 use lambda_websocket::Event;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
-/// An event with this many headers, query parameters, stage variables and context values.
+/// Returns an event with `count` headers, query parameters, stage variables, and context values.
 fn with(name: &str, count: usize) -> Vec<u8> {
     let single: serde_json::Map<String, Value> = (0..count).map(|n| (format!("name-{n}"), json!("value"))).collect();
     let multi: serde_json::Map<String, Value> = (0..count).map(|n| (format!("name-{n}"), json!(["value"]))).collect();
@@ -27,7 +27,7 @@ fn allocations<T>(read: impl Fn() -> T) -> u64 {
 }
 
 #[test]
-fn headers_query_and_context_are_not_decoded_unless_asked_for() {
+fn headers_query_and_context_are_decoded_lazily() {
     for name in ["connect", "message", "disconnect"] {
         let (few, many) = (with(name, 1), with(name, 100));
         let count = |json: &[u8]| allocations(|| Event::from_slice(json).unwrap());
@@ -40,7 +40,7 @@ fn headers_query_and_context_are_not_decoded_unless_asked_for() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let json = with("connect", 100);
     let event = Event::from_slice(&json).unwrap();
     let Event::Connect(connect) = &event else { panic!() };

@@ -1,4 +1,4 @@
-//! Who may know whom.
+//! The dependency rules between modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn sources() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The modules at the top of the crate that a line of code names.
+/// Returns the crate's top-level modules that the code names.
 fn crate_modules(source: &str) -> Vec<&str> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.match_indices("crate::").map(|(at, _)| &line[at + "crate::".len()..]))
@@ -37,7 +37,7 @@ fn crate_modules(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn modules_know_only_those_below_them() {
+fn modules_depend_only_on_lower_layers() {
     let may_know: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("clock", &[] as &[&str]),
         ("event", &[]),
@@ -73,9 +73,9 @@ fn modules_know_only_those_below_them() {
 }
 
 #[test]
-fn only_files_named_after_a_service_import_its_sdk_and_only_some_open_sockets() {
+fn sdk_imports_and_sockets_stay_in_their_files() {
     for (file, source) in sources() {
-        // An example in a comment may use what its reader has.
+        // An example in a comment may use any crate.
         let code = || source.lines().filter(|line| !line.trim_start().starts_with("//"));
         let sdk = code().any(|line| line.contains("use aws_sdk_") || line.contains("use aws_config"));
         let may_import = [
@@ -109,7 +109,7 @@ fn only_files_named_after_a_service_import_its_sdk_and_only_some_open_sockets() 
 }
 
 #[test]
-fn the_rules_are_pure() {
+fn rules_perform_no_io() {
     let rules = sources().into_iter().filter(|(file, _)| file.starts_with("local/rules") && !file.contains("tests"));
     let mut seen = 0;
     for (file, source) in rules {

@@ -26,7 +26,7 @@ fn json(authorization: Authorization) -> Value {
 }
 
 #[test]
-fn aut_2_a_request_has_what_the_client_sent() {
+fn aut_2_request_has_client_headers_and_query() {
     let request = fixture::request("authorizer");
     assert_eq!(request.method_arn().to_string(), ARN);
     assert_eq!(request.query("Auth"), Some("s3cret-token"));
@@ -41,7 +41,7 @@ fn aut_2_a_request_has_what_the_client_sent() {
 }
 
 #[test]
-fn no_token_two_tokens_and_an_empty_one_can_be_told_apart() {
+fn missing_repeated_and_empty_tokens_are_distinguished() {
     let with = |values: Value| {
         let mut json = fixture::json("authorizer");
         json["queryStringParameters"] = json!({"Auth": values.as_array().unwrap().last()});
@@ -57,7 +57,7 @@ fn no_token_two_tokens_and_an_empty_one_can_be_told_apart() {
 }
 
 #[test]
-fn another_event_is_told_by_its_name() {
+fn wrong_event_type_is_named_in_the_error() {
     for (name, found) in [
         ("connect", "a CONNECT event"),
         ("message", "a MESSAGE event"),
@@ -84,7 +84,7 @@ fn another_event_is_told_by_its_name() {
 }
 
 #[test]
-fn aut_4_allow_is_about_exactly_the_route() {
+fn aut_4_allow_covers_exactly_the_requested_route() {
     assert_eq!(
         json(Authorization::allow("alice")),
         json!({
@@ -100,7 +100,7 @@ fn aut_4_allow_is_about_exactly_the_route() {
 }
 
 #[test]
-fn aut_11_absent_members_are_left_out() {
+fn aut_11_absent_members_are_omitted() {
     let everything = Authorization::allow("alice")
         .with_context(&json!({"org": 7, "admin": true, "name": "x", "nothing": null}))
         .unwrap()
@@ -113,7 +113,7 @@ fn aut_11_absent_members_are_left_out() {
 }
 
 #[test]
-fn aut_8_a_nested_value_is_refused_by_its_path() {
+fn aut_8_nested_value_error_names_its_path() {
     for (values, text) in [
         (
             json!({"roles": ["a"]}),
@@ -154,7 +154,7 @@ fn aut_8_a_nested_value_is_refused_by_its_path() {
 }
 
 #[test]
-fn aut_10_an_answer_has_at_most_8_kb() {
+fn aut_10_response_is_at_most_8_kb() {
     let of_size = |bytes: usize| {
         let empty = serde_json::to_vec(
             &Authorization::allow("a").with_context(&json!({"x": ""})).unwrap().respond(&arn()).unwrap(),
@@ -169,7 +169,7 @@ fn aut_10_an_answer_has_at_most_8_kb() {
 }
 
 #[test]
-fn aut_10_a_resource_has_at_most_512_characters() {
+fn aut_10_resource_is_at_most_512_characters() {
     assert!(Resource::new(format!("arn:{}", "x".repeat(508))).is_ok());
     let error = Resource::new(format!("arn:{}", "x".repeat(509))).unwrap_err().to_string();
     assert!(error.ends_with("is not valid: expected at most 512 characters"), "{error}");
@@ -180,12 +180,12 @@ fn aut_10_a_resource_has_at_most_512_characters() {
 }
 
 #[test]
-fn aut_12_and_4_a_principal_has_a_name() {
+fn aut_12_and_4_empty_principal_id_is_refused() {
     assert_eq!(Authorization::allow("").respond(&arn()).unwrap_err().to_string(), "the principal id is empty");
 }
 
 #[test]
-fn aut_6_a_policy_that_cannot_match_its_own_route_is_refused() {
+fn aut_6_policy_that_cannot_match_its_own_route_is_refused() {
     let rest = Resource::new("arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/*/*").unwrap();
     let error = Authorization::allow("alice").with_policy(Policy::new().allow(rest)).respond(&arn()).unwrap_err();
     assert_eq!(
@@ -202,7 +202,7 @@ fn aut_6_a_policy_that_cannot_match_its_own_route_is_refused() {
 }
 
 #[test]
-fn deny_stays_deny() {
+fn policy_cannot_override_deny() {
     let policy = Policy::new().allow(arn().whole_stage());
     assert_eq!(
         Authorization::deny("mallory").with_policy(policy).respond(&arn()).unwrap_err().to_string(),
@@ -220,7 +220,7 @@ async fn outcome(result: fn() -> Result<Authorization, Denied>) -> Result<Value,
 }
 
 #[tokio::test]
-async fn aut_7_how_an_authorizer_says_no() {
+async fn aut_7_forbidden_denies_and_unauthorized_fails() {
     let forbidden = outcome(|| Err(Denied::Forbidden)).await.unwrap();
     assert_eq!(forbidden["policyDocument"]["Statement"][0]["Effect"], "Deny");
     assert_eq!(forbidden["policyDocument"]["Statement"][0]["Resource"][0], ARN);

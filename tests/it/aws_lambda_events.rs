@@ -1,4 +1,4 @@
-//! For those who hold a type of the `aws_lambda_events` crate.
+//! Conversions to and from the types of the `aws_lambda_events` crate.
 
 use aws_lambda_events::event::apigw::{
     ApiGatewayCustomAuthorizerResponse, ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest,
@@ -16,7 +16,7 @@ fn theirs(name: &str) -> ApiGatewayWebsocketProxyRequest {
 }
 
 #[test]
-fn their_request_becomes_our_event() {
+fn lambda_events_request_converts_to_event() {
     let Ok(Event::Connect(connect)) = Event::try_from(theirs("connect")) else { panic!() };
     let ours: Connect = match fixture::event("connect") {
         Event::Connect(connect) => connect,
@@ -39,12 +39,12 @@ fn their_request_becomes_our_event() {
 }
 
 #[test]
-fn our_event_becomes_their_request() {
+fn event_converts_to_lambda_events_request() {
     for name in ["connect", "connect_without_query", "message", "disconnect"] {
         let ours = ApiGatewayWebsocketProxyRequest::try_from(&fixture::event(name)).unwrap();
         let mut theirs = theirs(name);
         if name == "disconnect" {
-            // Its four headers say nothing, and are not kept.
+            // A disconnect event's four headers have no information, so the conversion drops them.
             theirs.headers.clear();
             theirs.multi_value_headers.clear();
         }
@@ -59,7 +59,7 @@ fn our_event_becomes_their_request() {
 }
 
 #[test]
-fn stage_variables_go_both_ways() {
+fn stage_variables_convert_both_ways() {
     let request = ApiGatewayWebsocketProxyRequest::try_from(&fixture::event("message_with_iam")).unwrap();
     assert_eq!(request.stage_variables["tenant"], "blue");
     let event = Event::try_from(&request).unwrap();
@@ -67,7 +67,7 @@ fn stage_variables_go_both_ways() {
 }
 
 #[test]
-fn a_request_without_a_connection_is_refused() {
+fn request_without_connection_id_is_refused() {
     let error = Event::try_from(ApiGatewayWebsocketProxyRequest::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -76,7 +76,7 @@ fn a_request_without_a_connection_is_refused() {
 }
 
 #[test]
-fn responses_go_both_ways() {
+fn responses_convert_both_ways() {
     let ours = Response::new(StatusCode::CREATED).header("x-a", "b").body("hello");
     let theirs = ApiGatewayProxyResponse::from(ours.clone());
     assert_eq!(theirs.status_code, 201);
@@ -87,7 +87,7 @@ fn responses_go_both_ways() {
 }
 
 #[test]
-fn policies_go_both_ways() {
+fn policies_convert_both_ways() {
     let arn: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse().unwrap();
     let ours = Policy::new().allow(arn.whole_api()).deny(&arn);
     let theirs = IamPolicyDocument::from(&ours);
@@ -106,7 +106,7 @@ fn policies_go_both_ways() {
 }
 
 #[test]
-fn an_authorization_becomes_their_response() {
+fn authorization_converts_to_lambda_events_response() {
     let arn: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse().unwrap();
     let authorization = Authorization::allow("alice").with_context(&json!({"org": 7})).unwrap();
     let ours = authorization.usage_identifier_key("key").respond(&arn).unwrap();

@@ -1,4 +1,4 @@
-//! Broadcasts: what the report says, and that it is what happened.
+//! Broadcasts: the report matches what happened.
 
 mod slow;
 
@@ -20,12 +20,12 @@ fn ids(count: usize) -> Vec<ConnectionId> {
     (0..count).map(connection_id).collect()
 }
 
-/// The stub without sockets, for a clock that the test owns.
+/// The stub as an in-memory transport, for use with a paused clock.
 #[derive(Debug, Clone, Default)]
 struct InMemory {
     behavior: Behavior,
     log: Log,
-    /// How many attempts are under way, and the most there were.
+    /// The current and the maximum number of concurrent attempts.
     under_way: Arc<Mutex<(usize, usize)>>,
 }
 
@@ -69,7 +69,7 @@ fn in_memory(behavior: Behavior) -> (Pusher, InMemory) {
     (Pusher::new(transport.clone()), transport)
 }
 
-/// The report adds up, names nobody twice, and says what the stub's log says.
+/// Checks that the report adds up, lists no connection twice, and matches the stub's log.
 pub fn is_true(report: &Report, log: &Log, count: usize) {
     let log = log.lock().unwrap();
     assert_eq!(report.ids(), count, "{report}");
@@ -103,19 +103,19 @@ pub fn is_true(report: &Report, log: &Log, count: usize) {
             PushError::Throttled { .. } | PushError::SlowConsumer { .. } => assert_eq!(seen, Some(429)),
             PushError::Unavailable { .. } => assert_eq!(seen, Some(500)),
             PushError::Forbidden { .. } => assert_eq!(seen, Some(403)),
-            // It may have been answered as the time was up.
+            // The stub may have responded just at the deadline.
             PushError::TimedOut { .. } | PushError::Interrupted => {}
             other => panic!("{other}"),
         }
     }
     let tried = report.ids() - report.not_tried.len();
-    // A push whose time was up before it left was tried all the same.
+    // A push that reached its deadline before it was sent still counts as tried.
     let unseen = report.failed.iter().filter(|failure| last(&failure.connection_id).is_none()).count();
     assert!(report.retries + tried >= attempts && report.retries + tried <= attempts + unseen + report.failed.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn everyone_gets_it_and_it_is_made_json_once() {
+async fn payload_is_serialized_once() {
     let recorder = Recorder::new();
     let report = Pusher::new(recorder.clone()).broadcast(ids(1000), &serde_json::json!({"a": 1})).unwrap().await;
     assert_eq!((report.delivered, report.ids(), report.retries), (1000, 1000, 0));
@@ -129,13 +129,13 @@ async fn everyone_gets_it_and_it_is_made_json_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_a_broadcast_too() {
+async fn empty_broadcast_succeeds() {
     let report = Pusher::new(Recorder::new()).broadcast([], "x").unwrap().await;
     assert!(report.ids() == 0 && report.is_success());
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_6_what_cannot_be_sent_is_an_error_before_anything_is() {
+async fn mgt_6_oversized_payload_fails_before_any_push() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     let error = pusher.broadcast(ids(3), &"x".repeat(MAX_PAYLOAD_BYTES)).unwrap_err();
@@ -148,7 +148,7 @@ async fn mgt_6_what_cannot_be_sent_is_an_error_before_anything_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
+async fn lim_5_concurrency_is_bounded_and_reduced_when_throttled() {
     let latency = Duration::from_millis(20);
     let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let start = Instant::now();
@@ -158,7 +158,7 @@ async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
     let ideal = latency * 100;
     assert!(start.elapsed() <= ideal.mul_f64(1.2), "{:?} of {ideal:?}", start.elapsed());
 
-    // Half of all attempts are refused: there are fewer under way, and still all get there.
+    // Half of all attempts are refused: concurrency drops, and every push is still delivered.
     let (pusher, transport) = in_memory(Behavior { latency, throttled: 0.5, ..Behavior::default() });
     let pusher = pusher.with_concurrency(50).with_timeout(Duration::from_secs(600));
     let report = pusher.broadcast(ids(3000), "x").unwrap().await;
@@ -167,7 +167,7 @@ async fn lim_5_at_a_time_are_as_many_as_are_allowed_and_fewer_when_throttled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_it_stops_and_says_who_was_not_tried() {
+async fn deadline_stops_broadcast_and_reports_untried_connections() {
     let latency = Duration::from_millis(100);
     let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let start = Instant::now();
@@ -180,7 +180,7 @@ async fn at_the_deadline_it_stops_and_says_who_was_not_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_an_endpoint_that_only_throttles_does_not_keep_it_beyond_the_deadline() {
+async fn mgt_7_throttling_endpoint_does_not_delay_the_deadline() {
     let (pusher, transport) = in_memory(Behavior { throttled: 1.0, ..Behavior::default() });
     let start = Instant::now();
     let report = pusher.with_timeout(Duration::from_secs(2)).broadcast(ids(2000), "x").unwrap().await;
@@ -191,7 +191,7 @@ async fn mgt_7_an_endpoint_that_only_throttles_does_not_keep_it_beyond_the_deadl
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_waits_for_more_does_not_keep_it_beyond_the_deadline() {
+async fn pending_source_does_not_delay_the_deadline() {
     use futures_util::StreamExt as _;
     let (pusher, _) = in_memory(Behavior::default());
     let source = stream::iter(ids(5)).chain(stream::pending());
@@ -202,7 +202,7 @@ async fn a_source_that_waits_for_more_does_not_keep_it_beyond_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn interrupted_it_tells_what_has_been_done() {
+async fn interrupted_broadcast_reports_progress() {
     let latency = Duration::from_millis(100);
     let (pusher, transport) = in_memory(Behavior { latency, ..Behavior::default() });
     let mut broadcast = pusher.with_concurrency(10).broadcast(ids(1000), "x").unwrap();
@@ -236,7 +236,7 @@ async fn payloads_for_the_same_connection_arrive_in_order() {
     }
 }
 
-/// Never answers for connection 0.
+/// A transport that never responds for connection 0.
 #[derive(Debug, Clone)]
 struct Deaf(Recorder);
 
@@ -257,7 +257,7 @@ impl Push for Deaf {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_its_turn_does_not_keep_others_waiting() {
+async fn queued_connection_does_not_block_others() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(Deaf(recorder.clone())).with_concurrency(10).with_timeout(Duration::from_secs(3));
     let messages = [0, 0, 0].into_iter().chain(1..500).map(|number| (connection_id(number), number));
@@ -268,14 +268,14 @@ async fn who_waits_for_its_turn_does_not_keep_others_waiting() {
     }
     let report = broadcast.await;
     assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (499, 1, 2), "{report}");
-    // As many wait as may be under way, and no more: what comes after them has to wait, too.
+    // At most as many messages wait as pushes may run concurrently; further messages have to wait, too.
     let messages = [0; 50].into_iter().chain(1..500).map(|number| (connection_id(number), number));
     let report = pusher.broadcast_with(stream::iter(messages)).await;
     assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (0, 1, 548), "{report}");
 }
 
 #[tokio::test]
-async fn a_long_broadcast_lets_others_have_their_turn() {
+async fn long_broadcast_yields_to_other_tasks() {
     let pusher = Pusher::new(Recorder::new());
     let mut broadcast = Box::pin(pusher.broadcast(ids(20_000), "x").unwrap());
     let mut turns = 0;
@@ -306,7 +306,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_goes_wrong_the_report_is_true(
+    fn report_matches_the_server_log_under_random_faults(
         behavior in behaviors(),
         (count, concurrency, seconds) in (0_usize..300, 1_usize..80, 1_u64..20),
         (random, interrupted) in (0.0..1.0_f64, proptest::option::of(1_u64..3000)),

@@ -1,9 +1,9 @@
-//! What a mistake looks like. Without features, since the compiler says the same with them and builds far less.
+//! Compiler errors for typical mistakes. Without features: the errors are the same, and the build is much smaller.
 
 #[test]
-fn mistakes_are_explained_by_the_compiler() {
+fn misuse_fails_to_compile_with_clear_errors() {
     let cases = trybuild::TestCases::new();
-    // A case that passes makes trybuild build and not only check: the keys of routes are checked while code is made.
+    // A passing case makes trybuild build instead of only checking: route keys are checked during code generation.
     cases.pass("tests/compile_fail/fits.rs");
     cases.compile_fail("tests/compile_fail/*_*.rs");
 }

@@ -1,4 +1,4 @@
-//! Clients of AWS with the configuration of the application: one for all of them.
+//! AWS clients that share the application's configuration.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use lambda_websocket::{Pusher, authorizer::ticket, rate_limit, reply};
 use wiremock::matchers::{body_string_contains, method};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-/// An HTTP client that counts what it is asked for.
+/// An HTTP client that counts its uses.
 #[derive(Debug, Clone)]
 struct Counting(SharedHttpClient, Arc<AtomicUsize>);
 
@@ -47,14 +47,14 @@ fn config(server: &MockServer) -> SdkConfig {
         .build()
 }
 
-/// A server that answers everything, as every service of AWS would.
+/// Starts a server that responds to every request, standing in for all AWS services.
 async fn server() -> MockServer {
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(200).set_body_string("{}")).mount(&server).await;
     server
 }
 
-/// Makes one request at least with each of the types that keep something in a table.
+/// Sends at least one request with each of the types that store data in a table.
 async fn use_tables(config: &SdkConfig) {
     registry::DynamoDb::from_config("connections", config).warm_up().await.unwrap();
     reply::DynamoDb::from_config("jobs", config).create_table().await.unwrap();
@@ -67,9 +67,9 @@ fn authorization(request: &Request) -> &str {
 }
 
 #[tokio::test]
-async fn every_table_is_reached_with_the_applications_credentials_endpoint_and_http_client() {
+async fn tables_use_the_shared_credentials_endpoint_and_http_client() {
     let server = server().await;
-    // With and without what `aws_config`'s loader would add.
+    // With and without the behavior version that `aws_config`'s loader would set.
     for has_version in [true, false] {
         let http = Counting::new();
         let mut config = config(&server).to_builder();
@@ -93,14 +93,14 @@ async fn every_table_is_reached_with_the_applications_credentials_endpoint_and_h
 }
 
 #[tokio::test]
-async fn without_an_http_client_or_timeouts_the_crates_own_are_used() {
+async fn default_http_client_and_timeouts_are_used() {
     let server = server().await;
     use_tables(&config(&server)).await;
     assert!(server.received_requests().await.unwrap().len() >= 4);
 }
 
 #[tokio::test]
-async fn timeouts_of_the_configuration_win() {
+async fn configured_timeouts_override_defaults() {
     let server = MockServer::start().await;
     let slow = ResponseTemplate::new(200).set_body_string("{}").set_delay(Duration::from_secs(60));
     Mock::given(method("POST")).respond_with(slow).mount(&server).await;
@@ -113,7 +113,7 @@ async fn timeouts_of_the_configuration_win() {
 }
 
 #[tokio::test]
-async fn role_that_is_assumed_signs_tables_and_pushes() {
+async fn assumed_role_signs_table_and_push_requests() {
     let server = MockServer::start().await;
     let assumed = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
         <Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\

@@ -8,7 +8,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The rows of the tables: the id, whether it is kept, and what shows it.
+/// Returns the rows of the tables: the rule's id, whether it is kept, and the tests that show it.
 fn rows() -> BTreeMap<String, (String, Vec<String>)> {
     let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
     let mut rows = BTreeMap::new();
@@ -41,7 +41,7 @@ fn sources() -> String {
 
 const FAMILIES: [&str; 10] = ["EVT", "RTE", "CON", "AUT", "MSG", "MGT", "END", "LIM", "DIS", "CFN"];
 
-/// The ids that a test's name starts with: `evt_3_6_and_14_…`, `mgt_3_to_7_…`, `con_6_and_mgt_3_to_5_…`.
+/// Returns the rule ids at the start of a test's name: `evt_3_6_and_14_…`, `mgt_3_to_7_…`, `con_6_and_mgt_3_to_5_…`.
 fn cited(name: &str) -> Vec<String> {
     let (mut family, mut ids, mut last, mut range) = (None, Vec::new(), 0, false);
     for word in name.split('_') {
@@ -62,14 +62,14 @@ fn cited(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn names_are_understood() {
+fn rule_ids_are_parsed_from_test_names() {
     assert_eq!(cited("evt_3_6_and_14_x_7"), ["EVT-3", "EVT-6", "EVT-14"]);
     assert_eq!(cited("con_6_and_mgt_3_to_5_who"), ["CON-6", "MGT-3", "MGT-4", "MGT-5"]);
     assert!(cited("without_end_1").is_empty());
 }
 
 #[test]
-fn every_row_names_tests_that_exist() {
+fn every_row_names_existing_tests() {
     let (rows, sources) = (rows(), sources());
     assert!(rows.len() > 70, "the tables were read: {} rows", rows.len());
     for (id, (kept, shown)) in &rows {
@@ -85,7 +85,7 @@ fn every_row_names_tests_that_exist() {
 }
 
 #[test]
-fn every_id_that_is_cited_has_a_row() {
+fn every_cited_id_has_a_row() {
     let (rows, sources) = (rows(), sources());
     let mut ids: BTreeSet<String> = sources
         .match_indices("fn ")

@@ -1,4 +1,5 @@
-//! The example functions under Lambda emulators that are not ours, and signatures that moto checks. `tests/peers/emulators` installs those and runs this.
+//! The example functions under third-party Lambda emulators, and signatures that moto checks.
+//! `tests/peers/emulators` installs these and runs the tests.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -13,12 +14,12 @@ use crate::local::{KEY, example};
 
 const FUNCTIONS: [&str; 4] = ["authorizer", "on_connect", "on_disconnect", "push_to_websocket"];
 
-/// A program that ends with the test.
+/// A process that is ended with the test.
 pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // `cargo lambda watch` ends its children when it is asked to end, not when it is killed.
+        // `cargo lambda watch` ends its children on SIGTERM, but not on SIGKILL.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         for _ in 0..100 {
             if !matches!(self.0.try_wait(), Ok(None)) {
@@ -39,7 +40,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What the functions find in their environment, which is that of a shell rather than of `cargo test`.
+/// Sets the environment variables of the functions, and removes those that `cargo test` sets.
 fn with_environment(command: &mut Command, gateway: &GatewayBuilder) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR") {
         command.env_remove(name);
@@ -75,7 +76,7 @@ async fn service(mut command: Command, port: u16) -> Service {
     Service { url: format!("http://127.0.0.1:{port}"), _process: process }
 }
 
-/// AWS's own DynamoDB Local.
+/// Starts AWS's DynamoDB Local.
 pub async fn dynamodb_local() -> Service {
     let port = free_port();
     let mut local = Command::new("java");
@@ -84,7 +85,7 @@ pub async fn dynamodb_local() -> Service {
     service(local, port).await
 }
 
-/// An emulator of AWS that is not ours.
+/// Starts MiniStack, a third-party emulator of AWS.
 pub async fn ministack() -> Service {
     let port = free_port();
     let mut ministack = Command::new(tool("MINISTACK"));
@@ -92,7 +93,7 @@ pub async fn ministack() -> Service {
     service(ministack, port).await
 }
 
-/// The four functions, each at its Invoke endpoint: who may connect, and that a push comes back.
+/// Runs the four functions, each at its Invoke endpoint: checks the authorizer and that a push arrives.
 async fn drive(gateway: GatewayBuilder, at: impl Fn(&str) -> Function) {
     let gateway = gateway
         .authorizer_function(at("authorizer"), ["route.request.querystring.Auth"])
@@ -133,7 +134,7 @@ async fn the_four_functions_run_under_cargo_lambda_watch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs cargo-lambda: run tests/peers/emulators"]
-async fn concurrent_invocations_under_cargo_lambda_watch_do_not_mix() {
+async fn concurrent_invocations_under_cargo_lambda_watch_are_isolated() {
     const CLIENTS: usize = 64;
     const ROUNDS: usize = 5;
     for concurrency in [1, CLIENTS] {
@@ -194,7 +195,7 @@ async fn the_four_functions_run_under_the_runtime_interface_emulator() {
     }
     drive(gateway, |name| {
         let port = running.iter().find(|(running, ..)| *running == name).unwrap().1;
-        // It serves one function, and this is its name.
+        // The emulator serves one function, under this name.
         Function::endpoint(&format!("http://127.0.0.1:{port}"), "function").unwrap().one_at_a_time()
     })
     .await;
@@ -203,7 +204,7 @@ async fn the_four_functions_run_under_the_runtime_interface_emulator() {
 #[cfg(feature = "direct")]
 #[tokio::test]
 #[ignore = "needs moto: run tests/peers/emulators"]
-async fn mgt_8_botocore_makes_the_same_signatures() {
+async fn mgt_8_signatures_match_botocore() {
     use std::io::{BufRead as _, BufReader};
 
     use aws_credential_types::Credentials;

@@ -35,10 +35,10 @@ fn end_1_every_partition_has_its_suffix() {
     }
 }
 
-/// The SDK resolves `https://execute-api.<region>.<suffix>` when it is given no endpoint: the same suffix.
+/// Without an endpoint, the SDK resolves `https://execute-api.<region>.<suffix>`: the same suffix.
 #[cfg(feature = "sdk")]
 #[tokio::test]
-async fn end_1_the_suffixes_are_those_of_the_sdk() {
+async fn end_1_suffixes_match_the_sdk() {
     use aws_sdk_apigatewaymanagement::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 
     for region in [
@@ -71,7 +71,7 @@ async fn end_1_the_suffixes_are_those_of_the_sdk() {
 }
 
 #[test]
-fn end_2_a_custom_domain_has_a_mapping_key_or_none() {
+fn end_2_custom_domain_mapping_key_is_optional() {
     assert_eq!(Endpoint::custom_domain("ws.example.com", "chat").unwrap().as_str(), "https://ws.example.com/chat");
     assert_eq!(Endpoint::custom_domain("ws.example.com", "").unwrap().as_str(), "https://ws.example.com");
     assert!(Endpoint::custom_domain("ws.example.com", "chat").unwrap().region().is_none());
@@ -79,7 +79,7 @@ fn end_2_a_custom_domain_has_a_mapping_key_or_none() {
 }
 
 #[test]
-fn port_that_the_scheme_has_by_itself_is_left_out() {
+fn default_port_is_omitted() {
     for (url, expected) in [
         ("https://ws.example.com:443/chat", "https://ws.example.com/chat"),
         ("wss://ws.example.com:443", "https://ws.example.com"),
@@ -97,7 +97,7 @@ fn port_that_the_scheme_has_by_itself_is_left_out() {
 }
 
 #[test]
-fn end_3_both_derivations_from_an_event_are_on_offer() {
+fn end_3_endpoint_is_derived_from_domain_name_or_api_id() {
     let Event::Message(message) = fixture::event("message") else { panic!() };
     let context = message.request_context();
     let expected = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev";
@@ -114,7 +114,7 @@ fn end_3_both_derivations_from_an_event_are_on_offer() {
 }
 
 #[test]
-fn end_4_the_environment_may_name_it() {
+fn end_4_endpoint_is_read_from_the_environment() {
     let api = [("API_GATEWAY_ID", "a1b2c3d4e5"), ("AWS_REGION", "eu-central-1"), ("STAGE", "dev")];
     assert_eq!(from(&api).unwrap(), new("eu-central-1"));
 
@@ -128,7 +128,7 @@ fn end_4_the_environment_may_name_it() {
 }
 
 #[test]
-fn end_4_what_the_environment_lacks_is_named() {
+fn end_4_missing_variables_are_named() {
     let hint = |missing: &str| {
         format!(
             "the environment has no endpoint: set API_GATEWAY_ID, AWS_REGION and STAGE ({missing} missing), or \
@@ -154,7 +154,7 @@ fn end_4_what_the_environment_lacks_is_named() {
 }
 
 #[test]
-fn end_6_mistakes_are_put_right_or_explained() {
+fn end_6_mistakes_are_corrected_or_explained() {
     let host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
     let right = format!("https://{host}/dev");
     for url in [
@@ -203,20 +203,20 @@ fn end_6_mistakes_are_put_right_or_explained() {
 
 proptest! {
     #[test]
-    fn what_was_read_reads_the_same_again(url in "(https?|wss?)://[a-z.:0-9]{0,20}((/[a-z@%/?#.]{0,12})?(/@connections|/%40connections){0,2}/?)?") {
+    fn endpoint_round_trips(url in "(https?|wss?)://[a-z.:0-9]{0,20}((/[a-z@%/?#.]{0,12})?(/@connections|/%40connections){0,2}/?)?") {
         if let Ok(endpoint) = url.parse::<Endpoint>() {
             prop_assert_eq!(endpoint.as_str().parse::<Endpoint>().unwrap(), endpoint);
         }
     }
 
     #[test]
-    fn no_text_panics(url in ".{0,60}") {
+    fn parsing_never_panics(url in ".{0,60}") {
         let _ = url.parse::<Endpoint>();
     }
 }
 
 #[test]
-fn end_1_a_default_endpoint_names_its_api_and_its_stage() {
+fn end_1_default_endpoint_names_its_api_and_stage() {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let expected = Some((&api_id, &stage));
     for region in ["eu-central-1", "cn-north-1", "us-gov-west-1"] {
@@ -228,7 +228,7 @@ fn end_1_a_default_endpoint_names_its_api_and_its_stage() {
 }
 
 #[test]
-fn endpoint_of_a_custom_domain_belongs_to_the_api_that_it_is_told() {
+fn custom_domain_endpoint_belongs_to_the_given_api() {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
     assert_eq!(domain.api(), None);

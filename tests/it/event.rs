@@ -32,7 +32,7 @@ fn disconnect(name: &str) -> Disconnect {
 }
 
 #[test]
-fn evt_1_and_6_the_context_has_what_is_always_there() {
+fn evt_1_and_6_context_has_all_required_members() {
     for (name, route_key) in [("connect", "$connect"), ("message", "pushtowebsocket"), ("disconnect", "$disconnect")] {
         let event = fixture::event(name);
         let context = event.request_context();
@@ -82,7 +82,7 @@ fn evt_3_a_single_value_map_alone_is_enough() {
 }
 
 #[test]
-fn one_odd_header_does_not_cost_the_event() {
+fn malformed_header_does_not_fail_the_event() {
     for odd in [json!(7), json!(null), json!({"a": []}), json!([1, "b"]), json!("\u{7f}\n")] {
         let mut json = fixture::json("connect");
         json["headers"]["odd"] = odd.clone();
@@ -141,7 +141,7 @@ fn evt_10_absent_and_null_are_the_same_and_unknown_members_are_ignored() {
 }
 
 #[test]
-fn evt_10_a_member_that_is_always_there_is_missed_by_name() {
+fn evt_10_missing_required_member_is_named() {
     for (member, path) in [
         ("routeKey", "requestContext.routeKey"),
         ("connectionId", "requestContext.connectionId"),
@@ -170,7 +170,7 @@ fn evt_10_a_member_that_is_always_there_is_missed_by_name() {
 }
 
 #[test]
-fn a_member_of_another_type_is_named() {
+fn member_of_wrong_type_is_named() {
     for (pointer, value, text) in [
         (
             "/requestContext/connectionId",
@@ -207,7 +207,7 @@ fn a_member_of_another_type_is_named() {
 }
 
 #[test]
-fn evt_13_any_host_is_taken() {
+fn evt_13_any_host_is_accepted() {
     let json = fixture::changed("message", "/requestContext/domainName", "ws.example.com");
     assert_eq!(message(&json).request_context().domain_name, "ws.example.com");
 }
@@ -223,7 +223,7 @@ struct Session {
 }
 
 #[test]
-fn evt_14_and_aut_9_the_authorizers_values_become_what_they_were() {
+fn evt_14_and_aut_9_authorizer_context_values_regain_their_types() {
     for name in ["connect", "message", "disconnect"] {
         let event = fixture::event(name);
         let context = event.request_context();
@@ -236,13 +236,13 @@ fn evt_14_and_aut_9_the_authorizers_values_become_what_they_were() {
 }
 
 #[test]
-fn evt_14_the_gateways_own_values_are_not_among_them() {
+fn evt_14_context_excludes_values_added_by_the_gateway() {
     let values: std::collections::BTreeMap<String, Option<String>> = connect("connect").context().unwrap();
     assert_eq!(values.keys().collect::<Vec<_>>(), ["admin", "name", "nothing", "org", "ratio"]);
 }
 
 #[test]
-fn evt_14_without_an_authorizer_there_are_no_values() {
+fn evt_14_context_is_empty_without_an_authorizer() {
     let message = message(&fixture::bytes("message_without_authorizer"));
     assert_eq!(message.principal_id(), None);
     message.context::<std::collections::BTreeMap<String, String>>().unwrap();
@@ -253,7 +253,7 @@ fn evt_14_without_an_authorizer_there_are_no_values() {
 }
 
 #[test]
-fn values_that_do_not_fit_are_named_and_not_quoted() {
+fn mismatched_context_values_are_named_and_not_quoted() {
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
     struct Wrong<T> {
@@ -280,7 +280,7 @@ fn values_that_do_not_fit_are_named_and_not_quoted() {
 }
 
 #[test]
-fn a_gateway_that_keeps_numbers_is_understood_too() {
+fn numeric_context_values_are_accepted() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Values {
         count: i32,
@@ -295,7 +295,7 @@ fn a_gateway_that_keeps_numbers_is_understood_too() {
 }
 
 #[test]
-fn nested_values_do_not_cross() {
+fn nested_context_values_are_refused() {
     let message = message(&fixture::changed("message", "/requestContext/authorizer", json!({"a": [1]})));
     let error = message.context::<std::collections::BTreeMap<String, String>>().unwrap_err();
     assert_eq!(
@@ -305,7 +305,7 @@ fn nested_values_do_not_cross() {
 }
 
 #[test]
-fn what_is_not_json_is_told_where() {
+fn invalid_json_error_has_position() {
     for (json, line, column) in [("", 1, 0), ("{\n\"a\"", 2, 3), ("nonsense", 1, 2), ("{}x", 1, 3)] {
         let error = Event::from_slice(json.as_bytes()).unwrap_err();
         assert_eq!(error, InvalidEvent::NotJson { line, column }, "{json}");
@@ -314,7 +314,7 @@ fn what_is_not_json_is_told_where() {
 }
 
 #[test]
-fn what_is_not_an_object_is_refused() {
+fn non_object_event_is_refused() {
     for json in ["[]", "7", "\"s3cret\"", "true"] {
         let error = Event::from_slice(json.as_bytes()).unwrap_err();
         assert!(matches!(error, InvalidEvent::Shape { .. }), "{json}: {error}");
@@ -323,7 +323,7 @@ fn what_is_not_an_object_is_refused() {
 }
 
 #[test]
-fn another_services_event_is_told_by_its_name() {
+fn event_of_another_service_is_named() {
     for (name, found) in [
         ("rest_api", "the event of a REST API"),
         ("http_api", "the event of an HTTP API or a function URL"),
@@ -350,17 +350,17 @@ fn another_services_event_is_told_by_its_name() {
 }
 
 #[test]
-fn lim_1_a_body_of_128_kb_is_taken_whole() {
+fn lim_1_body_of_128_kb_is_read() {
     let body = format!(r#"{{"action":"x","text":"{}"}}"#, "\u{e9}\\n".repeat(32_000));
     let message = message(&fixture::changed("message", "/body", body.clone()));
     assert_eq!(message.body, Body::Text(body));
 }
 
 #[test]
-fn deep_nesting_neither_overflows_nor_is_accepted_as_a_body() {
+fn deeply_nested_json_does_not_overflow_and_is_refused() {
     let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
     let event = format!(r#"{{"headers": {deep}, "requestContext": {{"eventType": "CONNECT"}}}}"#);
-    // Undecoded parts are passed over without recursion; the missing members are what is noticed.
+    // Parts that are not decoded are skipped without recursion; the error is about the missing members.
     assert_eq!(
         Event::from_slice(event.as_bytes()).unwrap_err(),
         InvalidEvent::Missing { member: "requestContext.connectionId" }
@@ -371,7 +371,7 @@ fn deep_nesting_neither_overflows_nor_is_accepted_as_a_body() {
 }
 
 #[test]
-fn an_invocation_reaches_the_event() {
+fn event_carries_its_invocation() {
     let deadline = UNIX_EPOCH + Duration::from_secs(1_700_000_100);
     let event = fixture::event("message").with_invocation(Invocation::new("8476a536", deadline));
     let context = event.request_context();
@@ -380,7 +380,7 @@ fn an_invocation_reaches_the_event() {
 }
 
 #[test]
-fn a_body_that_does_not_fit_names_the_member() {
+fn body_mismatch_names_the_member() {
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
     struct Order {
@@ -404,19 +404,19 @@ fn a_body_that_does_not_fit_names_the_member() {
 
 proptest! {
     #[test]
-    fn reading_an_event_never_panics(json in ".{0,200}") {
+    fn parsing_an_event_never_panics(json in ".{0,200}") {
         let _ = Event::from_slice(json.as_bytes());
     }
 
     #[test]
-    fn a_body_comes_through_verbatim(body in "\\PC{0,100}") {
+    fn body_round_trips_verbatim(body in "\\PC{0,100}") {
         let message = message(&fixture::changed("message", "/body", body.clone()));
         prop_assert_eq!(message.body, Body::Text(body));
     }
 
-    /// AUT-9: what an authorizer serialises and the gateway makes text comes back as it was.
+    /// AUT-9: a context round-trips, although the gateway converts every value to a string.
     #[test]
-    fn aut_9_a_context_survives_the_gateway(
+    fn aut_9_context_round_trips_through_the_gateway(
         org: u64,
         admin: bool,
         ratio in proptest::num::f64::NORMAL,
@@ -473,7 +473,7 @@ fn stage_variables_and_identity_of_iam_can_be_read() {
     let event = Event::from_slice(&cognito).unwrap();
     let identity = event.request_context().iam_identity().unwrap();
     assert_eq!(identity.cognito_identity_id(), Some("eu-central-1:1-2-3"));
-    // Others have neither.
+    // Other events have neither.
     for name in ["connect", "message", "disconnect", "message_of_2020"] {
         let event = fixture::event(name);
         assert!(event.request_context().iam_identity().is_none(), "{name}");
@@ -488,7 +488,7 @@ fn stage_variables_and_identity_of_iam_can_be_read() {
 }
 
 #[test]
-fn context_can_be_read_as_it_came() {
+fn raw_context_can_be_read() {
     let event = fixture::event("message_with_iam");
     let raw: Value = serde_json::from_str(event.request_context().raw_json()).unwrap();
     assert_eq!(raw, fixture::json("message_with_iam")["requestContext"]);

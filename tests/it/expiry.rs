@@ -1,4 +1,4 @@
-//! Clients whose authorization ends while they are connected.
+//! Clients whose authorization expires while they are connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::fixture;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Lets everybody in, for as many seconds as the token says.
+/// Authorizes every client for as many seconds as its token says.
 async fn authorize(request: Request) -> Result<Authorization, Denied> {
     let seconds = request.query("Auth").ok_or(Denied::Unauthorized)?.parse().map_err(|_| Denied::Unauthorized)?;
     let now = request.request_context().request_time;
@@ -41,8 +41,8 @@ async fn is_answered(client: &mut Client) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn message_after_the_token_has_expired_reaches_no_route_and_closes_the_connection() {
-    // With replies that are pushed, and with replies that are the function's answer.
+async fn message_after_token_expiry_closes_the_connection() {
+    // With pushed replies, and with replies in the route response.
     for pushes in [true, false] {
         let handled = Arc::new(AtomicUsize::new(0));
         let builder = Gateway::builder("dev").authorizer(authorize, ["route.request.querystring.Auth"]);
@@ -69,7 +69,7 @@ async fn message_after_the_token_has_expired_reaches_no_route_and_closes_the_con
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_only_listens_gets_nothing_after_its_token_has_expired_and_is_closed_by_a_sweep() {
+async fn listening_client_gets_nothing_after_token_expiry_and_is_swept() {
     let builder = Gateway::builder("dev").authorizer(authorize, ["route.request.querystring.Auth"]);
     let namespace = Namespace::new("chat").unwrap();
     let hub = Hub::builder(InMemory::new(), builder.pusher())
@@ -104,7 +104,7 @@ async fn client_that_only_listens_gets_nothing_after_its_token_has_expired_and_i
 }
 
 #[tokio::test]
-async fn expired_connection_that_is_closed_already_is_removed_as_a_stale_one() {
+async fn expired_and_closed_connection_is_removed_as_stale() {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     let mut event = fixture::json("connect");
@@ -127,7 +127,7 @@ fn context(expires_at: Value) -> RequestContext {
 }
 
 #[test]
-fn time_crosses_the_gateway_and_does_not_meet_the_applications_values() {
+fn expiry_passes_the_gateway_apart_from_context_values() {
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Values {
@@ -145,7 +145,7 @@ fn time_crosses_the_gateway_and_does_not_meet_the_applications_values() {
     assert_eq!(arrived.context::<Values>().unwrap().org, 7);
     assert_eq!(context(json!(1_900_000_000_u64)).authorization_expires_at(), arrived.authorization_expires_at());
     assert_eq!(fixture::event("message").request_context().authorization_expires_at(), None);
-    // What cannot be read has passed.
+    // A value that cannot be parsed counts as expired.
     for other in
         [json!(""), json!("soon"), json!("-1"), json!("1e400"), json!(null), json!(true), json!([1]), json!(u64::MAX)]
     {
@@ -154,7 +154,7 @@ fn time_crosses_the_gateway_and_does_not_meet_the_applications_values() {
 }
 
 #[tokio::test]
-async fn connecting_and_disconnecting_are_answered_as_ever() {
+async fn expired_authorization_still_runs_connect_and_disconnect() {
     let recorder = Recorder::new();
     let router = Router::new().close_expired(Pusher::new(recorder.clone()));
     for name in ["connect", "disconnect"] {
@@ -164,7 +164,7 @@ async fn connecting_and_disconnecting_are_answered_as_ever() {
         assert_eq!(response.status(), StatusCode::OK);
     }
     assert_eq!(recorder.attempts(), 0);
-    // A client that is gone need not be closed.
+    // A stale connection need not be closed.
     let event = |end: SystemTime| {
         let mut json = fixture::json("message");
         let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -180,7 +180,7 @@ async fn connecting_and_disconnecting_are_answered_as_ever() {
 }
 
 #[tokio::test]
-async fn authorizers_answer_has_the_time_without_other_values_too() {
+async fn authorizer_response_has_expiry_without_context() {
     let authorizer = Authorizer::new(|_| async { Ok(Authorization::allow("alice").with_expiry(UNIX_EPOCH + MINUTE)) });
     let answer = authorizer.handle(fixture::request("authorizer")).await.unwrap();
     assert_eq!(answer.context().iter().collect::<Vec<_>>(), [("authorizationExpiresAt", &json!(60))]);

@@ -1,4 +1,4 @@
-//! Faults through real sockets and real processes. The rules of faults are tested beside them, without.
+//! Fault injection with real sockets and real processes. The unit tests of `local::rules` cover faults without them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ async fn whoami(client: &mut Client) -> ConnectionId {
     serde_json::from_value(client.next_json().await.unwrap()).unwrap()
 }
 
-/// A gateway with one client, and how many `$disconnect`s it has seen.
+/// Starts a gateway with one client, and counts its `$disconnect` invocations.
 async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
     let disconnects = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&disconnects);
@@ -33,7 +33,7 @@ async fn one() -> (Gateway, Client, ConnectionId, Arc<AtomicUsize>) {
     (gateway, client, id, disconnects)
 }
 
-/// The same connections, once in process and once through HTTP and the SDK.
+/// Returns two pushers to the same connections: one in process, one over HTTP with the SDK.
 fn pushers(gateway: &Gateway) -> [Pusher; 2] {
     let region = "us-east-1".parse().unwrap();
     let sdk = Sdk::with_static_credentials(&gateway.endpoint(), &region, "any", "any");
@@ -41,7 +41,7 @@ fn pushers(gateway: &Gateway) -> [Pusher; 2] {
 }
 
 #[tokio::test]
-async fn mgt_7_a_pusher_gets_over_what_passes() {
+async fn mgt_7_pusher_retries_transient_faults() {
     let (gateway, mut client, id, _) = one().await;
     for (number, pusher) in pushers(&gateway).into_iter().enumerate() {
         let pusher = pusher.with_attempt_timeout(Duration::from_millis(300)).with_random(|| 0.0);
@@ -61,7 +61,7 @@ async fn mgt_7_a_pusher_gets_over_what_passes() {
 }
 
 #[tokio::test]
-async fn mgt_7_a_slow_consumer_is_throttled_and_loses_nothing() {
+async fn mgt_7_slow_consumer_is_throttled_without_loss() {
     let (gateway, mut client, id, _) = one().await;
     let pusher = gateway.pusher().without_retries();
     gateway.inject(Fault::SlowConsumer, When::On(id.clone()));
@@ -82,7 +82,7 @@ async fn mgt_7_a_slow_consumer_is_throttled_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_takes_pushes_to_nowhere() {
+async fn pushes_to_half_open_socket_are_lost() {
     let (gateway, client, id, disconnects) = one().await;
     gateway.inject(Fault::HalfOpen, When::On(id.clone()));
     gateway.pusher().send_text(&id, "lost").await.unwrap();
@@ -98,7 +98,7 @@ async fn a_half_open_socket_takes_pushes_to_nowhere() {
 }
 
 #[tokio::test]
-async fn dis_1_a_lost_disconnect_is_never_called() {
+async fn dis_1_lost_disconnect_is_never_invoked() {
     let (gateway, client, _, disconnects) = one().await;
     gateway.inject(Fault::DisconnectLost, When::Next(1));
     client.close(1000, "").await.unwrap();
@@ -109,7 +109,7 @@ async fn dis_1_a_lost_disconnect_is_never_called() {
 }
 
 #[tokio::test]
-async fn con_6_who_pushes_before_a_connection_is_open_finds_it_gone() {
+async fn con_6_push_to_unopened_connection_returns_gone() {
     let (told, mut connected) = tokio::sync::mpsc::unbounded_channel();
     let router = Router::new().on("$connect", move |event: Connect| {
         let _ = told.send(event.connection_id().clone());
@@ -129,7 +129,7 @@ async fn con_6_who_pushes_before_a_connection_is_open_finds_it_gone() {
 }
 
 #[tokio::test]
-async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
+async fn msg_3_killed_invocation_fails_alone() {
     let (gateway, mut client, id, _) = one().await;
     gateway.inject(Fault::FunctionKilled(Duration::ZERO), When::Next(1));
     client.send_json(&json!({"action": "whoami"})).await.unwrap();
@@ -138,7 +138,7 @@ async fn msg_3_an_invocation_that_is_killed_fails_and_only_it() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_at_work_is_started_again() {
+async fn killed_process_is_restarted() {
     let gateway = Gateway::builder("dev")
         .function(["$default"], Function::process(bootstrap()))
         .route_response("$default")
@@ -157,7 +157,7 @@ async fn a_process_that_is_killed_at_work_is_started_again() {
 }
 
 #[tokio::test]
-async fn msg_3_every_message_has_one_answer_though_functions_are_killed() {
+async fn msg_3_every_message_gets_one_reply_despite_killed_functions() {
     const CLIENTS: usize = 8;
     const EACH: u64 = 60;
     let function = Function::process(bootstrap().instances(3));

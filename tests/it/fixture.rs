@@ -1,4 +1,4 @@
-//! The recorded events, which lie as JSON in `tests/events`.
+//! The recorded events in `tests/events`.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub fn bytes(name: &str) -> Vec<u8> {
     serde_json::to_vec(&json(name)).unwrap()
 }
 
-/// A recorded event with the value at a JSON pointer replaced.
+/// Returns a recorded event with the value at a JSON pointer replaced.
 pub fn changed(name: &str, pointer: &str, value: impl Into<Value>) -> Vec<u8> {
     let mut json = json(name);
     let (parent, member) = pointer.rsplit_once('/').unwrap();
@@ -28,7 +28,7 @@ pub fn event(name: &str) -> Event {
     Event::from_slice(&bytes(name)).unwrap()
 }
 
-/// A message event on this route with this body.
+/// Returns a message event with this route key and body.
 pub fn message(route_key: &str, body: &str) -> Event {
     let mut json = json("message");
     json["requestContext"]["routeKey"] = route_key.into();

@@ -1,4 +1,4 @@
-//! The three ways in which the local gateway calls a function.
+//! The three ways in which the local gateway invokes a function.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::local::{KEY, example};
 
 const INVOCATIONS: &str = "/2015-03-31/functions/chat/invocations";
 
-/// An example of the crate, which lies beside the folder of the test binary.
+/// Returns the path of an example, next to the directory of the test binary.
 pub fn built(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
@@ -38,7 +38,7 @@ pub async fn ask(client: &mut Client, message: Value) -> Value {
 }
 
 #[tokio::test]
-async fn at_an_invoke_endpoint_a_function_answers_or_reports_its_failure() {
+async fn invoke_endpoint_returns_response_or_function_error() {
     let emulator = MockServer::start().await;
     let on = |message: &str| {
         Mock::given(method("POST")).and(path(INVOCATIONS)).and(body_partial_json(json!({"body": message})))
@@ -63,11 +63,11 @@ async fn at_an_invoke_endpoint_a_function_answers_or_reports_its_failure() {
 }
 
 #[tokio::test]
-async fn aut_7_an_authorizer_at_an_invoke_endpoint_says_unauthorized() {
+async fn aut_7_invoke_endpoint_authorizer_reports_unauthorized() {
     let emulator = MockServer::start().await;
     let failure = json!({"errorType": "Error", "errorMessage": "Unauthorized"});
     let failure = ResponseTemplate::new(200).set_body_json(failure);
-    // AWS's runtime interface emulator leaves the header out; so does `cargo lambda watch`, which answers with 500.
+    // AWS's runtime interface emulator omits the header; so does `cargo lambda watch`, which responds with 500.
     let failure_500 =
         ResponseTemplate::new(500).set_body_json(json!({"errorType": "E", "errorMessage": "Unauthorized"}));
     for answer in [failure.clone().insert_header("X-Amz-Function-Error", "Handled"), failure, failure_500] {
@@ -81,7 +81,7 @@ async fn aut_7_an_authorizer_at_an_invoke_endpoint_says_unauthorized() {
 }
 
 #[tokio::test]
-async fn one_at_a_time_is_one_at_a_time() {
+async fn concurrency_limit_of_one_serializes_invocations() {
     let running = Arc::new(AtomicUsize::new(0));
     let function = Function::new(move |_, _| {
         let running = Arc::clone(&running);
@@ -103,7 +103,7 @@ async fn one_at_a_time_is_one_at_a_time() {
 }
 
 #[test]
-fn what_is_no_invoke_endpoint_is_refused() {
+fn invalid_invoke_endpoint_is_refused() {
     for url in ["", "127.0.0.1:9000", "https://127.0.0.1:9000", "http://", "http://x/?a=b"] {
         let error = Function::endpoint(url, "chat").unwrap_err().to_string();
         let expected = "is not the address of a Lambda Invoke endpoint: expected `http://<host>:<port>`";
@@ -139,7 +139,7 @@ async fn the_four_functions_run_as_processes() {
 }
 
 #[tokio::test]
-async fn a_process_in_another_language_is_served_the_runtime_api() {
+async fn process_in_another_language_uses_the_runtime_api() {
     let gateway = behind(Function::process(bootstrap())).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, json!({})).await;
@@ -154,7 +154,7 @@ async fn a_process_in_another_language_is_served_the_runtime_api() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_fails_its_invocation_and_is_started_again() {
+async fn dead_process_fails_its_invocation_and_is_restarted() {
     let gateway = behind(Function::process(bootstrap())).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, json!({})).await["pid"].clone();
@@ -164,7 +164,7 @@ async fn a_process_that_dies_fails_its_invocation_and_is_started_again() {
 }
 
 #[tokio::test]
-async fn con_3_a_process_that_cannot_start_fails_what_it_was_started_for() {
+async fn con_3_process_that_cannot_start_fails_its_invocation() {
     let missing = Process::new("missing", "/nonexistent/bootstrap");
     for process in [missing, bootstrap().env("FAIL_AT_START", "1"), Process::new("true", "true")] {
         let function = Function::process(process);
@@ -174,7 +174,7 @@ async fn con_3_a_process_that_cannot_start_fails_what_it_was_started_for() {
 }
 
 #[tokio::test]
-async fn as_many_processes_run_as_are_allowed_and_needed() {
+async fn process_count_follows_demand_up_to_the_limit() {
     let gateway = behind(Function::process(bootstrap().instances(3))).await;
     let mut clients = Vec::new();
     for _ in 0..12 {
@@ -191,7 +191,7 @@ async fn as_many_processes_run_as_are_allowed_and_needed() {
 }
 
 #[tokio::test]
-async fn a_process_ends_with_the_gateway() {
+async fn process_ends_with_the_gateway() {
     let gateway = behind(Function::process(bootstrap())).await;
     let mut client = gateway.connect("").await.unwrap();
     let pid = ask(&mut client, json!({})).await["pid"].as_u64().unwrap();

@@ -1,4 +1,4 @@
-//! Registry and pusher together.
+//! The hub: registry and pusher together.
 
 mod joining;
 mod reports;
@@ -37,7 +37,7 @@ fn principal(name: &str) -> Principal {
     Principal::new(name).unwrap()
 }
 
-/// A connection that was opened this long ago.
+/// Returns a connection that was opened this long ago.
 fn opened(id: &str, ago: Duration) -> Connection {
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
@@ -46,7 +46,7 @@ fn opened(id: &str, ago: Duration) -> Connection {
 
 const OLD: Duration = Duration::from_secs(600);
 
-/// A hub that announces, over connections `<principal>-<number>`, which are in the lobby.
+/// Returns a hub that announces presence, with connections `<principal>-<number>` in the group `lobby`.
 async fn lobby(ids: &[&str]) -> (Hub, Recorder) {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()))
@@ -65,7 +65,7 @@ async fn insert(hub: &Hub, connection: &Connection) {
     assert_eq!(hub.registry().insert(connection).await.unwrap(), Inserted::New { groups: Vec::new() });
 }
 
-/// Such as `+ann -bob lobby`.
+/// Formats presence events, such as `+ann -bob lobby`.
 fn message(events: &[PresenceEvent]) -> String {
     let mut words: Vec<String> = events
         .iter()
@@ -75,7 +75,7 @@ fn message(events: &[PresenceEvent]) -> String {
     format!("{} {}", words.join(" "), events[0].group)
 }
 
-/// Who got what, in order of their ids.
+/// Returns the messages that each connection received, in order of their ids.
 fn got(recorder: &Recorder) -> Vec<String> {
     let mut got: Vec<String> = recorder
         .pushes()
@@ -96,7 +96,7 @@ async fn registered(hub: &Hub) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn an_audience_gets_it_except_the_sender() {
+async fn audience_receives_message_except_the_sender() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
     insert(&hub, &opened("carol-1", OLD)).await;
     let lobby = namespace().group(&group("lobby"));
@@ -126,7 +126,7 @@ async fn an_audience_gets_it_except_the_sender() {
 }
 
 #[tokio::test]
-async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
+async fn con_6_stale_connection_is_pruned_unless_it_may_be_opening() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
     insert(&hub, &opened("new", Duration::from_secs(5))).await;
     for id in ["bob-1", "new"] {
@@ -142,7 +142,7 @@ async fn con_6_what_is_gone_is_pruned_unless_it_may_not_be_open_yet() {
 }
 
 #[tokio::test]
-async fn who_fails_is_not_pruned() {
+async fn failed_push_does_not_prune() {
     let (hub, recorder) = lobby(&["alice-1"]).await;
     recorder.answer(StatusCode::FORBIDDEN);
     let sent = hub.send_to(&namespace().everyone(), "hello").await.unwrap();
@@ -152,7 +152,7 @@ async fn who_fails_is_not_pruned() {
 }
 
 #[tokio::test]
-async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable() {
+async fn pruned_principal_is_announced_once_per_group_within_budget() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1", "carol-1", "carol-2"]).await;
     let kitchen = group("kitchen");
     for id in ["alice-1", "bob-1", "carol-1"] {
@@ -163,7 +163,7 @@ async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable()
     }
     let sent = hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap();
     assert_eq!(sent.pruned.len(), 2);
-    // Carol has another connection in the lobby. It costs as many pushes there as are left, and one message tells all.
+    // Carol has another connection in the lobby. The announcement there fits the budget, and one message covers all events.
     assert_eq!(
         got(&recorder),
         ["alice-1: -bob -carol kitchen", "alice-1: -bob lobby", "alice-1: dinner", "carol-2: -bob lobby"]
@@ -173,7 +173,7 @@ async fn pruned_principals_are_announced_once_in_each_group_that_is_affordable()
 }
 
 #[tokio::test]
-async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group() {
+async fn announcements_over_budget_wait_for_the_next_group_message() {
     let mut ids = vec!["alice-1".to_owned(), "bob-1".to_owned()];
     ids.extend((0..20).map(|number| format!("user{number}-1")));
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -188,7 +188,7 @@ async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group
     let lobby = namespace().group(&group("lobby"));
     assert_eq!(hub.send_to(&lobby, "hello").await.unwrap().report.delivered, 21);
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-bob lobby")).count(), 21);
-    // What waits can also be announced by itself.
+    // Pending events can also be announced without a message.
     assert_eq!(hub.registry().join(&key("user0-1"), &kitchen).await.unwrap(), Joined::First);
     recorder.hang_up(key("user0-1").id());
     assert_eq!(hub.send_to(&namespace().group(&kitchen), "dinner").await.unwrap().pruned.len(), 1);
@@ -196,7 +196,7 @@ async fn events_that_are_not_affordable_wait_for_the_next_message_to_their_group
     assert_eq!(got(&recorder).iter().filter(|got| got.ends_with("-user0 lobby")).count(), 20);
 }
 
-/// A recorder that answers after this time.
+/// A recorder that responds after this delay.
 #[derive(Debug)]
 struct Delayed(Recorder, Duration);
 
@@ -216,9 +216,9 @@ impl Push for Delayed {
     }
 }
 
-/// However many have vanished, a send costs at most twice its recipients, and all departures are told.
+/// However many members are stale, a send costs at most twice its recipients, and every departure is announced.
 #[tokio::test(start_paused = true)]
-async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
+async fn stale_members_do_not_multiply_pushes() {
     let recorder = Recorder::new();
     let told = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
     let hub = Hub::builder(InMemory::new(), Pusher::new(Delayed(recorder.clone(), Duration::from_millis(15))))
@@ -248,7 +248,7 @@ async fn vanished_members_do_not_multiply_the_pushes_of_a_send() {
 }
 
 #[tokio::test]
-async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
+async fn presence_events_can_be_queued_and_announced_elsewhere() {
     let (hub, recorder) = lobby(&["alice-1", "bob-1"]).await;
     let queue = Arc::new(std::sync::Mutex::new(Vec::new()));
     let here = Hub::builder(Arc::clone(hub.registry()), Pusher::new(recorder.clone()))
@@ -272,9 +272,9 @@ async fn presence_goes_to_a_queue_that_announces_it_elsewhere() {
     assert_eq!(got(&recorder), ["alice-1: -bob lobby"]);
 }
 
-/// A leave message that is followed by closing the tab: both are handled at once.
+/// A leave message followed by closing the tab: the hub handles both concurrently.
 #[tokio::test]
-async fn a_leave_that_is_followed_by_a_close_is_announced() {
+async fn leave_followed_by_close_is_announced() {
     #[derive(Debug)]
     struct ClosesMeanwhile(InMemory);
 
@@ -335,7 +335,7 @@ async fn a_leave_that_is_followed_by_a_close_is_announced() {
 }
 
 #[tokio::test]
-async fn a_principal_comes_and_goes_once() {
+async fn principal_joins_and_leaves_once() {
     let (hub, recorder) = lobby(&["alice-1"]).await;
     for id in ["bob-1", "bob-2", "nobody"] {
         let connection = opened(id, OLD);
@@ -362,7 +362,7 @@ async fn a_principal_comes_and_goes_once() {
     assert_eq!(hub.disconnect(&key("bob-2")).await.unwrap(), None);
     hub.disconnect(&key("nobody")).await.unwrap();
     assert_eq!(got(&recorder), ["alice-1: +bob lobby", "alice-1: -bob lobby", "nobody: -bob lobby"]);
-    // Who leaves is not told of itself either, and an empty room hears nothing.
+    // A principal is not notified of its own leave either, and an empty group gets no messages.
     assert_eq!(hub.leave(&key("alice-1"), &lobby).await.unwrap(), Left::Last);
     assert_eq!(got(&recorder).len(), 3);
 }
@@ -385,7 +385,7 @@ async fn all_connections_of_a_principal_are_closed() {
     assert_eq!(registered(&hub).await, BTreeSet::from(["alice-3".into(), "bob-1".into()]));
 }
 
-/// A recorder at an endpoint.
+/// A recorder with an endpoint.
 #[derive(Debug)]
 struct At(Endpoint, Recorder);
 
@@ -409,7 +409,7 @@ impl Push for At {
 }
 
 #[tokio::test]
-async fn con_6_nobody_is_looked_for_at_another_api() {
+async fn con_6_connections_of_another_api_need_their_own_pusher() {
     let (api_id, other) = (ApiId::new("a1b2c3d4e5").unwrap(), ApiId::new("zzzzzzzzzz").unwrap());
     let (dev, region) = (Stage::new("dev").unwrap(), Region::new("eu-central-1").unwrap());
     let (here, there) = (Recorder::new(), Recorder::new());
@@ -420,7 +420,7 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
         let key = ConnectionKey::new(everyone.clone(), ConnectionId::new(id).unwrap());
         let connection = Connection::new(key, api_id.clone(), dev.clone(), "ws.example.com", SystemTime::now() - OLD);
         insert(&hub, &connection).await;
-        // At the other's endpoint each seems to be gone.
+        // At the other API's endpoint each connection appears to be stale.
         let elsewhere = if id == "here" { &there } else { &here };
         elsewhere.hang_up(connection.id());
         assert_eq!(connection.endpoint().unwrap().as_str(), "https://ws.example.com/dev");
@@ -439,7 +439,7 @@ async fn con_6_nobody_is_looked_for_at_another_api() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
+async fn dis_1_sweep_removes_stale_connections_at_its_rate() {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_rate(10)
@@ -462,9 +462,9 @@ async fn dis_1_a_sweep_finds_what_was_lost_at_its_own_pace() {
     assert_eq!(registered(&hub).await.len(), 30, "a connection whose state is unknown stays");
 }
 
-/// CON-6: a connection whose `$connect` has not been answered is answered with 410, too.
+/// CON-6: pushes to a connection whose `$connect` has not returned get 410, too.
 #[tokio::test(start_paused = true)]
-async fn con_6_a_sweep_does_not_remove_connections_that_may_not_be_open_yet() {
+async fn con_6_sweep_keeps_connections_that_may_be_opening() {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     insert(&hub, &opened("young", Duration::from_secs(20))).await;
@@ -474,7 +474,7 @@ async fn con_6_a_sweep_does_not_remove_connections_that_may_not_be_open_yet() {
     assert_eq!(hub.sweep(&namespace()).await.removed, [key("young")]);
 }
 
-/// A transport to which everybody is connected, or nobody, and which counts.
+/// A transport with either all connections open or none, which counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Counting {
     asked: Arc<std::sync::Mutex<std::collections::HashMap<ConnectionId, Vec<Duration>>>>,
@@ -515,7 +515,7 @@ async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is
     for minute in 0..sweeps {
         tokio::time::sleep_until(start + minute * Duration::from_secs(60)).await;
         if is_frozen {
-            // Each sweep is a cold start, which remembers nothing.
+            // Each sweep is a cold start without any state.
             warm = hub();
         }
         let report = warm.sweep(&namespace()).await;
@@ -524,7 +524,7 @@ async fn sweeps(connections: usize, rate: u32, period: Duration, sweeps: u32, is
     counting
 }
 
-/// Every connection is asked about within a period and an interval, whatever the sweeper remembers.
+/// Checks that sweeps query every connection within a period plus an interval, whatever state the sweeper keeps.
 async fn everybody_is_asked_about(connections: usize, rate: u32, period: Duration, is_frozen: bool) {
     let rounds = 3;
     let minutes = u32::try_from(rounds * period.as_secs() / 60).unwrap();
@@ -538,27 +538,27 @@ async fn everybody_is_asked_about(connections: usize, rate: u32, period: Duratio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_covers_everybody_within_its_period() {
+async fn sweep_covers_every_connection_within_its_period() {
     everybody_is_asked_about(20_000, 1000, Duration::from_secs(600), false).await;
     everybody_is_asked_about(2_000, 1000, Duration::from_secs(600), true).await;
 }
 
 #[tokio::test(start_paused = true)]
 #[ignore = "takes a minute: run it in a release build"]
-async fn a_sweep_covers_a_million_connections_within_its_period() {
+async fn sweep_covers_a_million_connections_within_its_period() {
     everybody_is_asked_about(1_000_000, 1000, Duration::from_secs(1800), false).await;
 }
 
-/// Beyond what its rate allows a sweep takes longer, and still leaves nobody out.
+/// When the rate is too low for the period, a sweep takes longer and still covers every connection.
 #[tokio::test(start_paused = true)]
-async fn a_sweep_that_is_too_slow_starves_nobody() {
+async fn slow_sweep_still_covers_every_connection() {
     let counting = sweeps(3_000, 10, Duration::from_secs(120), 12, false).await;
     assert_eq!(counting.asked.lock().unwrap().len(), 3_000);
 }
 
-/// Through a wrong custom domain everybody seems to be gone.
+/// Through a wrong custom domain every connection appears to be stale.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_endpoint_removes_nobody() {
+async fn wrong_endpoint_removes_no_connection() {
     let wrong = Recorder::new();
     let (api_id, stage) = (ApiId::new("a1b2c3d4e5").unwrap(), Stage::new("dev").unwrap());
     let domain = Endpoint::custom_domain("ws.example.com", "staging").unwrap();
@@ -579,9 +579,9 @@ async fn a_wrong_endpoint_removes_nobody() {
     }
 }
 
-/// A custom domain is believed as soon as it has reached a connection of its API.
+/// The hub trusts a custom domain once it has reached a connection of its API.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_reaches_connections_is_believed() {
+async fn endpoint_that_reaches_connections_is_trusted() {
     let recorder = Recorder::new();
     let domain = Endpoint::custom_domain("ws.example.com", "chat").unwrap();
     let hub = Hub::new(InMemory::new(), Pusher::new(At(domain, recorder.clone())));
@@ -594,7 +594,7 @@ async fn an_endpoint_that_reaches_connections_is_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_implausible_share_of_410_removes_nobody() {
+async fn implausible_share_of_410_removes_no_connection() {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone())).with_sweep_period(Duration::ZERO).build();
     for number in 0..100 {
@@ -608,9 +608,9 @@ async fn an_implausible_share_of_410_removes_nobody() {
     assert!(registered(&hub).await.len() >= 60, "{sent}");
 }
 
-/// Stale connections are removed while the broadcast runs, also when the time is up before its end.
+/// Stale connections are removed during the broadcast, even if it stops at its deadline.
 #[tokio::test(start_paused = true)]
-async fn stale_connections_are_removed_though_the_time_is_up() {
+async fn stale_connections_are_removed_after_the_deadline() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(Delayed(recorder.clone(), Duration::from_millis(100)))
         .with_timeout(Duration::from_secs(1))
@@ -627,7 +627,7 @@ async fn stale_connections_are_removed_though_the_time_is_up() {
     assert_eq!(sent.pruned.len(), sent.report.gone.len(), "{sent}");
 }
 
-/// A registry whose lists break off, and whose removals fail at first.
+/// A registry whose listings end with an error, and whose first removals fail.
 #[derive(Debug)]
 struct Broken {
     memory: InMemory,
@@ -691,7 +691,7 @@ impl Registry for Broken {
 }
 
 #[tokio::test]
-async fn what_the_registry_could_not_do_is_said() {
+async fn registry_failures_are_reported() {
     let registry = Arc::new(Broken { memory: InMemory::new(), removals_fail: AtomicUsize::new(1) });
     let recorder = Recorder::new();
     let hub = Hub::new(Arc::clone(&registry), Pusher::new(recorder.clone()));
@@ -750,7 +750,7 @@ mod behind_the_gateway {
     }
 
     #[tokio::test]
-    async fn evt_14_the_routes_register_who_the_authorizer_let_in() {
+    async fn evt_14_lifecycle_routes_register_the_authorized_principal() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::builder(InMemory::new(), builder.pusher()).allowing_all_joins().build();
         let gateway = builder
@@ -768,7 +768,7 @@ mod behind_the_gateway {
         let mut client = gateway.connect("?Auth=alice").await.unwrap();
         client.send_json(&json!({"action": "join"})).await.unwrap();
         assert_eq!(client.next_json().await.unwrap(), "hello");
-        // The gateway's own API and stage are the namespace.
+        // The namespace is the gateway's own API and stage.
         let (api_id, found) = {
             let context = gateway.connect_with("?Auth=bob", &[("Sec-WebSocket-Protocol", "chat.v1")]).await.unwrap();
             assert_eq!(context.subprotocol(), Some("chat.v1"));
@@ -793,7 +793,7 @@ mod behind_the_gateway {
     }
 
     #[tokio::test]
-    async fn dis_1_a_lost_disconnect_is_noticed_by_a_sweep() {
+    async fn dis_1_sweep_detects_lost_disconnect() {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let hub = Hub::builder(InMemory::new(), builder.pusher())
             .allowing_all_joins()
@@ -827,7 +827,7 @@ mod behind_the_gateway {
         assert_eq!(alice.next_json().await.unwrap(), "hello");
         drop(clients);
         let namespace = Namespace::new("local/dev").unwrap();
-        // As soon as the gateway has noticed.
+        // Waits until the gateway has detected it.
         until("bob is found gone", async || {
             let swept = hub.sweep(&namespace).await;
             swept.alive == 1 && swept.removed.len() == 1
@@ -837,9 +837,9 @@ mod behind_the_gateway {
     }
 }
 
-/// What a task can be spawned with.
+/// `tokio::spawn` requires `Send` futures.
 #[test]
-fn everything_can_be_spawned() {
+fn hub_futures_are_send() {
     fn is_send<T: Send>(_: T) {}
     let hub = Hub::new(InMemory::new(), Pusher::new(Recorder::new()));
     let (namespace, group, key) = (namespace(), group("lobby"), key("one"));

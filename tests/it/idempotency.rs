@@ -1,4 +1,4 @@
-//! Idempotency stores, in memory and in a table: whose job it is, and that lost answers change nothing about it.
+//! Idempotency stores, in memory and in a table: leases, completion, and lost responses.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub fn key(correlation: &str) -> IdempotencyKey {
     address("L0SM9cOFvHcCIhw=", correlation).idempotency_key()
 }
 
-/// What every store does, as its callers see it. `leases_end` lets time pass until leases have ended.
+/// Checks the contract of every store. `leases_end` advances time until leases have expired.
 pub async fn a_store_tells_whose_job_it_is(store: &impl IdempotencyStoreInTests, leases_end: impl AsyncFnOnce()) {
     store.create().await;
     let (key, one, other) = (key("1"), LeaseOwner::random(), LeaseOwner::random());
@@ -54,7 +54,7 @@ impl IdempotencyStoreInTests for InMemory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_tells_whose_job_it_is() {
+async fn memory_store_grants_one_lease() {
     let lease = Duration::from_secs(30);
     let store = InMemory::new(lease, Duration::from_secs(3600));
     a_store_tells_whose_job_it_is(&store, async || tokio::time::advance(lease + Duration::from_secs(1)).await).await;
@@ -67,7 +67,7 @@ async fn memory_tells_whose_job_it_is() {
 }
 
 #[test]
-fn key_names_the_client_its_request_and_its_job() {
+fn idempotency_key_covers_client_request_and_job() {
     let keys = Keys::new("k", [7; 32]).unwrap();
     let key_of = |address: &ReplyAddress| {
         let job = Job::seal("job", address, &keys).unwrap();
@@ -92,7 +92,7 @@ fn key_names_the_client_its_request_and_its_job() {
     jobs.sort();
     jobs.dedup();
     assert_eq!((requests.len(), jobs.len()), (different.len(), 2 * different.len()));
-    // The same stage behind two hosts is the same audience.
+    // Two host names of the same stage have the same audience.
     let domain = |domain: &str| {
         let endpoint = Endpoint::custom_domain(domain, "").unwrap().for_api(api_id.clone(), stage.clone());
         ReplyAddress::new(alice.connection_id().clone(), endpoint, alice.correlation_id().clone(), soon())
@@ -131,14 +131,14 @@ mod table {
     }
 
     #[tokio::test]
-    async fn table_tells_whose_job_it_is() {
+    async fn table_store_grants_one_lease() {
         let table = IdempotencyTable::start().await;
         let store = DynamoDb::with_endpoint_url("idempotency", table.url()).await;
         a_store_tells_whose_job_it_is(&store, async || table.expire()).await;
     }
 
     #[tokio::test]
-    async fn lease_whose_answer_was_lost_is_its_owners() {
+    async fn lost_acquire_response_keeps_the_lease() {
         let table = IdempotencyTable::start().await;
         let store = store(&table).await;
         let (key, owner) = (key("1"), LeaseOwner::random());

@@ -2,14 +2,14 @@ use lambda_websocket::event::{ApiId, ConnectionId, Region, RouteKey, Stage};
 use proptest::prelude::*;
 
 #[test]
-fn evt_12_every_id_of_the_gateway_is_legal() {
+fn evt_12_generated_ids_are_valid() {
     for id in ["L0SM9cOFvHcCIhw=", "----------_____=", "AAAAAAAAAAAAAAA="] {
         assert_eq!(ConnectionId::new(id).unwrap().as_str(), id);
     }
 }
 
 #[test]
-fn what_is_not_an_identifier_is_refused_with_a_reason() {
+fn invalid_identifier_error_has_a_reason() {
     assert_eq!(
         ConnectionId::new("").unwrap_err().to_string(),
         "connection id \"\" is not valid: expected 1 to 128 visible ASCII characters, not `.` or `..`"
@@ -33,7 +33,7 @@ fn what_is_not_an_identifier_is_refused_with_a_reason() {
 }
 
 #[test]
-fn lim_6_limits_of_stages_and_route_keys() {
+fn lim_6_stage_and_route_key_lengths_are_limited() {
     assert!(Stage::new("a".repeat(128)).is_ok());
     assert!(Stage::new("a".repeat(129)).is_err());
     assert!(RouteKey::new("a".repeat(128)).is_ok());
@@ -45,7 +45,7 @@ fn lim_6_limits_of_stages_and_route_keys() {
 
 proptest! {
     #[test]
-    fn text_and_serde_agree(text in "[!-~]{1,128}".prop_filter("these mean another path", |text| text != "." && text != "..")) {
+    fn from_str_and_serde_agree(text in "[!-~]{1,128}".prop_filter("these mean another path", |text| text != "." && text != "..")) {
         let id = ConnectionId::new(&text).unwrap();
         prop_assert_eq!(id.to_string(), &*text);
         let json = serde_json::to_string(&id).unwrap();
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in ".{0,150}") {
+    fn parsing_never_panics(text in ".{0,150}") {
         let _ = (ConnectionId::new(&text), RouteKey::new(&text), Stage::new(&text), ApiId::new(&text), Region::new(&text));
     }
 }

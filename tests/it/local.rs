@@ -1,4 +1,4 @@
-//! The local gateway through real sockets. The rules themselves are tested beside them, without sockets.
+//! The local gateway over real sockets. The unit tests of `local::rules` cover the rules without sockets.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ fn token() -> String {
     example::token(KEY, Duration::from_secs(60)).unwrap()
 }
 
-/// A router that hands what it sees to the test.
+/// Returns a router that reports its events to the test.
 fn observed() -> (Router, mpsc::UnboundedReceiver<String>) {
     let (seen, events) = mpsc::unbounded_channel();
     let (connected, disconnected) = (seen.clone(), seen);
@@ -72,7 +72,7 @@ async fn the_four_functions_run() {
 }
 
 #[tokio::test]
-async fn aut_3_and_5_who_may_not_connect_learns_it_by_the_status() {
+async fn aut_3_and_5_refused_client_gets_the_status() {
     let gateway = example::start(0, KEY).await.unwrap();
     let sign =
         |header: &Header, key: &[u8], claims: Value| encode(header, &claims, &EncodingKey::from_secret(key)).unwrap();
@@ -99,13 +99,13 @@ async fn aut_3_and_5_who_may_not_connect_learns_it_by_the_status() {
         let error = gateway.connect(&query).await.unwrap_err();
         assert_eq!(error.status(), Some(status), "{query}: {error}");
     }
-    // Percent-encoding is undone once, by the gateway.
+    // The gateway decodes percent-encoding exactly once.
     let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
     gateway.connect(&format!("?Auth={encoded}")).await.unwrap();
 }
 
 #[tokio::test]
-async fn con_2_the_verdict_of_connect_is_the_status_of_the_handshake() {
+async fn con_2_connect_status_is_the_handshake_status() {
     let router = Router::new().on("$connect", |event: Connect| async move {
         match event.query("status") {
             Some("panic") => panic!("on purpose"),
@@ -126,13 +126,13 @@ async fn con_2_the_verdict_of_connect_is_the_status_of_the_handshake() {
     for status in ["", "?status=200", "?status=204"] {
         gateway.connect(status).await.unwrap();
     }
-    // CON-3: a function that dies is another matter than one that says no.
+    // CON-3: a failing function differs from one that refuses.
     let gateway = Gateway::builder("dev").router(failing).start().await.unwrap();
     assert_eq!(gateway.connect("?status=panic").await.unwrap_err().status(), Some(502));
 }
 
 #[tokio::test]
-async fn con_5_the_subprotocol_is_negotiated_by_the_function() {
+async fn con_5_function_negotiates_the_subprotocol() {
     let router = Router::new().on("$connect", |event: Connect| async move {
         Ok(match event.subprotocols().find(|offered| *offered == "chat.v1") {
             Some(known) => Response::ok().subprotocol(known),
@@ -148,18 +148,18 @@ async fn con_5_the_subprotocol_is_negotiated_by_the_function() {
 }
 
 #[tokio::test]
-async fn evt_11_headers_keep_the_case_that_the_client_sent() {
+async fn evt_11_header_names_keep_their_case() {
     let echo = Function::new(|_, event| async move {
         let event: Value = serde_json::from_slice(&event).unwrap();
         let names: Vec<&String> = event["headers"].as_object().unwrap().keys().collect();
-        // The handshake fails with this, so the test sees it.
+        // A failure here fails the handshake, so the test notices it.
         let _ = NAMES.set(names.into_iter().cloned().collect());
         Ok::<_, FunctionError>(br#"{"statusCode":403}"#.to_vec())
     });
     static NAMES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
     let gateway = Gateway::builder("dev").function(["$connect"], echo).start().await.unwrap();
 
-    // A request as a client wrote it, since libraries have a case of their own.
+    // A hand-written request, since client libraries normalize the case of header names.
     let address = gateway.address();
     let answer = tokio::task::spawn_blocking(move || {
         use std::io::{Read, Write};
@@ -183,7 +183,7 @@ async fn evt_11_headers_keep_the_case_that_the_client_sent() {
 }
 
 #[tokio::test]
-async fn rte_4_what_selects_no_route_is_forbidden_and_stays_connected() {
+async fn rte_4_unmatched_message_gets_forbidden_and_stays_connected() {
     let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let id = whoami(&mut client).await;
@@ -197,7 +197,7 @@ async fn rte_4_what_selects_no_route_is_forbidden_and_stays_connected() {
 }
 
 #[tokio::test]
-async fn msg_1_to_3_what_a_client_sees_of_an_answer() {
+async fn msg_1_to_3_client_receives_route_response_or_error() {
     let router = Router::new()
         .on("one", |_: Message| async { Ok(Json("unseen")) })
         .on("two", |_: Message| async { Ok(Response::new(StatusCode::BAD_REQUEST).body("seen, whatever the status")) })
@@ -229,7 +229,7 @@ async fn msg_1_to_3_what_a_client_sees_of_an_answer() {
 }
 
 #[tokio::test]
-async fn msg_4_a_function_that_takes_too_long_runs_on() {
+async fn msg_4_timed_out_function_keeps_running() {
     let (done, mut ended) = mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
     let router = Router::new().on("slow", move |_: Message| {
@@ -253,7 +253,7 @@ async fn msg_4_a_function_that_takes_too_long_runs_on() {
 }
 
 #[tokio::test]
-async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
+async fn evt_15_disconnect_event_has_close_code_and_reason() {
     let (router, mut events) = observed();
     let gateway = Gateway::builder("dev").router(router).route_response("whoami").start().await.unwrap();
     let pusher = gateway.pusher();
@@ -280,7 +280,7 @@ async fn evt_15_a_disconnect_tells_how_the_connection_ended() {
 }
 
 #[tokio::test]
-async fn lim_8_a_connection_is_gone_as_soon_as_its_close_frame_was_read() {
+async fn lim_8_connection_is_removed_when_its_close_frame_is_read() {
     let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let pusher = gateway.pusher();
     for _ in 0..100 {
@@ -292,7 +292,7 @@ async fn lim_8_a_connection_is_gone_as_soon_as_its_close_frame_was_read() {
 }
 
 #[tokio::test]
-async fn evt_15_a_client_that_leaves_during_the_handshake_is_lost() {
+async fn evt_15_client_that_leaves_during_the_handshake_is_disconnected() {
     let (seen, mut events) = mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
     let (asked, gone) = (seen.clone(), seen);
@@ -317,7 +317,7 @@ async fn evt_15_a_client_that_leaves_during_the_handshake_is_lost() {
             event = next(&mut events) => assert_eq!(event, "asked"),
         }
     }
-    // The gateway sees first that the client is gone, and then the verdict.
+    // The gateway detects the disconnect first, and receives the response of `$connect` afterwards.
     tokio::time::sleep(Duration::from_millis(100)).await;
     go.send(true).unwrap();
     assert_eq!(next(&mut events).await, "Some(1006) \"\"");
@@ -325,7 +325,7 @@ async fn evt_15_a_client_that_leaves_during_the_handshake_is_lost() {
 }
 
 #[tokio::test]
-async fn lim_1_and_2_what_a_client_may_not_send_closes_the_connection() {
+async fn lim_1_and_2_oversized_or_binary_message_closes_the_connection() {
     let (router, mut events) = observed();
     let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
     let mut allowed = gateway.connect("").await.unwrap();
@@ -350,7 +350,7 @@ async fn lim_1_and_2_what_a_client_may_not_send_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn lim_6_reserved_paths_are_no_stages() {
+async fn lim_6_reserved_paths_are_not_stages() {
     for stage in ["ping", "sping"] {
         let expected = format!("the stage cannot be named {stage:?}: API Gateway reserves the paths /ping and /sping");
         assert_eq!(Gateway::builder(stage).start().await.unwrap_err().to_string(), expected);
@@ -359,7 +359,7 @@ async fn lim_6_reserved_paths_are_no_stages() {
 }
 
 #[tokio::test]
-async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
+async fn mgt_3_4_and_6_invalid_pushes_are_refused() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let pusher = gateway.pusher();
     let unknown = ConnectionId::new("AAAAAAAAAAAAAAA=").unwrap();
@@ -376,7 +376,7 @@ async fn mgt_3_4_and_6_pushes_that_cannot_arrive() {
 }
 
 #[tokio::test]
-async fn mgt_10_bytes_arrive_as_text() {
+async fn mgt_10_bytes_arrive_as_text_frame() {
     let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let id = whoami(&mut client).await;
@@ -385,7 +385,7 @@ async fn mgt_10_bytes_arrive_as_text() {
 }
 
 #[tokio::test]
-async fn mgt_7_a_client_that_does_not_read_is_throttled() {
+async fn mgt_7_client_that_does_not_read_is_throttled() {
     let gateway = Gateway::builder("dev").router(observed().0).route_response("whoami").start().await.unwrap();
     let mut deaf = gateway.connect("").await.unwrap();
     let deaf_id = whoami(&mut deaf).await;
@@ -403,7 +403,7 @@ async fn mgt_7_a_client_that_does_not_read_is_throttled() {
         tokio::task::yield_now().await;
     };
     assert!(matches!(error, PushError::Throttled { .. }), "{error:?}");
-    // It delays nobody else, and loses nothing that was acknowledged.
+    // The slow client delays no other, and loses no acknowledged push.
     pusher.send_text(&other_id, "hello").await.unwrap();
     assert_eq!(other.next_text().await.unwrap(), "hello");
     for _ in 0..sent {
@@ -412,7 +412,7 @@ async fn mgt_7_a_client_that_does_not_read_is_throttled() {
 }
 
 #[tokio::test]
-async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
+async fn con_6_push_before_connect_returns_gets_410() {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
     let early = Arc::new(Mutex::new(None));
@@ -435,7 +435,7 @@ async fn con_6_a_push_before_connect_has_answered_finds_nobody() {
 }
 
 #[tokio::test]
-async fn the_context_of_the_authorizer_reaches_every_later_event() {
+async fn authorizer_context_reaches_every_later_event() {
     async fn authorize(request: Request) -> Result<Authorization, Denied> {
         assert_eq!(request.stage_variable("tenant"), Some("blue"));
         Authorization::allow("alice").with_context(&json!({"org": 7, "admin": true, "nothing": null}))
@@ -470,7 +470,7 @@ async fn the_context_of_the_authorizer_reaches_every_later_event() {
 }
 
 #[tokio::test]
-async fn several_stages_have_variables_and_connections_of_their_own() {
+async fn stages_have_separate_variables_and_connections() {
     let router = Router::new()
         .on("$connect", |_: Connect| async { Ok(()) })
         .on("where", |event: Message| async move { Ok(Json(event.request_context().stage.clone())) });
@@ -496,7 +496,7 @@ async fn several_stages_have_variables_and_connections_of_their_own() {
         let mut client = gateway.connect_to(stage, "").await.unwrap();
         client.send_json(&json!({"action": "where"})).await.unwrap();
         assert_eq!(client.next_json().await.unwrap(), stage);
-        // RTE-4 tells a client its connection's id.
+        // RTE-4: the error frame has the connection's id.
         client.send_text("{}").await.unwrap();
         let id: ConnectionId =
             serde_json::from_value(client.next_json().await.unwrap()["connectionId"].take()).unwrap();
@@ -510,7 +510,7 @@ async fn several_stages_have_variables_and_connections_of_their_own() {
 }
 
 #[tokio::test]
-async fn lim_5_a_gateway_that_throttles_says_so() {
+async fn lim_5_throttled_handshake_gets_429() {
     let gateway = Gateway::builder("dev").throttle_connections(1).start().await.unwrap();
     gateway.connect("").await.unwrap();
     let error = gateway.connect("").await.unwrap_err();
@@ -529,7 +529,7 @@ async fn lim_3_an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn a_shutdown_says_goodbye_and_lets_functions_finish() {
+async fn shutdown_sends_close_frames_and_awaits_functions() {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&ended);
     let router = Router::new().on("$disconnect", move |event: Disconnect| {
@@ -554,7 +554,7 @@ async fn a_shutdown_says_goodbye_and_lets_functions_finish() {
 }
 
 #[tokio::test]
-async fn a_shutdown_says_goodbye_where_no_function_hears_of_it() {
+async fn shutdown_sends_close_frames_without_disconnect_route() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let address = gateway.address();
     let mut client = gateway.connect("").await.unwrap();
@@ -565,7 +565,7 @@ async fn a_shutdown_says_goodbye_where_no_function_hears_of_it() {
 }
 
 #[tokio::test]
-async fn a_set_up_that_cannot_be_right_does_not_start() {
+async fn invalid_configuration_does_not_start() {
     let text = |result: Result<Gateway, StartError>| result.unwrap_err().to_string();
     let empty = || Function::router(Router::new());
     assert_eq!(
@@ -606,7 +606,7 @@ async fn a_set_up_that_cannot_be_right_does_not_start() {
 }
 
 #[tokio::test]
-async fn gateway_listens_on_every_address_of_a_name() {
+async fn gateway_listens_on_every_address_of_a_host_name() {
     let gateway = Gateway::builder("dev").bind("localhost:0").unwrap().start().await.unwrap();
     let port = gateway.address().port();
     let mut reached = 0;

@@ -1,4 +1,4 @@
-//! What reaches a log, at the most talkative level.
+//! The contents of logs at the most verbose level.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// A log at its most talkative level, until the guard is dropped.
+    /// Starts a log at the most verbose level, until the guard is dropped.
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
@@ -54,7 +54,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn every_line_says_which_request_and_none_a_secret() {
+async fn log_lines_have_request_id_and_no_secret() {
     let (log, _guard) = Log::start();
     let router = Router::new()
         .on("$connect", |_: Connect| async {
@@ -90,13 +90,13 @@ async fn every_line_says_which_request_and_none_a_secret() {
     }
 }
 
-/// An error of a user's own, which quotes the identifier that it was made of.
+/// A custom error that quotes the identifier it was created from.
 #[derive(Debug, thiserror::Error)]
 #[error("no such room: {0}")]
 struct NoSuchRoom(#[source] InvalidId);
 
 #[tokio::test]
-async fn clients_mistake_is_a_warning_that_quotes_nothing() {
+async fn client_error_logs_a_warning_without_client_data() {
     let (log, _guard) = Log::start();
     let told = Arc::new(Mutex::new(Vec::new()));
     let hook = Arc::clone(&told);
@@ -161,7 +161,7 @@ async fn clients_mistake_is_a_warning_that_quotes_nothing() {
 }
 
 #[tokio::test]
-async fn failure_of_a_route_quotes_no_identifier_that_a_client_sent() {
+async fn route_failure_does_not_log_client_identifiers() {
     let (log, _guard) = Log::start();
     let router = Router::new()
         .on("wrapped", |event: Message<String>| async move {
@@ -179,7 +179,7 @@ async fn failure_of_a_route_quotes_no_identifier_that_a_client_sent() {
 
 #[cfg(feature = "hub")]
 #[tokio::test]
-async fn principal_that_cannot_be_one_is_not_quoted() {
+async fn invalid_principal_is_not_logged() {
     use lambda_websocket::Pusher;
     use lambda_websocket::hub::{Hub, OnConnect};
     use lambda_websocket::push::Recorder;
@@ -198,7 +198,7 @@ async fn principal_that_cannot_be_one_is_not_quoted() {
 
 #[cfg(feature = "worker")]
 #[tokio::test]
-async fn worker_logs_nothing_of_a_job() {
+async fn worker_does_not_log_job_contents() {
     use std::time::{Duration, SystemTime};
 
     use lambda_websocket::Pusher;
@@ -247,7 +247,7 @@ async fn worker_logs_nothing_of_a_job() {
 
 #[cfg(feature = "worker")]
 #[tokio::test]
-async fn lines_of_a_log_without_informational_ones_say_which_job_and_request_they_are_about() {
+async fn warnings_carry_job_and_request_ids_without_info_level() {
     use lambda_websocket::Pusher;
     use lambda_websocket::push::Recorder;
     use lambda_websocket::reply::{Task, Worker};
@@ -269,7 +269,7 @@ async fn lines_of_a_log_without_informational_ones_say_which_job_and_request_the
 
 #[cfg(feature = "local")]
 #[tokio::test]
-async fn verbose_gateway_writes_a_problem_once() {
+async fn verbose_gateway_logs_each_problem_once() {
     use lambda_websocket::local::Gateway;
 
     let (log, _guard) = Log::start();
@@ -289,7 +289,7 @@ async fn verbose_gateway_writes_a_problem_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_travels_as_a_subprotocol_is_not_logged() {
+async fn subprotocol_token_is_not_logged() {
     use lambda_websocket::authorizer::Request;
     use lambda_websocket::{Event, Response};
 

@@ -1,4 +1,4 @@
-//! The crate as its users see it, a file for each module.
+//! Tests of the public API, one file per module.
 
 #![allow(
     clippy::unwrap_used,

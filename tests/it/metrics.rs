@@ -1,4 +1,4 @@
-//! What is counted, and under which labels.
+//! Metrics and their labels.
 
 mod embedded;
 
@@ -15,10 +15,10 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 use crate::{fixture, worker};
 
-/// The counters, and how many values each histogram has, as in `websocket_events{route=say,code=ok}`.
+/// The counters, and the number of values in each histogram, as in `websocket_events{route=say,code=ok}`.
 type Metrics = BTreeMap<String, u64>;
 
-/// Runs a future in virtual time, and returns what was recorded meanwhile.
+/// Runs a future in virtual time, and returns the metrics that it recorded.
 fn recorded(future: impl Future<Output = ()>) -> Metrics {
     let recorder = DebuggingRecorder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -63,7 +63,7 @@ fn router() -> Router {
 }
 
 #[test]
-fn events_are_counted_by_route_and_by_the_code_that_the_client_gets() {
+fn events_are_counted_by_route_and_error_code() {
     let found = recorded(async {
         let router = router();
         for body in [r#""a""#, r#""b""#, r#""panic""#, r#""fail""#, r#""refuse""#, "7"] {
@@ -92,7 +92,7 @@ fn events_are_counted_by_route_and_by_the_code_that_the_client_gets() {
 }
 
 #[test]
-fn a_reply_that_is_pushed_counts_as_an_event_and_as_a_push() {
+fn pushed_reply_counts_as_event_and_push() {
     let found = recorded(async {
         let recorder = Recorder::new();
         let router = router().push_replies(Pusher::new(recorder.clone()).without_retries());
@@ -119,7 +119,7 @@ fn a_reply_that_is_pushed_counts_as_an_event_and_as_a_push() {
 }
 
 #[test]
-fn close_codes_of_clients_are_one_label() {
+fn client_close_codes_share_one_label() {
     let found = recorded(async {
         for code in [1001, 1006, 3000, 4999] {
             let json = fixture::changed("disconnect", "/requestContext/disconnectStatusCode", code);
@@ -134,7 +134,7 @@ fn close_codes_of_clients_are_one_label() {
 }
 
 #[test]
-fn retries_and_429s_are_counted_apart_from_outcomes() {
+fn retries_and_429s_are_counted_separately_from_outcomes() {
     let found = recorded(async {
         let recorder = Recorder::new();
         let pusher = Pusher::new(recorder.clone()).with_random(|| 0.5);
@@ -217,7 +217,7 @@ fn an_authorizers_decisions_are_counted() {
 }
 
 #[test]
-fn jobs_are_counted_by_outcome_and_results_without_a_client_by_reason() {
+fn jobs_are_counted_by_outcome_and_undelivered_results_by_reason() {
     let found = recorded(async {
         let recorder = Recorder::new();
         recorder.hang_up(&ConnectionId::new("connection-q3").unwrap());
@@ -246,7 +246,7 @@ fn jobs_are_counted_by_outcome_and_results_without_a_client_by_reason() {
 }
 
 #[test]
-fn a_sweep_is_counted_by_what_it_found() {
+fn sweeps_are_counted_by_outcome() {
     use lambda_websocket::hub::Hub;
     use lambda_websocket::registry::{InMemory, Namespace};
 

@@ -21,7 +21,7 @@ fn statement(effect: &str, action: serde_json::Value, resource: serde_json::Valu
 }
 
 #[test]
-fn aut_5_and_6_policies_are_evaluated_as_iam_does() {
+fn aut_5_and_6_policies_are_evaluated_like_iam() {
     let prefix = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5";
     for (resource, decision) in [
         (ARN.to_owned(), Decision::Allow),
@@ -47,7 +47,7 @@ fn aut_5_and_6_policies_are_evaluated_as_iam_does() {
 }
 
 #[test]
-fn aut_5_a_single_value_is_as_good_as_a_list() {
+fn aut_5_single_value_equals_one_element_list() {
     for (action, resource, decision) in [
         (json!("execute-api:Invoke"), json!(ARN), Decision::Allow),
         (json!(["execute-api:Invoke"]), json!([ARN]), Decision::Allow),
@@ -68,7 +68,7 @@ fn aut_5_a_single_value_is_as_good_as_a_list() {
 }
 
 #[test]
-fn what_would_allow_too_much_when_passed_over_is_refused() {
+fn unsupported_policy_elements_are_refused() {
     let with = |member: &str, value: serde_json::Value| {
         let mut one = statement("Allow", json!("*"), json!("*"));
         one[member] = value;
@@ -95,7 +95,7 @@ fn what_would_allow_too_much_when_passed_over_is_refused() {
     assert!(read(&json!({"Version": "2024-01-01", "Statement": []})).is_err());
 }
 
-/// What a policy of one statement with this condition decides, for an office worker at noon.
+/// Returns the decision of a policy with this condition, for an office worker at noon.
 fn decided(effect: &str, condition: &serde_json::Value) -> Decision {
     let mut one = statement(effect, json!("*"), json!("*"));
     one["Condition"] = condition.clone();
@@ -136,9 +136,9 @@ fn aut_13_a_condition_decides_whether_a_statement_applies() {
         (json!({"DateGreaterThan": {"aws:CurrentTime": "2026-06-01"}}), true),
         (json!({"NumericLessThan": {"aws:EpochTime": 1_780_315_201}}), true),
         (json!({"DateEquals": {"aws:EpochTime": "1780315200"}}), true),
-        // All of them have to hold.
+        // All conditions have to hold.
         (json!({"Bool": {"aws:SecureTransport": "true"}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), false),
-        // A key that is not there matches nothing.
+        // A missing key matches nothing.
         (json!({"StringLike": {"aws:Referer": "*"}}), false),
         (json!({"StringNotLike": {"aws:Referer": "*"}}), true),
         (json!({"StringLikeIfExists": {"aws:Referer": "https://example.com/*"}}), true),
@@ -172,7 +172,7 @@ fn aut_13_an_authorization_may_have_a_policy_with_a_condition() {
 }
 
 #[test]
-fn aut_13_a_condition_that_is_not_known_denies() {
+fn aut_13_unknown_condition_denies() {
     for condition in [
         json!({"StringAlmostEquals": {"aws:UserAgent": "x"}}),
         json!({"ForSome:StringEquals": {"aws:UserAgent": "x"}}),
@@ -203,7 +203,7 @@ fn an_arn_of_any_partition_is_read() {
 }
 
 #[test]
-fn a_malformed_arn_is_told_where() {
+fn malformed_arn_error_names_the_part() {
     for (text, expected, position) in [
         ("", "`arn`", 0),
         ("urn:aws:x", "`arn`", 0),
@@ -229,7 +229,7 @@ fn a_malformed_arn_is_told_where() {
     assert!(long.to_string().contains("expected at most 1600 bytes"));
 }
 
-/// Straight from the definition, exponential, and not the crate's.
+/// A naive, exponential matcher, written from the definition and independent of the crate.
 fn naive(pattern: &[char], text: &[char]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
@@ -245,7 +245,7 @@ fn resource() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("*".to_owned()),
         Just(ARN.to_owned()),
-        // Wildcards anywhere in the ARN itself: patterns that match often enough to say something.
+        // Wildcards anywhere in the ARN itself, so that patterns match often enough to be useful.
         proptest::collection::vec((0..ARN.len(), 0..ARN.len(), prop_oneof![Just("*"), Just("?")]), 0..4).prop_map(
             |cuts| {
                 let mut text = ARN.to_owned();
@@ -263,7 +263,7 @@ fn resource() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn build_write_read_and_evaluate_agree_with_a_naive_matcher(
+    fn policy_round_trip_agrees_with_a_naive_matcher(
         statements in proptest::collection::vec(
             (any::<bool>(), proptest::collection::vec(resource(), 1..3)),
             0..4,
@@ -294,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn an_arn_comes_back_as_it_was(
+    fn arn_round_trips(
         partition in "aws(-[a-z]{1,6}){0,2}",
         region in "[a-z]{2}-[a-z]{4,9}-[0-9]",
         account in "[0-9]{12}",
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in ".{0,80}") {
+    fn parsing_never_panics(text in ".{0,80}") {
         let _ = text.parse::<RouteArn>();
         let _ = serde_json::from_str::<Policy>(&text);
     }

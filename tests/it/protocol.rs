@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
-/// Valid ids as clients write them.
+/// Generates valid ids as clients write them.
 pub fn ids() -> impl Strategy<Value = String> {
     let string = ".{0,40}".prop_map(|text: String| serde_json::to_string(&text).unwrap());
     let escaped = "(\\\\u[0-9a-f]{4}|[a-z]){0,8}".prop_map(|text| format!("\"{text}\""));
@@ -27,7 +27,7 @@ pub fn ids() -> impl Strategy<Value = String> {
     prop_oneof![string, escaped, number].prop_filter("too long", |id| id.len() <= 64)
 }
 
-/// A route that does what the message says.
+/// Returns a router whose route executes the command in the message.
 fn routes() -> Router {
     Router::new()
         .on("do", |event: Message<Value>| async move {
@@ -53,7 +53,7 @@ fn routes() -> Router {
         })
 }
 
-/// What the client of a route with a route response gets.
+/// Returns the frame that the client of a route with a route response receives.
 async fn frame(router: &Router, key: &str, body: &str) -> Option<String> {
     router.handle(fixture::message(key, body)).await.unwrap().text().map(str::to_owned)
 }
@@ -64,7 +64,7 @@ async fn reply(router: &Router, key: &str, body: &str) -> Value {
 }
 
 #[tokio::test]
-async fn replies_carry_the_id_as_it_was_written() {
+async fn replies_carry_the_id_verbatim() {
     let ids = [
         "7",
         "-7",
@@ -102,7 +102,7 @@ async fn replies_carry_the_id_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn id_that_is_none_is_refused_and_the_route_does_not_run() {
+async fn invalid_id_is_refused_without_running_the_route() {
     let long = format!("\"{}\"", "x".repeat(63));
     let digits = "9".repeat(65);
     for (id, found) in [
@@ -122,7 +122,7 @@ async fn id_that_is_none_is_refused_and_the_route_does_not_run() {
 }
 
 #[tokio::test]
-async fn message_without_an_id_is_answered_as_ever() {
+async fn message_without_id_gets_a_plain_response() {
     for body in [r#"{"a":1}"#, r#"{"id":null}"#, r#"{"a":{"id":1},"b":[{"id":2}]}"#, r#"{"kind":"id"}"#, r#"{"ID":1}"#]
     {
         assert_eq!(frame(&routes(), "unit", body).await, None, "{body}");
@@ -143,7 +143,7 @@ async fn message_without_an_id_is_answered_as_ever() {
 }
 
 #[tokio::test]
-async fn whatever_a_route_does_is_a_result_or_an_error() {
+async fn every_route_outcome_becomes_a_result_or_error_reply() {
     let request = "Kb7qAF22PHcEdGg=";
     let internal = json!({"code": "internal", "message": "Internal server error", "details": {"requestId": request}});
     for (what, expected) in [
@@ -174,12 +174,12 @@ async fn whatever_a_route_does_is_a_result_or_an_error() {
             assert_eq!((&found["action"], &found["error"]["code"]), (&json!("do"), &error["code"]), "{what}");
         }
     }
-    // A closure may panic before there is a future.
+    // A closure may panic before it returns a future.
     assert_eq!(reply(&routes(), "early", r#"{"id":1,"do":"panic"}"#).await, json!({"id": 1, "error": internal}));
 }
 
 #[tokio::test]
-async fn message_that_no_route_can_read_is_answered_too() {
+async fn unreadable_message_gets_an_error_reply() {
     for (body, expected) in [
         ("hello", json!({"action": "typed"})),
         ("", json!({"action": "typed"})),
@@ -205,7 +205,7 @@ async fn message_that_no_route_can_read_is_answered_too() {
 }
 
 #[tokio::test]
-async fn error_without_an_id_names_what_was_asked_for() {
+async fn error_reply_without_id_names_the_action() {
     let unknown = |action: &str| json!({"action": action, "error": {"code": "unknown_action", "message": "there is no such action"}});
     let long = format!(r#"{{"action":"{}"}}"#, "x".repeat(129));
     for (body, action) in [
@@ -224,7 +224,7 @@ async fn error_without_an_id_names_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn members_are_named_in_one_place() {
+async fn reply_format_renames_members() {
     let names = [
         (Member::Id, "rid"),
         (Member::Action, "method"),
@@ -246,7 +246,7 @@ async fn members_are_named_in_one_place() {
 }
 
 #[test]
-fn names_that_cannot_be_told_apart_panic_at_set_up() {
+fn duplicate_member_names_panic() {
     let text = |member, name: &'static str| {
         let panic = std::panic::catch_unwind(move || ReplyFormat::default().renamed(member, name)).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
@@ -321,13 +321,13 @@ fn hook() -> (impl Fn(Failure) -> std::future::Ready<()> + Send + Sync + 'static
 }
 
 #[tokio::test]
-async fn hook_that_panics_takes_no_reply_with_it() {
+async fn panicking_hook_does_not_lose_the_reply() {
     let router = routes().on_error(|_| async { panic!("on purpose") });
     assert_eq!(reply(&router, "do", r#"{"id":1,"do":"client"}"#).await["error"]["code"], "conflict");
 }
 
 #[test]
-fn routes_see_the_id() {
+fn routes_can_read_the_correlation_id() {
     let seen = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&seen);
     let router = Router::new().on("$default", move |event: Message<Value>| {
@@ -360,7 +360,7 @@ proptest! {
         let answer = futures_util::future::FutureExt::now_or_never(handled).unwrap().unwrap();
         let text = answer.text().unwrap();
         prop_assert!(text.starts_with(&format!(r#"{{"id":{id},"#)), "{} to {}", text, body);
-        // An escape of half a character is text for JSON, but none for Rust.
+        // An unpaired surrogate escape is valid in JSON, but not in a Rust string.
         if let Ok(frame) = serde_json::from_str::<serde_json::Map<String, Value>>(text) {
             prop_assert_eq!(frame.len(), 2);
             prop_assert!(frame.contains_key("result") || frame["error"]["code"].is_string());
@@ -368,7 +368,7 @@ proptest! {
     }
 
     #[test]
-    fn no_message_panics_the_router(body in "[\\PC]{0,60}", key in prop::sample::select(vec!["do", "unit", "$default"])) {
+    fn router_never_panics_on_any_message(body in "[\\PC]{0,60}", key in prop::sample::select(vec!["do", "unit", "$default"])) {
         let handled = routes().handle(fixture::message(key, &body));
         prop_assert!(futures_util::future::FutureExt::now_or_never(handled).unwrap().is_ok());
     }

@@ -1,4 +1,4 @@
-//! What a `Pusher` does over any transport, with a clock that the test owns.
+//! A `Pusher` over any transport, under a paused clock.
 
 mod stream;
 
@@ -19,7 +19,7 @@ fn id() -> ConnectionId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_texts_and_bytes_arrive_verbatim() {
+async fn json_text_and_bytes_arrive_verbatim() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     pusher.send(&id(), &json!({"a": 1})).await.unwrap();
@@ -34,7 +34,7 @@ async fn values_texts_and_bytes_arrive_verbatim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
+async fn mgt_6_oversized_payload_is_refused_before_sending() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     pusher.send_bytes(&id(), vec![b'x'; MAX_PAYLOAD_BYTES]).await.unwrap();
@@ -46,7 +46,7 @@ async fn mgt_6_the_size_is_checked_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_be_retried_is_and_nothing_else() {
+async fn only_transient_errors_are_retried() {
     for (status, retried) in [
         (400, false),
         (403, false),
@@ -69,8 +69,8 @@ async fn what_can_be_retried_is_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_grow_with_full_jitter_until_two_seconds() {
-    /// Remembers when it was asked, and never has an answer but 429.
+async fn backoff_grows_with_full_jitter_up_to_two_seconds() {
+    /// Records the time of each call, and always responds with 429.
     #[derive(Debug)]
     struct Throttling(Arc<std::sync::Mutex<Vec<Instant>>>);
 
@@ -109,7 +109,7 @@ async fn delays_grow_with_full_jitter_until_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttle_of_two_seconds_ends_in_time() {
+async fn throttled_push_ends_within_its_timeout() {
     let recorder = Recorder::new();
     for _ in 0..1000 {
         recorder.answer(StatusCode::TOO_MANY_REQUESTS);
@@ -122,7 +122,7 @@ async fn a_throttle_of_two_seconds_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_send_to_a_client_that_does_not_read_ends_after_five_seconds() {
+async fn mgt_7_send_to_client_that_does_not_read_times_out_after_five_seconds() {
     for (throttle_timeout, least, most) in [(None, 2, 5), (Some(20), 15, 20), (Some(0), 0, 0)] {
         let over = |recorder: &Recorder| {
             let pusher = Pusher::new(recorder.clone()).with_timeout(Duration::from_secs(29)).with_random(|| 1.0);
@@ -150,7 +150,7 @@ async fn mgt_7_send_to_a_client_that_does_not_read_ends_after_five_seconds() {
     }
 }
 
-/// Cannot be reached for so many attempts.
+/// Is unreachable for the first n attempts.
 #[derive(Debug)]
 struct Flaky(AtomicUsize, Recorder);
 
@@ -171,7 +171,7 @@ impl Push for Flaky {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_or_broken_connection_is_retried() {
+async fn refused_or_broken_tcp_connection_is_retried() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(Flaky(AtomicUsize::new(3), recorder.clone()));
     pusher.send_text(&id(), "x").await.unwrap();
@@ -180,7 +180,7 @@ async fn refused_or_broken_connection_is_retried() {
     assert_eq!((report.delivered, report.retries, recorder.pushes().len()), (1, 3, 2), "{report}");
 }
 
-/// Never answers.
+/// Never responds.
 #[derive(Debug, Default)]
 struct Silent(Arc<AtomicUsize>);
 
@@ -199,7 +199,7 @@ impl Push for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
+async fn missing_response_times_out() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let pusher = Pusher::new(Silent(Arc::clone(&attempts))).with_random(|| 0.0);
     let start = Instant::now();
@@ -214,14 +214,14 @@ async fn an_answer_that_never_comes_is_not_awaited_for_ever() {
 
 #[cfg(feature = "runtime")]
 #[tokio::test(start_paused = true)]
-async fn a_push_in_a_route_ends_before_the_invocation_does() {
+async fn push_in_a_route_ends_before_the_invocation_deadline() {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use lambda_runtime::LambdaEvent;
     use lambda_websocket::{Message, Router};
     use tower::ServiceExt as _;
 
-    // `None` is what `cargo lambda watch` gives: ten minutes after 1970 began.
+    // `None` is what `cargo lambda watch` passes: ten minutes after the Unix epoch.
     let cases = [(Some(3_000), 2_800), (Some(60_000), 59_800), (Some(300), 100), (None, 28_800)];
     // The time of day moves with the clock of the runtime, which each case advances.
     let (begin, began_at) = (Instant::now(), SystemTime::now());
@@ -241,14 +241,14 @@ async fn a_push_in_a_route_ends_before_the_invocation_does() {
         let event = LambdaEvent::new(crate::fixture::event("message"), context);
         let error = router.oneshot(event).await.unwrap_err();
         assert!(error.to_string().starts_with("no response within"), "{error}");
-        // A few milliseconds of the wall clock pass meanwhile, and timers are as exact as a millisecond.
+        // A few milliseconds of real time pass meanwhile, and timers have millisecond precision.
         let took = i128::try_from(start.elapsed().as_millis()).unwrap();
         assert!((i128::from(expected) - 100..=i128::from(expected) + 2).contains(&took), "{took} of {deadline}");
     }
 }
 
 #[test]
-fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
+fn mgt_11_response_is_classified_by_status_then_type_then_body() {
     let meaning = |status: u16, error_type: Option<&str>, body: &str| {
         let status = StatusCode::from_u16(status).unwrap();
         PushError::from_response(&id(), 5, status, error_type, body.as_bytes())
@@ -265,7 +265,7 @@ fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
         assert!(matches!(meaning(503, None, body), Some(PushError::Unavailable { .. })));
         assert!(matches!(meaning(404, None, body), Some(PushError::Unexpected { .. })));
     }
-    // The status wins over the type, and the type over the body.
+    // The status takes precedence over the type, and the type over the body.
     assert!(matches!(meaning(410, Some("LimitExceededException"), ""), Some(PushError::Gone { .. })));
     for kind in ["GoneException", "GoneException:http://x", "com.amazonaws#GoneException:x"] {
         assert!(
@@ -278,7 +278,7 @@ fn mgt_11_an_answer_is_read_by_status_then_type_then_body() {
 }
 
 #[test]
-fn what_the_gateway_said_is_behind_the_source() {
+fn error_source_has_the_gateway_message() {
     use std::error::Error as _;
 
     let said = |status: u16, error_type: Option<&str>, body: &str| {
@@ -300,9 +300,9 @@ fn what_the_gateway_said_is_behind_the_source() {
 }
 
 proptest! {
-    /// Whatever the endpoint answers, a push ends within its time, and says what the last answer was.
+    /// For any sequence of responses, a push ends within its timeout and returns the last response's error.
     #[test]
-    fn any_row_of_answers_ends_in_time(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
+    fn any_sequence_of_responses_ends_within_the_timeout(statuses in proptest::collection::vec(200_u16..600, 0..40), random in 0.0..=1.0) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let recorder = Recorder::new();

@@ -1,5 +1,5 @@
-//! From the queue back to exactly that client, with an SQS that is not ours and the examples as processes.
-//! `tests/peers/emulators` installs moto and runs this.
+//! From the queue back to the requesting client, with moto's SQS and the examples as processes.
+//! `tests/peers/emulators` installs moto and runs these tests.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -20,9 +20,9 @@ use crate::function::built;
 const REPLY_KEY: &str = "a key for tests, which has 32 bytes at least";
 const CLIENTS: usize = 50;
 const QUESTIONS: u64 = 20;
-/// How many workers are killed at work.
+/// How many workers are killed while they work.
 const KILLS: usize = 10;
-/// Of the clients, those that leave before they are answered.
+/// How many clients disconnect before they receive their results.
 const LEAVE: usize = 10;
 
 fn sqs(endpoint: &str) -> Sqs {
@@ -38,8 +38,8 @@ fn sqs(endpoint: &str) -> Sqs {
     Sqs::from_conf(config.build())
 }
 
-/// What Lambda's event source mapping does: takes a batch, calls the function, and deletes what has not failed. Whether the
-/// worker got to its end before it was killed.
+/// Acts as Lambda's event source mapping: receives a batch, invokes the function, and deletes the messages that did not
+/// fail. Returns whether the worker finished before it was killed.
 async fn poll(sqs: &Sqs, queue: &str, worker: &Function, deliveries: &AtomicUsize, killed_after: Duration) -> bool {
     let Ok(taken) = sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(1).send().await
     else {
@@ -59,7 +59,7 @@ async fn poll(sqs: &Sqs, queue: &str, worker: &Function, deliveries: &AtomicUsiz
         })
         .collect();
     let event = json!({"Records": records}).to_string().into_bytes();
-    // A worker that dies, or has no time, gives everything back.
+    // If the worker dies or times out, the whole batch is retried.
     let answer = match tokio::time::timeout(killed_after, worker.call(event, Duration::from_secs(20))).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => return true,
@@ -73,7 +73,7 @@ async fn poll(sqs: &Sqs, queue: &str, worker: &Function, deliveries: &AtomicUsiz
         .map(|failure| failure["itemIdentifier"].as_str().unwrap())
         .collect();
     for (index, message) in messages.iter().enumerate() {
-        // Every so often a message is delivered a second time, though it is done.
+        // Occasionally a message is delivered a second time after it was completed.
         let comes_twice = (count + index).is_multiple_of(17);
         if !comes_twice && !failed.contains(&message.message_id().unwrap()) {
             let handle = message.receipt_handle().unwrap();
@@ -83,16 +83,16 @@ async fn poll(sqs: &Sqs, queue: &str, worker: &Function, deliveries: &AtomicUsiz
     true
 }
 
-/// What one client has got.
+/// The frames that one client has received.
 #[derive(Default)]
 struct Got {
-    /// By the correlation id that the acknowledgement gave.
+    /// Results by the correlation id in the acknowledgement.
     results: BTreeMap<String, Vec<u64>>,
     progress: usize,
     expected: BTreeMap<String, u64>,
 }
 
-/// Asks, and takes in what comes meanwhile, until each question is acknowledged.
+/// Sends requests, and collects incoming frames until each request is acknowledged.
 async fn ask(client: &mut Client, number: u64) -> Result<Got, ClientError> {
     let mut got = Got::default();
     for question in 0..QUESTIONS {
@@ -109,7 +109,7 @@ async fn ask(client: &mut Client, number: u64) -> Result<Got, ClientError> {
     Ok(got)
 }
 
-/// Takes a progress or a result; `false` when the frame is neither.
+/// Records a progress frame or a result; returns `false` for any other frame.
 fn take(got: &mut Got, frame: &Value) -> bool {
     let id = frame["id"].as_str().unwrap_or_else(|| panic!("{frame}")).to_owned();
     if let Some(result) = frame.get("result") {
@@ -125,7 +125,7 @@ fn take(got: &mut Got, frame: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: run tests/peers/emulators"]
-async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
+async fn a_thousand_jobs_reply_to_their_own_clients() {
     let port = free_port();
     let mut moto = Command::new(tool("MOTO_SERVER"));
     moto.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -143,7 +143,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
     let environment = |process: Process| {
         process
-            // A busy machine is no reason to kill a worker; the test does that itself.
+            // A busy machine must not kill a worker; the test does that itself.
             .timeout(Duration::from_secs(29))
             .env("AWS_ENDPOINT_URL_SQS", &endpoint)
             .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", gateway.endpoint().unwrap().to_string())
@@ -172,7 +172,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
                 let (never, mut batches) = (Duration::from_secs(3600), 0_usize);
                 while !is_over.load(Ordering::SeqCst) {
                     batches += 1;
-                    // Half-way through a batch its process goes.
+                    // The process is killed half-way through a batch.
                     let dies = batches % 8 == 4 + number && kills.load(Ordering::SeqCst) < KILLS;
                     let killed_after = if dies { Duration::from_millis(20) } else { never };
                     if !poll(&sqs, &queue, &function, &deliveries, killed_after).await {
@@ -200,7 +200,7 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
                     let frame = client.next_json().await.unwrap();
                     assert!(take(&mut got, &frame), "{frame}");
                 }
-                // What would come twice would come soon.
+                // Duplicates would arrive soon.
                 let mut client = client.with_timeout(Duration::from_secs(8));
                 while let Ok(frame) = client.next_json().await {
                     assert!(take(&mut got, &frame), "{frame}");
@@ -238,8 +238,8 @@ async fn a_thousand_jobs_of_fifty_clients_come_back_to_those_who_asked() {
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_table_tells_whose_job_it_is() {
-    // Of AWS itself, since moto lets two win that write at once.
+async fn table_store_grants_one_lease_on_dynamodb_local() {
+    // AWS's own DynamoDB Local, since moto lets two concurrent conditional writes succeed.
     let local = dynamodb_local().await;
     let lease = Duration::from_secs(2);
     let store = async || DynamoDb::with_endpoint_url("idempotency", &local.url).await.with_lease(lease);
@@ -247,7 +247,7 @@ async fn a_table_tells_whose_job_it_is() {
         tokio::time::sleep(lease + Duration::from_secs(1)).await;
     })
     .await;
-    // Of many who ask at once, one is first.
+    // Of many concurrent callers, exactly one acquires the lease.
     let key = crate::idempotency::key("rush");
     let owners: Vec<LeaseOwner> = (0..20).map(|_| LeaseOwner::random()).collect();
     let claims = owners.iter().map(async |owner| store().await.acquire(&key, owner).await.unwrap());

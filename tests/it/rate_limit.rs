@@ -1,4 +1,4 @@
-//! How many messages a client may send: token buckets in memory and in a table.
+//! Rate limits per client: token buckets in memory and in a table.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn passes(limiter: &RateLimiter, key: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_passes_and_then_the_sustained_rate() {
+async fn burst_then_sustained_rate_is_allowed() {
     let limiter = memory(Quota::per_second(10).with_burst(3));
     for _ in 0..3 {
         assert!(passes(&limiter, "alice").await);
@@ -23,7 +23,7 @@ async fn a_burst_passes_and_then_the_sustained_rate() {
     let refused = limiter.take("alice").await.unwrap_err();
     assert!(refused.retry_after <= Duration::from_millis(100), "{refused}");
     assert!(refused.retry_after > Duration::from_millis(90), "{refused}");
-    // The time of day and tokio's paused one may differ by a millisecond.
+    // The time of day and tokio's paused clock may differ by a millisecond.
     tokio::time::advance(refused.retry_after + Duration::from_millis(2)).await;
     assert!(passes(&limiter, "alice").await, "it says when");
     assert!(!passes(&limiter, "alice").await);
@@ -36,7 +36,7 @@ async fn a_burst_passes_and_then_the_sustained_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_floods_costs_another_nothing() {
+async fn flooding_client_does_not_affect_others() {
     let limiter = memory(Quota::per_second(5));
     let (started, mut flood, mut calm) = (Instant::now(), 0, 0);
     for tick in 0..10_000 {
@@ -48,12 +48,12 @@ async fn a_client_that_floods_costs_another_nothing() {
     }
     assert_eq!(started.elapsed(), Duration::from_secs(10));
     assert_eq!(calm, 10, "one a second always passes");
-    // The burst of five, and five a second.
+    // The burst of five, and five per second.
     assert!((53..=55).contains(&flood), "{flood}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn quotas_that_make_no_sense_are_the_nearest_that_do() {
+async fn invalid_quotas_are_clamped() {
     assert_eq!(Quota::per_second(0), Quota::per_second(1));
     assert_eq!(Quota::per_second(5).with_burst(0), Quota::per_second(5).with_burst(1));
     for quota in [Quota::per_second(u32::MAX), Quota::per_minute(u32::MAX), Quota::per_minute(0).with_burst(u32::MAX)] {
@@ -68,9 +68,9 @@ async fn quotas_that_make_no_sense_are_the_nearest_that_do() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// In any time that starts when the bucket is full, no more pass than the burst and the rate allow, and no fewer.
+    /// Starting with a full bucket, exactly the burst plus the rate is allowed in any interval.
     #[test]
-    fn what_passes_is_what_the_quota_says(
+    fn limiter_allows_exactly_the_quota(
         rate in 1_u32..50,
         burst in 1_u32..20,
         gaps in proptest::collection::vec(0_u64..400, 1..200),
@@ -84,7 +84,7 @@ proptest! {
                 elapsed += gap as f64 / 1000.0;
                 tokens = (tokens + gap as f64 / 1000.0 * f64::from(rate)).min(f64::from(burst));
                 let did_pass = passes(&limiter, "alice").await;
-                // The real clock moves a little too: only what is clear is compared.
+                // The real clock moves a little, too: only unambiguous cases are compared.
                 if tokens > 1.05 {
                     assert!(did_pass, "{tokens} tokens");
                 }
@@ -102,7 +102,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_answers_a_client_that_is_too_fast_with_a_code_and_when_to_try_again() {
+async fn layer_replies_with_error_code_and_retry_after() {
     use lambda_websocket::rate_limit::RateLimitLayer;
     use lambda_websocket::{Message, Router};
 
@@ -125,7 +125,7 @@ async fn a_layer_answers_a_client_that_is_too_fast_with_a_code_and_when_to_try_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_with_names_share_a_store_without_sharing_tokens() {
+async fn named_limits_share_a_store_without_sharing_tokens() {
     use lambda_websocket::rate_limit::RateLimitLayer;
     use lambda_websocket::{Message, Router};
 
@@ -151,7 +151,7 @@ mod table {
     use super::*;
     use crate::idempotency_table::IdempotencyTable;
 
-    /// A limiter of a process of its own.
+    /// Returns a limiter as in a separate process.
     async fn limiter(table: &IdempotencyTable, quota: Quota) -> RateLimiter {
         let store = DynamoDb::with_endpoint_url("limits", table.url()).await;
         store.create_table().await.unwrap();
@@ -163,14 +163,14 @@ mod table {
     }
 
     #[tokio::test]
-    async fn a_table_counts_what_several_processes_let_pass() {
+    async fn table_limits_requests_across_processes() {
         let table = IdempotencyTable::start().await;
         let quota = Quota::per_minute(1).with_burst(6);
         let (one, other) = (limiter(&table, quota).await, limiter(&table, quota).await);
         for limiter in [&one, &one, &other, &one, &other, &other] {
             assert!(passes(limiter, "alice").await);
         }
-        // Each change of process costs one write more.
+        // Each change of process costs one more write.
         assert_eq!(writes(&table), 6 + 3);
         assert!(!passes(&one, "alice").await);
         assert!(!passes(&other, "alice").await);
@@ -183,7 +183,7 @@ mod table {
     }
 
     #[tokio::test]
-    async fn many_at_the_same_time_get_the_burst_and_no_more() {
+    async fn concurrent_requests_get_exactly_the_burst() {
         let table = IdempotencyTable::start().await;
         let quota = Quota::per_minute(1).with_burst(8);
         let mut limiters = Vec::new();
@@ -200,7 +200,7 @@ mod table {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_takes_one_token() {
+    async fn lost_response_takes_one_token() {
         let table = IdempotencyTable::start().await;
         let limiter = limiter(&table, Quota::per_minute(1).with_burst(2)).await;
         table.lose_answers(1);
@@ -211,7 +211,7 @@ mod table {
     }
 
     #[tokio::test]
-    async fn a_store_that_fails_stops_no_client() {
+    async fn failing_store_allows_requests() {
         let table = IdempotencyTable::start().await;
         let limiter = RateLimiter::new(Quota::per_minute(1), DynamoDb::with_endpoint_url("limits", table.url()).await);
         for _ in 0..3 {
@@ -220,7 +220,7 @@ mod table {
     }
 
     #[tokio::test]
-    async fn a_clock_that_was_wrong_refuses_nobody_for_longer_than_a_burst_takes() {
+    async fn wrong_clock_blocks_at_most_one_burst_interval() {
         let table = IdempotencyTable::start().await;
         let limiter = limiter(&table, Quota::per_second(5)).await;
         assert!(passes(&limiter, "alice").await);
@@ -232,7 +232,7 @@ mod table {
     }
 
     #[tokio::test]
-    async fn a_full_bucket_is_removed_by_the_table() {
+    async fn full_bucket_expires_in_the_table() {
         let table = IdempotencyTable::start().await;
         let limiter = limiter(&table, Quota::per_minute(60)).await;
         assert!(passes(&limiter, "alice").await);

@@ -1,4 +1,4 @@
-//! Which connections exist.
+//! Registries, and the names in them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ fn memory(clock: &Clock) -> InMemory {
 }
 
 #[tokio::test]
-async fn memory_does_what_a_registry_must() {
+async fn memory_registry_conforms() {
     let clock = Clock::new();
     conformance::run(&memory(&clock), &clock, 10_000).await;
 }
 
 #[tokio::test]
-async fn so_it_does_as_a_shared_object() {
+async fn arc_dyn_registry_conforms() {
     let clock = Clock::new();
     let shared: Arc<dyn Registry> = Arc::new(memory(&clock));
     conformance::run(&shared, &clock, 1_000).await;
 }
 
 #[test]
-fn what_is_no_name_is_refused_with_a_reason() {
+fn invalid_name_error_has_a_reason() {
     let text = |refused: Result<Group, InvalidId>| refused.unwrap_err().to_string();
     assert_eq!(text(Group::new("")), r#"group "" is not valid: expected 1 to 256 bytes without control characters"#);
     for (name, is_legal) in [("lobby", true), ("a b", true), ("日本", true), ("a\nb", false), ("a\u{7f}", false)] {
@@ -46,14 +46,14 @@ fn what_is_no_name_is_refused_with_a_reason() {
 }
 
 #[test]
-fn lim_6_the_namespace_of_a_stage_is_legal_however_long() {
+fn lim_6_namespace_of_the_longest_stage_is_valid() {
     let (api_id, stage) = (ApiId::new("a".repeat(63)).unwrap(), Stage::new("s".repeat(128)).unwrap());
     let namespace = Namespace::for_stage(&api_id, &stage);
     assert_eq!(Namespace::new(namespace.as_str()).unwrap(), namespace);
 }
 
 #[test]
-fn lim_3_a_connection_is_forgotten_after_two_hours_and_some_slack() {
+fn lim_3_connection_expires_after_two_hours_plus_slack() {
     let Event::Connect(connect) = fixture::event("connect") else { panic!() };
     let context = connect.request_context();
     let connection = Connection::from_context(context).unwrap();

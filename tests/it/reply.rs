@@ -1,4 +1,4 @@
-//! Addresses that travel: what they carry, and that nobody can change it.
+//! Reply addresses: what they carry, and that they are tamper-proof.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn keys() -> Keys {
     Keys::new("new", SECRET).unwrap()
 }
 
-/// Everything that an address says.
+/// All fields of an address.
 type Said = (ConnectionId, Endpoint, CorrelationId, SystemTime, Option<SystemTime>);
 
 fn said(address: &ReplyAddress) -> Said {
@@ -36,7 +36,7 @@ fn address() -> ReplyAddress {
 }
 
 #[test]
-fn lim_3_an_event_has_an_address_until_its_connection_must_end() {
+fn lim_3_reply_address_expires_with_its_connection() {
     let Event::Message(message) = crate::fixture::event("message") else { panic!() };
     let address = message.reply_address().unwrap();
     let context = message.request_context();
@@ -58,7 +58,7 @@ fn lim_3_an_event_has_an_address_until_its_connection_must_end() {
 }
 
 #[test]
-fn an_address_travels_as_one_short_text() {
+fn sealed_address_is_one_short_string() {
     let job = Job::seal(&json!({"width": 3}), &address(), &keys()).unwrap();
     let sealed = job.reply_to();
     let text = serde_json::to_string(sealed).unwrap();
@@ -76,7 +76,7 @@ fn an_address_travels_as_one_short_text() {
 }
 
 #[test]
-fn an_address_belongs_to_its_job() {
+fn address_is_bound_to_its_job() {
     let job = Job::seal(&"transfer 1", &address(), &keys()).unwrap();
     assert_eq!(said(&job.open(&keys(), at(10)).unwrap()), said(&address()));
     let open = |sealed: &SealedAddress, json: &str| sealed.open_for(json, &keys(), at(10)).unwrap_err();
@@ -88,12 +88,12 @@ fn an_address_belongs_to_its_job() {
     let unbound = address().seal_unbound(&keys());
     assert_eq!(said(&unbound.open_unbound(&keys(), at(10)).unwrap()), said(&address()));
     assert_eq!(open(&unbound, job.json()), InvalidAddress::Unbound);
-    // The job of somebody else is told before the age of the address, so that it ends in the dead-letter queue.
+    // A mismatched job is reported before an expired address, so that the message ends in the dead-letter queue.
     assert_eq!(job.reply_to().open_for("", &keys(), at(2000)), Err(InvalidAddress::OtherJob));
 }
 
 #[test]
-fn each_way_to_be_wrong_has_its_own_error() {
+fn each_invalid_address_has_its_own_error() {
     let open = |sealed: &SealedAddress, keys: &Keys| sealed.open_unbound(keys, at(10)).unwrap_err();
     let sealed = address().seal_unbound(&keys());
     assert_eq!(open(&address().unsigned(), &keys()), InvalidAddress::Unsigned);
@@ -132,7 +132,7 @@ fn each_way_to_be_wrong_has_its_own_error() {
 }
 
 #[test]
-fn a_secret_that_protects_nothing_is_refused() {
+fn short_secret_and_invalid_key_id_are_refused() {
     let error = Keys::new("a", [1; 31]).unwrap_err();
     assert_eq!(error.to_string(), "the secret of the key \"a\" has 31 bytes: use at least 32 random bytes");
     for name in ["", "a.b", "a b", &"x".repeat(33)] {
@@ -147,13 +147,13 @@ fn two_keys_with_one_name_are_refused() {
     let old = || keys().with_old("old", [8; 32]).unwrap();
     assert!(matches!(old().with_old("old", [9; 32]), Err(InvalidKey::Duplicate { .. })));
     assert!(matches!(old().with_retired("old").with_old("old", [9; 32]), Err(InvalidKey::Duplicate { .. })));
-    // The secret that seals is still the first one.
+    // The first secret still seals.
     let sealed = address().seal_unbound(&old().with_retired("new"));
     assert!(sealed.open_unbound(&keys(), at(10)).is_ok());
 }
 
 #[test]
-fn nothing_of_an_address_is_shown_but_its_request_id() {
+fn debug_of_an_address_shows_only_its_request_id() {
     let job = Job::seal(&"s3cret", &address(), &keys()).unwrap();
     let sealed = job.reply_to();
     let key = address().idempotency_key();
@@ -161,7 +161,7 @@ fn nothing_of_an_address_is_shown_but_its_request_id() {
     let Event::Message(message) = crate::fixture::event("message") else { panic!() };
     let shown = format!("{shown} {:?}", message.reply_address().unwrap());
     assert!(shown.contains("Kb7qAF22PHcEdGg="), "{shown}");
-    // The correlation id may be a part of the client's message.
+    // The correlation id may contain a part of the client's message.
     for secret in ["question-1", "L0SM9", "a1b2c3d4e5", sealed.as_str(), "7, 7", "s3cret"] {
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -200,14 +200,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_sealed_is_opened(address in addresses(), secret in any::<[u8; 40]>(), job in ".{0,100}") {
+    fn sealed_addresses_round_trip(address in addresses(), secret in any::<[u8; 40]>(), job in ".{0,100}") {
         let keys = Keys::new("k", secret).unwrap();
         let now = address.expires_at() - Duration::from_secs(1);
         let sealed = Job::seal(&job, &address, &keys).unwrap();
         let opened = sealed.open(&keys, now).unwrap();
         prop_assert_eq!(said(&opened), said(&address));
         prop_assert_eq!(sealed.decode::<String>().unwrap(), job);
-        // What was opened can be sealed again, as another job.
+        // An opened address can be sealed again with another job.
         let again = Job::seal("again", &opened, &keys).unwrap().open(&keys, now).unwrap();
         prop_assert_eq!(said(&again), said(&address));
         prop_assert_ne!(again.idempotency_key(), opened.idempotency_key());
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn no_other_job_verifies(address in addresses(), job in ".{0,60}", other in ".{0,60}", flip in any::<(usize, u8)>()) {
+    fn address_of_another_job_is_refused(address in addresses(), job in ".{0,60}", other in ".{0,60}", flip in any::<(usize, u8)>()) {
         let keys = keys();
         let sealed = Job::seal(&job, &address, &keys).unwrap();
         let mut flipped = sealed.json().as_bytes().to_vec();
@@ -231,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_opened_or_refused(text in ".{0,300}", dotted in "1\\.[a-z]{0,3}\\.[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}") {
+    fn opening_any_string_never_panics(text in ".{0,300}", dotted in "1\\.[a-z]{0,3}\\.[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}") {
         for text in [text, dotted] {
             let sealed = SealedAddress::from(text.clone());
             prop_assert!(sealed.open_for(&text, &keys(), UNIX_EPOCH).is_err());
@@ -242,11 +242,11 @@ proptest! {
 }
 
 proptest! {
-    // Each of them opens some ten thousand addresses.
+    // Each case opens some ten thousand addresses.
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_flip_of_a_bit_goes_unnoticed(address in addresses()) {
+    fn any_flipped_bit_is_detected(address in addresses()) {
         let keys = keys();
         let job = Job::seal("job", &address, &keys).unwrap();
         for sealed in [job.reply_to(), &address.seal_unbound(&keys)] {
@@ -254,7 +254,7 @@ proptest! {
                 for bit in 0..8 {
                     let mut bytes = sealed.as_str().as_bytes().to_vec();
                     bytes[at] ^= 1 << bit;
-                    // What is not text any more does not become an address at all.
+                    // Bytes that are not UTF-8 cannot become an address.
                     let Ok(text) = String::from_utf8(bytes) else { continue };
                     let opened = SealedAddress::from(text);
                     prop_assert!(opened.open_for(job.json(), &keys, UNIX_EPOCH).is_err(), "bit {} of byte {}", bit, at);

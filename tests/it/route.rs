@@ -44,20 +44,20 @@ fn refusal(action: &str, code: &str, message: &str) -> Value {
     json!({"action": action, "error": {"code": code, "message": message}})
 }
 
-/// The body of an answer as JSON, since the order of its members is no promise.
+/// Parses the body of a response as JSON, since the order of its members is not guaranteed.
 fn body(answer: &Value) -> Value {
     serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
 }
 
 #[tokio::test]
-async fn a_route_answers_with_json() {
+async fn route_responds_with_json() {
     let router = Router::new().route(Adder);
     let event = fixture::message("add", r#"{"action":"add","left":2,"right":3}"#);
     assert_eq!(answer(&router, event).await, json!({"statusCode": 200, "body": "5"}));
 }
 
 #[tokio::test]
-async fn an_error_for_the_client_answers_with_its_status_and_text() {
+async fn client_error_responds_with_its_status_and_message() {
     let router = Router::new().route(Adder);
     let event = fixture::message("add", &format!(r#"{{"left":{},"right":1}}"#, i64::MAX));
     let answer = answer(&router, event).await;
@@ -66,7 +66,7 @@ async fn an_error_for_the_client_answers_with_its_status_and_text() {
 }
 
 #[tokio::test]
-async fn any_other_error_answers_500_without_detail() {
+async fn other_errors_respond_500_without_detail() {
     let router = Router::new().on("parse", |event: Message| async move {
         let _: u8 = event.body.to_text().parse()?;
         Ok(())
@@ -82,7 +82,7 @@ async fn any_other_error_answers_500_without_detail() {
 }
 
 #[tokio::test]
-async fn a_switch_makes_errors_fail_the_invocation() {
+async fn errors_can_fail_the_invocation() {
     let router = Router::new()
         .route(Adder)
         .on("parse", |event: Message| async move {
@@ -97,14 +97,14 @@ async fn a_switch_makes_errors_fail_the_invocation() {
 }
 
 #[tokio::test]
-async fn without_a_route_connections_come_and_go() {
+async fn connect_and_disconnect_without_route_respond_200() {
     for name in ["connect", "disconnect"] {
         assert_eq!(answer(&Router::new(), fixture::event(name)).await, json!({"statusCode": 200}), "{name}");
     }
 }
 
 #[tokio::test]
-async fn without_a_route_a_message_is_not_found() {
+async fn message_without_route_responds_404() {
     let router = Router::new().route(Adder);
     let answer = answer(&router, fixture::message("subtract", "{}")).await;
     assert_eq!(answer["statusCode"], 404);
@@ -112,7 +112,7 @@ async fn without_a_route_a_message_is_not_found() {
 }
 
 #[tokio::test]
-async fn rte_3_default_takes_what_no_other_route_does() {
+async fn rte_3_default_route_handles_unmatched_messages() {
     let router = Router::new()
         .route(Adder)
         .on("$default", |event: Message| async move { Ok(Json(event.body.to_text().into_owned())) });
@@ -122,7 +122,7 @@ async fn rte_3_default_takes_what_no_other_route_does() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_fit_is_the_clients_mistake() {
+async fn mismatched_body_is_a_client_error() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let hook = Arc::clone(&seen);
     let router = Router::new().route(Adder).fail_invocation_on_error().on_error(move |failure| {
@@ -215,7 +215,7 @@ async fn con_5_a_subprotocol_must_have_been_offered() {
 }
 
 #[tokio::test]
-async fn an_answer_that_http_does_not_allow_is_an_error() {
+async fn invalid_http_response_is_an_error() {
     for (name, value, text) in [
         ("x y", "z", "\"x y\" is not a valid header name"),
         ("x-y", "a\nb", "the value of the header \"x-y\" is not a valid header value"),
@@ -239,14 +239,14 @@ async fn an_answer_that_http_does_not_allow_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_error_never_lets_a_client_in() {
+async fn connect_error_never_accepts_the_client() {
     let router =
         Router::new().on("$connect", |_: Connect| async { Err::<(), _>(Error::client(StatusCode::OK, "oops")) });
     assert_eq!(answer(&router, fixture::event("connect")).await["statusCode"], 500);
 }
 
 #[tokio::test]
-async fn deadline_and_invocation_reach_the_route() {
+async fn route_can_read_deadline_and_invocation() {
     let deadline = UNIX_EPOCH + Duration::from_secs(1_700_000_100);
     let router = Router::new().on("$default", |event: Message| async move {
         let context = event.request_context();
@@ -258,7 +258,7 @@ async fn deadline_and_invocation_reach_the_route() {
 }
 
 #[tokio::test]
-async fn an_event_on_the_wrong_route_is_our_failure() {
+async fn event_on_the_wrong_route_fails_the_invocation() {
     let router = Router::new().on("$connect", |_: Connect| async { Ok(()) }).fail_invocation_on_error();
     let mut json = fixture::json("message");
     json["requestContext"]["routeKey"] = "$connect".into();
@@ -278,7 +278,7 @@ fn an_error_keeps_its_chain() {
 }
 
 #[test]
-fn every_kind_of_error_becomes_one_with_the_question_mark() {
+fn question_mark_converts_every_error_kind() {
     fn boxed() -> lambda_websocket::Result<()> {
         Err::<(), Box<dyn std::error::Error + Send + Sync>>("boxed".into())?;
         Ok(())
@@ -317,7 +317,7 @@ fn panic_text(build: impl FnOnce() -> Router + std::panic::UnwindSafe) -> (Strin
 static PANICS: Mutex<()> = Mutex::new(());
 
 #[test]
-fn a_mistake_in_the_set_up_panics_at_the_users_line() {
+fn invalid_router_panics_at_the_callers_line() {
     let message = |_: Message| async { Ok(()) };
     let connect = |_: Connect| async { Ok(()) };
     let disconnect = |_: Disconnect| async { Ok(()) };

@@ -20,7 +20,7 @@ mod concurrent;
 pub const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
 const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
-/// Which example, with what it needs in its environment.
+/// An example, and its environment variables.
 pub struct Function {
     name: &'static str,
     environment: Vec<(&'static str, String)>,
@@ -48,7 +48,7 @@ impl Function {
     }
 
     fn command(&self) -> Command {
-        // The test binary lies in `deps`, and the examples beside that.
+        // The test binary is in `deps`, and the examples are next to that directory.
         let test = std::env::current_exe().unwrap();
         let folder: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
         let binary = folder.join(self.name);
@@ -63,12 +63,12 @@ impl Function {
         command
     }
 
-    /// Runs the function until it has answered this event.
+    /// Runs the function until it has responded to this event.
     pub async fn answer(&self, event: &[u8]) -> Result<Value, Value> {
         self.run(event).await.0
     }
 
-    /// Runs the function until it has answered this event. Returns what it has printed, too.
+    /// Runs the function until it has responded to this event. Also returns its output.
     pub async fn run(&self, event: &[u8]) -> (Result<Value, Value>, String) {
         let api = MockServer::start().await;
         let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(30);
@@ -115,7 +115,7 @@ impl Function {
         (answer, printed)
     }
 
-    /// What the function says when it cannot start.
+    /// Returns the output of a function that cannot start.
     fn fails(&self) -> String {
         let output = self.command().output().unwrap();
         assert!(!output.status.success());
@@ -144,7 +144,7 @@ mod examples {
     }
 
     #[tokio::test]
-    async fn the_authorizer_answers_with_a_policy() {
+    async fn authorizer_returns_a_policy() {
         let token = example::token(KEY, Duration::from_secs(60)).unwrap();
         let mut answer = authorizer().answer(&asking(&token)).await.unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -167,13 +167,13 @@ mod examples {
     }
 
     #[tokio::test]
-    async fn aut_7_the_authorizer_fails_with_exactly_unauthorized() {
+    async fn aut_7_authorizer_fails_with_exactly_unauthorized() {
         let error = authorizer().answer(&fixture::bytes("authorizer_without_query")).await.unwrap_err();
         assert_eq!(error, json!({"errorType": "Unauthorized", "errorMessage": "Unauthorized"}));
     }
 
     #[test]
-    fn without_a_key_the_authorizer_does_not_start() {
+    fn authorizer_does_not_start_without_a_key() {
         for key in ["", "short"] {
             let text = Function::new("authorizer").with("JWT_KEY", key).fails();
             let length = key.len();
@@ -186,7 +186,7 @@ mod examples {
 }
 
 #[tokio::test]
-async fn on_connect_and_on_disconnect_answer() {
+async fn on_connect_and_on_disconnect_respond() {
     let answer = Function::new("on_connect").answer(&fixture::bytes("connect")).await.unwrap();
     assert_eq!(answer, json!({"statusCode": 200}));
     let answer = Function::new("on_disconnect").answer(&fixture::bytes("disconnect")).await.unwrap();
@@ -194,7 +194,7 @@ async fn on_connect_and_on_disconnect_answer() {
 }
 
 #[tokio::test]
-async fn an_event_of_something_else_fails_the_invocation_and_says_why() {
+async fn wrong_event_type_fails_the_invocation_with_a_reason() {
     let error = Function::new("on_connect").answer(&fixture::bytes("rest_api")).await.unwrap_err();
     let text = error["errorMessage"].as_str().unwrap();
     assert!(text.contains("expected the event of a WebSocket route, found the event of a REST API"), "{text}");
@@ -202,7 +202,7 @@ async fn an_event_of_something_else_fails_the_invocation_and_says_why() {
 
 #[cfg(feature = "sdk")]
 #[tokio::test]
-async fn push_to_websocket_pushes_back() {
+async fn push_to_websocket_pushes_to_the_connection() {
     let gateway = MockServer::start().await;
     Mock::given(method("POST"))
         .and(path("/dev/@connections/Kb7p2d5_vHcCIhw%3D"))
@@ -222,7 +222,7 @@ async fn push_to_websocket_pushes_back() {
 
 #[cfg(feature = "sdk")]
 #[test]
-fn without_an_endpoint_the_function_says_what_to_set() {
+fn missing_endpoint_error_names_the_variables() {
     let text = Function::new("push_to_websocket").with("AWS_REGION", "eu-central-1").fails();
     assert_eq!(
         text,
@@ -232,7 +232,7 @@ fn without_an_endpoint_the_function_says_what_to_set() {
 }
 
 #[test]
-fn outside_of_lambda_a_function_says_what_it_is() {
+fn starting_outside_lambda_explains_the_error() {
     let text = Function::new("on_connect").fails();
     assert!(text.starts_with("Error: this is a Lambda function, and Lambda did not start it: AWS_LAMBDA_"), "{text}");
 }
@@ -256,7 +256,7 @@ async fn tower_layers_wrap_a_router() {
     assert_eq!(response.headers().get("x-mapped").unwrap(), "yes");
 }
 
-/// `lambda_runtime::run_concurrent` needs this of a service.
+/// `lambda_runtime::run_concurrent` requires this of a service.
 #[test]
 fn services_can_run_concurrently() {
     fn concurrent<S: Clone + Send + Sync + 'static>(_: S) {}
@@ -266,9 +266,9 @@ fn services_can_run_concurrently() {
     }));
 }
 
-/// A router in layers is still what `run` takes: this compiles, and says where it is not.
+/// `run` accepts a layered router: this compiles, and fails because it does not run on Lambda.
 #[tokio::test]
-async fn run_takes_a_router_in_layers() {
+async fn run_accepts_a_layered_router() {
     let service = ServiceBuilder::new().timeout(Duration::from_secs(1)).service(Router::new());
     let error = lambda_websocket::run(service).await.unwrap_err();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Tokens travel in the query string, and what an authorizer hands on may be private: neither may reach a log.
+//! Secrets in logs: query strings carry tokens, and authorizer contexts may be private.
 
 use std::error::Error;
 
@@ -37,7 +37,7 @@ fn no_debug_output_shows_a_secret() {
 }
 
 #[test]
-fn errors_about_identifiers_show_them_only_to_their_author() {
+fn identifier_errors_show_the_value_only_to_its_author() {
     use lambda_websocket::event::ConnectionId;
 
     let invalid = ConnectionId::new("my s3cret").unwrap_err();
@@ -54,7 +54,7 @@ fn errors_about_identifiers_show_them_only_to_their_author() {
 }
 
 #[test]
-fn debug_output_shows_what_is_there() {
+fn debug_output_shows_names_and_sizes() {
     let connect = format!("{:?}", fixture::event("connect"));
     for shown in ["Kb7p2d5_vHcCIhw=", "$connect", "\"Auth\"", "\"Cookie\"", "203.0.113.7"] {
         assert!(connect.contains(shown), "{shown} in {connect}");
@@ -79,7 +79,7 @@ fn errors_about_events_quote_no_secret() {
 
 #[cfg(feature = "registry")]
 #[test]
-fn what_is_kept_with_a_connection_is_its_own() {
+fn connection_data_is_not_shown() {
     use lambda_websocket::registry::{Connection, InvalidData, MAX_DATA_BYTES};
 
     let lambda_websocket::Event::Connect(connect) = fixture::event("connect") else { panic!() };
@@ -94,7 +94,7 @@ fn what_is_kept_with_a_connection_is_its_own() {
 
 #[cfg(feature = "registry")]
 #[test]
-fn a_registry_error_does_not_show_the_answer_that_it_came_from() {
+fn registry_error_does_not_show_the_response() {
     use lambda_websocket::registry::RegistryError;
 
     #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Signatures of both transports, checked by a gateway that makes them again with `aws-sigv4`.
+//! Signatures of both transports, verified by a gateway that recomputes them with `aws-sigv4`.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ fn transports(endpoint: &Endpoint, id: &str, secret: &str) -> [Pusher; 2] {
 }
 
 #[tokio::test]
-async fn mgt_8_who_signs_with_the_right_keys_may_do_everything() {
+async fn mgt_8_valid_sigv4_is_accepted() {
     let (gateway, _, _) = checked().await;
     for pusher in transports(&gateway.endpoint(), ID, SECRET) {
         let mut client = gateway.connect("").await.unwrap();
@@ -49,7 +49,7 @@ async fn mgt_8_who_signs_with_the_right_keys_may_do_everything() {
 }
 
 #[tokio::test]
-async fn mgt_5_and_8_who_does_not_is_forbidden_and_told_why() {
+async fn mgt_5_and_8_invalid_sigv4_is_forbidden_with_a_reason() {
     let (gateway, _client, id) = checked().await;
     for (key, secret, expected) in [
         (ID, "another", "InvalidSignatureException: The request signature we calculated does not match"),
@@ -62,11 +62,11 @@ async fn mgt_5_and_8_who_does_not_is_forbidden_and_told_why() {
             assert!(said.starts_with(expected), "{said}");
         }
     }
-    // Of this process itself nothing is asked.
+    // The in-process pusher needs no signature.
     gateway.pusher().send_text(&id, "x").await.unwrap();
 }
 
-/// What a hand-written request is answered with: its status and the type of the error.
+/// Sends a hand-written request. Returns the response's status and error type.
 async fn raw(gateway: &Gateway, headers: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
@@ -82,7 +82,7 @@ async fn raw(gateway: &Gateway, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn mgt_8_a_signature_that_is_none_is_refused() {
+async fn mgt_8_malformed_signature_is_refused() {
     let (gateway, _client, _) = checked().await;
     let signed =
         |fields: &str, date: &str| format!("Authorization: AWS4-HMAC-SHA256 {fields}\r\nX-Amz-Date: {date}\r\n");
@@ -104,7 +104,7 @@ async fn mgt_8_a_signature_that_is_none_is_refused() {
     }
 }
 
-/// The headers of a request like that of [`raw`], signed at a time.
+/// Returns the headers of a request like that of [`raw`], signed at a given time.
 fn signed_at(gateway: &Gateway, time: SystemTime) -> String {
     let identity = Credentials::new(ID, SECRET, None, None, "test").into();
     let params = SigningParams::builder()
@@ -124,7 +124,7 @@ fn signed_at(gateway: &Gateway, time: SystemTime) -> String {
 }
 
 #[tokio::test]
-async fn mgt_8_a_signature_is_good_for_a_quarter_of_an_hour() {
+async fn mgt_8_signature_is_valid_for_fifteen_minutes() {
     let (gateway, _client, _) = checked().await;
     let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
     for (time, expected) in [
@@ -139,7 +139,7 @@ async fn mgt_8_a_signature_is_good_for_a_quarter_of_an_hour() {
 }
 
 #[test]
-fn mgt_8_every_signature_is_the_one_that_aws_sigv4_makes() {
+fn mgt_8_signatures_match_aws_sigv4() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let gateway = runtime.block_on(Gateway::builder("dev").check_signatures(ID, SECRET).start()).unwrap();
     let legal = |id: String| ConnectionId::new(id).ok();
@@ -151,7 +151,7 @@ fn mgt_8_every_signature_is_the_one_that_aws_sigv4_makes() {
         let transport = direct(&endpoint, ID, SECRET, token);
         let payload = Payload::new(payload).unwrap();
         let (post, info) = runtime.block_on(async { (transport.post(&id, &payload).await, transport.info(&id).await) });
-        // It gets as far as the connection, of which there is none.
+        // The request passes authentication, and fails because the connection does not exist.
         for outcome in [post.unwrap_err(), info.unwrap_err()] {
             let is_let_in = matches!(outcome, PushError::Gone { .. } | PushError::BadRequest { .. });
             prop_assert!(is_let_in, "{:?}", outcome);

@@ -1,4 +1,4 @@
-//! The registry in a table: of `tests/support/dynamo`, and of two servers of DynamoDB that are not ours, which `tests/peers/emulators`
+//! The registry in a DynamoDB table: on `tests/support/dynamo`, and on two third-party servers that `tests/peers/emulators`
 //! installs before it runs those tests.
 
 mod cost;
@@ -23,7 +23,7 @@ use crate::emulators::{dynamodb_local, ministack};
 use crate::proxy::Proxy;
 
 #[tokio::test]
-async fn table_in_this_process_does_what_a_registry_must() {
+async fn in_process_table_conforms() {
     conforms(&Dynamo::start().await.url, 300).await;
 }
 
@@ -40,13 +40,13 @@ async fn conforms(url: &str, many: usize) {
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn a_table_does_what_a_registry_must() {
+async fn dynamodb_local_conforms() {
     conforms(&dynamodb_local().await.url, 2_000).await;
 }
 
 #[tokio::test]
 #[ignore = "needs ministack: run tests/peers/emulators"]
-async fn so_it_does_on_ministack() {
+async fn dynamodb_conforms_on_ministack() {
     conforms(&ministack().await.url, 1_000).await;
 }
 
@@ -69,7 +69,7 @@ fn group(number: usize) -> Group {
     Group::new(format!("room-{number:02}")).unwrap()
 }
 
-/// A table of its own, through a proxy and directly.
+/// A separate table, through a proxy and directly.
 struct Table {
     proxy: Proxy,
     through: DynamoDb,
@@ -101,7 +101,7 @@ impl Table {
         table
     }
 
-    /// One principal with three connections: in no group, in three and in twenty, of which it shares some; and ten others.
+    /// Inserts one principal with three connections (in no group, in three, and in twenty, partly shared), and ten others.
     async fn populate(&self) {
         for (id, groups) in [("lone", 0), ("social", 3), ("busy", 20)] {
             let groups: Vec<Group> = (0..groups).map(group).collect();
@@ -114,10 +114,10 @@ impl Table {
         }
     }
 
-    /// Checks that everything in the table fits together: what connections say of their groups, and what the groups say.
+    /// Checks the consistency of the table: the groups of connections and the members of groups match.
     ///
-    /// A closed connection may be left in groups that its tombstone names, if the removal was interrupted. Returns how many
-    /// connections are registered.
+    /// A closed connection may still be in groups that its tombstone lists, if the removal was interrupted. Returns the number
+    /// of registered connections.
     async fn check(&self, when: &str, is_interrupted: bool) -> usize {
         let (mut said, mut closed) = (BTreeSet::new(), BTreeSet::new());
         let mut members = BTreeSet::new();
@@ -167,13 +167,13 @@ impl Table {
 }
 
 #[tokio::test]
-async fn errors_are_told_apart() {
+async fn errors_are_distinguished() {
     errors(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn errors_are_told_apart_on_dynamodb_local() {
+async fn errors_are_distinguished_on_dynamodb_local() {
     errors(&dynamodb_local().await.url).await;
 }
 
@@ -189,7 +189,7 @@ async fn errors(url: &str) {
     let proxy = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).await;
     let table = Table::new(&proxy, url, "spoilt").await;
     assert!(table.direct.insert(&connection("one", "alice")).await.unwrap().is_registered());
-    // Somebody else writes into the table.
+    // Another writer corrupts the table.
     let update = table.client.update_item().table_name("spoilt");
     let update = update
         .key("pk", aws_sdk_dynamodb::types::AttributeValue::S("C#chat#one".into()))
@@ -207,8 +207,8 @@ async fn errors(url: &str) {
 
 #[tokio::test]
 #[ignore = "needs ministack: run tests/peers/emulators"]
-async fn the_table_itself_removes_what_has_expired() {
-    // It looks once in a minute; DynamoDB Local more seldom.
+async fn time_to_live_removes_expired_items() {
+    // MiniStack deletes expired items once a minute; DynamoDB Local less often.
     let ministack = ministack().await;
     let table = DynamoDb::with_endpoint_url("expiring", &ministack.url).await;
     table.create_table().await.unwrap();
@@ -229,11 +229,11 @@ async fn the_table_itself_removes_what_has_expired() {
 }
 
 #[tokio::test]
-async fn data_change_though_a_group_has_lost_the_connections_entry() {
+async fn set_data_succeeds_without_the_group_entry() {
     let url = Dynamo::start().await.url;
     let before = DynamoDb::with_endpoint_url("connections", &url).await;
     before.create_table().await.unwrap();
-    // Others of the principal are in the item that the group's shard has now.
+    // The principal's other connections are in the item of the group's current shard.
     let after = DynamoDb::with_endpoint_url("connections", &url).await.with_group_shards(|_| 64);
     let lobby = group(0);
     for (registry, id) in [(&before, "early"), (&after, "late")] {

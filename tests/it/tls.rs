@@ -1,4 +1,4 @@
-//! The transport without the SDK over TLS, against a server whose certificate a test authority has signed.
+//! The `Direct` transport over TLS, against a server whose certificate is signed by a test authority.
 
 mod connections;
 mod dead;
@@ -17,7 +17,7 @@ use lambda_websocket::push::{Direct, Endpoint, PushError};
 use crate::authority::authority;
 use crate::stub::{Behavior, Stub, connection_id};
 
-/// A server for `localhost` that speaks these, the authority to trust, and a transport that does not yet.
+/// Starts a server for `localhost` with these protocols. Returns it, its authority, and a transport that does not trust it.
 async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
     let (root, config) = authority("localhost", protocols);
     let stub = Stub::start(Behavior::default(), Some(Arc::new(config).into())).await;
@@ -28,7 +28,7 @@ async fn server(protocols: &[&str]) -> (Stub, Vec<u8>, Direct) {
 }
 
 #[tokio::test]
-async fn pushes_go_over_http_1_and_http_2_with_tls() {
+async fn pushes_work_over_tls_with_http_1_and_http_2() {
     for protocols in [&["http/1.1"] as &[&str], &["h2", "http/1.1"], &["h2"], &[]] {
         let (stub, root, direct) = server(protocols).await;
         let pusher = Pusher::new(direct.with_root_certificate(root).unwrap());
@@ -43,7 +43,7 @@ async fn pushes_go_over_http_1_and_http_2_with_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_an_error_at_once() {
+async fn untrusted_certificate_fails_without_retries() {
     let (stub, _, direct) = server(&["http/1.1"]).await;
     let pusher = Pusher::new(direct).with_timeout(Duration::from_secs(60));
     let start = std::time::Instant::now();
@@ -67,7 +67,7 @@ async fn a_certificate_for_another_name_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_no_certificate_is_refused() {
+async fn invalid_certificate_is_refused() {
     let (_stub, _, direct) = server(&[]).await;
     let error = direct.with_root_certificate(b"-----BEGIN CERTIFICATE-----".to_vec()).unwrap_err();
     assert_eq!(error.to_string(), "the bytes are not a DER-encoded certificate");

@@ -22,20 +22,20 @@ use crate::{fixture, worker};
 const TRACE_ID: &str = "5759e988bd862e3fe1be46a994272793";
 const BROWSER: &str = "53995c3f42cd8ad8";
 
-/// Tells OpenTelemetry which span a span of the crate is a child of.
+/// Sets the parent of a span in OpenTelemetry.
 fn join(span: &tracing::Span, trace: TraceContext) {
     let carrier = HashMap::from([("traceparent".to_owned(), trace.traceparent().unwrap())]);
     span.set_parent(TraceContextPropagator::new().extract(&carrier)).unwrap();
 }
 
-/// The span that a function is in, as the parent of what follows elsewhere.
+/// Returns the current span as the parent of later spans in other functions.
 fn current() -> TraceContext {
     let mut carrier = HashMap::new();
     TraceContextPropagator::new().inject_context(&tracing::Span::current().context(), &mut carrier);
     carrier["traceparent"].parse().unwrap()
 }
 
-/// Each span below its parent, which may have ended in another function.
+/// Prints each span below its parent, which may have ended in another function.
 fn tree(spans: &[SpanData], parent: SpanId, depth: usize, lines: &mut Vec<String>) {
     for span in spans.iter().filter(|span| span.parent_span_id == parent) {
         lines.push(format!("{}{}", "  ".repeat(depth), span.name));
@@ -90,7 +90,7 @@ async fn message_route_queue_worker_and_push_are_one_trace() {
     assert_eq!(lines, ["browser", "  websocket", "    job", "      sum", "      push"]);
 }
 
-/// A message that names this trace, and the trace that its route sees.
+/// Handles a message with this trace, and returns the trace that its route sees.
 async fn seen(router: Router, message: Value) -> Option<String> {
     let seen = Arc::new(Mutex::new(None));
     let sees = Arc::clone(&seen);
@@ -103,7 +103,7 @@ async fn seen(router: Router, message: Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn client_is_believed_only_where_the_router_says_so() {
+async fn client_traceparent_is_ignored_by_default() {
     let message = |traceparent: Value| json!({"action": "say", "traceparent": traceparent});
     let good = format!("00-{TRACE_ID}-{BROWSER}-01");
     assert_eq!(seen(Router::new(), message(json!(good))).await, None);
@@ -113,14 +113,14 @@ async fn client_is_believed_only_where_the_router_says_so() {
     for other in [json!(null), json!(7), json!(""), json!("00-1-2-01"), json!({"traceparent": good}), json!(zero)] {
         assert_eq!(seen(accepts(), message(other.clone())).await, None, "{other}");
     }
-    // The text may be anywhere in a message, and twice.
+    // The string may be anywhere in a message, and twice.
     for other in [json!({"action": "say", "text": "\"traceparent\""}), json!([good]), json!("\"traceparent\"")] {
         assert_eq!(seen(accepts(), other.clone()).await, None, "{other}");
     }
 }
 
 #[tokio::test]
-async fn trace_of_the_queue_is_taken_where_the_address_has_none() {
+async fn queue_trace_is_used_when_the_address_has_none() {
     let header = format!("Root=1-5759e988-bd862e3fe1be46a994272793;Parent={BROWSER};Sampled=1");
     let mut event = worker::sqs(&[("", "ok")], false);
     event["Records"][0]["attributes"]["AWSTraceHeader"] = json!(header);
@@ -146,7 +146,7 @@ fn address_without_a_trace_can_be_opened() {
     let text = address.unsigned().as_str().to_owned();
     let opened = SealedAddress::from(text.clone()).open_unchecked(now).unwrap();
     assert_eq!(opened.trace(), address.trace());
-    // As a version before traces has sealed it.
+    // As a version without trace support sealed it.
     let content = text.split('.').nth(2).unwrap();
     let mut json: Vec<Value> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(content).unwrap()).unwrap();
     json.pop();

@@ -1,4 +1,4 @@
-//! The worker: which messages are done and which are retried, and what the clients get.
+//! The worker: which messages are done, which are retried, and what clients receive.
 
 mod failing;
 
@@ -30,7 +30,7 @@ pub fn soon() -> SystemTime {
 
 fn address(correlation: &str) -> ReplyAddress {
     let endpoint = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev".parse().unwrap();
-    // A connection for each request, so that one of them can be gone.
+    // A separate connection for each request, so that single ones can be stale.
     let id = ConnectionId::new(format!("connection-{correlation}")).unwrap();
     ReplyAddress::new(id, endpoint, CorrelationId::new(correlation).unwrap(), soon())
 }
@@ -65,7 +65,7 @@ fn record(index: usize, body: &str) -> Value {
     })
 }
 
-/// An event of SQS: for each message its group, if that is not empty, and its job.
+/// Returns an SQS event: for each message its group, unless empty, and its job.
 pub fn sqs(jobs: &[(&str, &str)], is_fifo: bool) -> Value {
     let records = jobs.iter().enumerate().map(|(index, (group, job))| {
         let mut record = record(index, &body(&format!("q{index}"), job));
@@ -81,7 +81,7 @@ pub fn sqs(jobs: &[(&str, &str)], is_fifo: bool) -> Value {
     json!({"Records": records.collect::<Vec<_>>()})
 }
 
-/// A worker whose jobs say what they do, what it pushes, and in which order jobs began.
+/// Returns a worker whose jobs say what they do, and the order in which jobs began.
 fn worker(recorder: &Recorder) -> (Worker<String, String>, Arc<Mutex<Vec<String>>>) {
     worker_at(recorder.clone())
 }
@@ -108,7 +108,7 @@ fn worker_at(transport: impl Push + 'static) -> (Worker<String, String>, Arc<Mut
     (worker, begun)
 }
 
-/// The messages that are retried.
+/// Returns the ids of the messages that are retried.
 pub async fn again(worker: &Worker<String, String>, event: Value, deadline: SystemTime) -> Vec<String> {
     let response = worker.handle(event, deadline).await.unwrap().unwrap();
     let response = serde_json::to_value(response).unwrap();
@@ -117,8 +117,8 @@ pub async fn again(worker: &Worker<String, String>, event: Value, deadline: Syst
 }
 
 #[tokio::test(start_paused = true)]
-async fn exactly_those_messages_are_retried_that_must_be() {
-    // Each row: the jobs, all of one group; which are retried of a standard queue, and of a FIFO queue.
+async fn failed_messages_become_batch_item_failures() {
+    // Each row: the jobs, all of one group; the retried ones of a standard queue, and those of a FIFO queue.
     type Row = (&'static [&'static str], &'static [usize], &'static [usize]);
     let table: [Row; 12] = [
         (&["ok", "ok", "ok"], &[], &[]),
@@ -162,7 +162,7 @@ async fn exactly_those_messages_are_retried_that_must_be() {
 }
 
 #[tokio::test]
-async fn groups_of_a_fifo_queue_do_not_wait_for_each_other() {
+async fn fifo_message_groups_run_concurrently() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     let jobs = [("a", "ok"), ("b", "fail"), ("a", "ok"), ("b", "ok"), ("c", "panic"), ("a", "ok"), ("c", "ok")];
@@ -171,7 +171,7 @@ async fn groups_of_a_fifo_queue_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn the_client_gets_progress_and_result_with_its_question() {
+async fn progress_and_result_carry_the_correlation_id() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     assert!(again(&worker, sqs(&[("", "progress")], false), soon()).await.is_empty());
@@ -181,13 +181,13 @@ async fn the_client_gets_progress_and_result_with_its_question() {
 }
 
 #[tokio::test]
-async fn standard_queue_with_message_groups_is_not_a_fifo_queue() {
+async fn standard_queue_with_message_groups_is_not_treated_as_fifo() {
     let recorder = Recorder::new();
     let (worker, _) = worker(&recorder);
     let jobs = [("tenant", "fail"), ("tenant", "ok"), ("tenant", "ok")];
     assert_eq!(again(&worker, sqs(&jobs, false), soon()).await, ["m0"]);
     assert_eq!(recorder.pushes().len(), 2);
-    // Either sign of a FIFO queue is one.
+    // Each of these members alone marks a FIFO queue.
     for member in ["/Records/0/eventSourceARN", "/Records/0/attributes/SequenceNumber"] {
         let mut event = sqs(&jobs, true);
         for record in event["Records"].as_array_mut().unwrap() {
@@ -200,7 +200,7 @@ async fn standard_queue_with_message_groups_is_not_a_fifo_queue() {
     }
 }
 
-/// Everything that a worker's hooks are told.
+/// Records everything that is passed to a worker's hooks.
 fn heard(worker: Worker<String, String>) -> (Worker<String, String>, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let (undelivered, rejected) = (Arc::clone(&heard), Arc::clone(&heard));
@@ -224,7 +224,7 @@ fn heard(worker: Worker<String, String>) -> (Worker<String, String>, Arc<Mutex<V
 }
 
 #[tokio::test]
-async fn result_without_a_client_goes_to_the_hook() {
+async fn undeliverable_results_are_reported_to_the_hook() {
     let recorder = Recorder::new();
     Pusher::new(recorder.clone()).close(&"connection-q0".parse().unwrap()).await.unwrap();
     let (worker, heard) = heard(worker(&recorder).0);
@@ -248,7 +248,7 @@ async fn result_without_a_client_goes_to_the_hook() {
 }
 
 #[tokio::test]
-async fn result_that_can_never_be_delivered_is_computed_once() {
+async fn undeliverable_result_is_not_retried() {
     let recorder = Recorder::new();
     let (worker, begun) = worker(&recorder);
     let (worker, heard) = heard(worker);
@@ -274,9 +274,9 @@ async fn result_that_can_never_be_delivered_is_computed_once() {
 }
 
 #[tokio::test]
-async fn result_that_is_not_json_becomes_an_error_of_the_client() {
+async fn unserializable_result_sends_an_error_to_the_client() {
     let recorder = Recorder::new();
-    // JSON has no keys that are lists.
+    // A JSON object cannot have lists as keys.
     let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |_: Task<String>| async {
         Ok(std::collections::BTreeMap::from([(vec![1], 1)]))
     });
@@ -289,7 +289,7 @@ async fn result_that_is_not_json_becomes_an_error_of_the_client() {
 }
 
 #[tokio::test]
-async fn result_that_an_operator_can_let_through_is_retried() {
+async fn access_denied_result_is_retried() {
     let recorder = Recorder::new();
     for _ in 0..3 {
         recorder.answer(StatusCode::FORBIDDEN);
@@ -300,7 +300,7 @@ async fn result_that_an_operator_can_let_through_is_retried() {
 }
 
 #[tokio::test]
-async fn client_of_another_stage_gets_its_result_through_its_own_pusher() {
+async fn result_for_another_stage_uses_its_own_pusher() {
     let (dev, prod) = (Recorder::new(), Recorder::new());
     let jobs = [("", "of another stage"), ("", "ok")];
     let (here, begun) = worker_at(At { endpoint: Some(dev_endpoint()), recorder: dev.clone() });
@@ -324,7 +324,7 @@ fn dev_endpoint() -> Endpoint {
     "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/dev".parse().unwrap()
 }
 
-/// A recorder of one endpoint.
+/// A recorder with an endpoint.
 #[derive(Debug)]
 struct At {
     endpoint: Option<Endpoint>,
@@ -350,7 +350,7 @@ impl Push for At {
     }
 }
 
-/// Opens its connection at some time.
+/// A connection that opens at a given time.
 #[derive(Debug)]
 struct OpensAt(Instant, Recorder);
 
@@ -374,8 +374,8 @@ impl Push for OpensAt {
 
 // CON-6
 #[tokio::test(start_paused = true)]
-async fn client_that_is_still_connecting_gets_progress_and_result() {
-    // Each row: when the client's $connect is answered, and whether it is waited for.
+async fn connecting_client_gets_progress_and_result() {
+    // Each row: when the client's `$connect` returns, and whether the worker waits for it.
     for (opens_after, is_waited_for) in [(0, true), (29, true), (31, false)] {
         for is_connecting in [true, false] {
             let start = Instant::now();
@@ -383,7 +383,7 @@ async fn client_that_is_still_connecting_gets_progress_and_result() {
             let opens_at = start + Duration::from_secs(opens_after);
             let (worker, heard) = heard(worker_at(OpensAt(opens_at, recorder.clone())).0);
             let address = address("q0");
-            // The address of a $connect event; that of a message is one of an open connection.
+            // The address of a `$connect` event may not be open yet; that of a message is.
             let address = match is_connecting {
                 true => address.with_connecting_since(SystemTime::now()),
                 false => address,
@@ -403,14 +403,14 @@ async fn client_that_is_still_connecting_gets_progress_and_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn worker_says_what_is_not_done_half_a_second_before_the_deadline() {
+async fn worker_reports_unfinished_messages_before_the_deadline() {
     for deadline_in in [600, 5000] {
         let (worker, _) = worker(&Recorder::new());
         let start = Instant::now();
         let deadline = SystemTime::now() + Duration::from_millis(deadline_in);
         assert_eq!(again(&worker, sqs(&[("", "stall"), ("", "ok")], false), deadline).await, ["m0"]);
         let left = Duration::from_millis(deadline_in).saturating_sub(start.elapsed());
-        // The time of day passes a little while tokio's is paused.
+        // A little real time passes while tokio's clock is paused.
         assert!((490..=600).contains(&left.as_millis()), "{left:?} left of {deadline_in} ms");
     }
 }
@@ -425,7 +425,7 @@ async fn requests_of_different_clients_do_not_suppress_each_other() {
         let address = ReplyAddress::new(id, endpoint, CorrelationId::new("1").unwrap(), soon());
         json!({"Records": [record(0, &serde_json::to_string(&Job::seal(job, &address, &keys()).unwrap()).unwrap())]})
     };
-    // Bob numbers his requests as Alice does, and she begins anew when she has reconnected; two jobs may be of one request.
+    // Bob numbers his requests as Alice does, she restarts her count after reconnecting, and a request may have two jobs.
     let events =
         [job("alice", "a"), job("bob", "b"), job("alice-again", "c"), job("alice-again", "d"), job("alice-again", "d")];
     for event in &events {
@@ -440,7 +440,7 @@ async fn requests_of_different_clients_do_not_suppress_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn job_is_done_once_though_it_is_delivered_twice() {
+async fn redelivered_job_runs_once() {
     let recorder = Recorder::new();
     let store = InMemory::new(Duration::from_secs(30), Duration::from_secs(3600));
     let runs = Arc::new(AtomicUsize::new(0));
@@ -462,7 +462,7 @@ async fn job_is_done_once_though_it_is_delivered_twice() {
         assert!(again(&worker, event.clone(), soon()).await.is_empty());
     }
     assert_eq!((runs.load(Ordering::SeqCst), recorder.pushes().len()), (2, 1));
-    // A job whose time is up gives its lease up.
+    // A job that reaches its deadline releases its lease.
     let event = sqs(&[("", "stall first")], false);
     let deadline = SystemTime::now() + Duration::from_secs(2);
     assert_eq!(again(&worker, event.clone(), deadline).await, ["m0"]);
@@ -470,12 +470,12 @@ async fn job_is_done_once_though_it_is_delivered_twice() {
     assert_eq!(recorder.pushes().len(), 2);
 }
 
-/// A store that acquires leases, and whose answers do not come.
+/// A store that acquires leases, but whose responses do not arrive.
 struct Unanswered {
     store: InMemory,
     acquired: Mutex<Vec<(IdempotencyKey, LeaseOwner)>>,
     released: Arc<Mutex<Vec<(IdempotencyKey, LeaseOwner)>>>,
-    /// Whether the answer is an error.
+    /// Whether the response is an error.
     fails: bool,
 }
 
@@ -499,7 +499,7 @@ impl IdempotencyStore for Unanswered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lease_that_the_worker_does_not_know_of_is_released() {
+async fn unconfirmed_lease_is_released() {
     for fails in [false, true] {
         let store = InMemory::new(Duration::from_secs(900), Duration::from_secs(3600));
         let released = Arc::default();
@@ -511,7 +511,7 @@ async fn lease_that_the_worker_does_not_know_of_is_released() {
         assert_eq!(again(&first.with_idempotency_store(unanswered), event.clone(), deadline).await, ["m0"]);
         assert!(begun.lock().unwrap().is_empty());
         assert_eq!(released.lock().unwrap().len(), 1);
-        // The next attempt need not wait until the lease ends.
+        // The next attempt need not wait until the lease expires.
         let (second, _) = worker(&Recorder::new());
         let second = second.with_idempotency_store(store);
         assert!(again(&second, event, soon() + Duration::from_secs(60)).await.is_empty());
@@ -519,7 +519,7 @@ async fn lease_that_the_worker_does_not_know_of_is_released() {
 }
 
 #[tokio::test]
-async fn lease_of_another_worker_puts_a_message_off() {
+async fn lease_of_another_worker_defers_the_message() {
     let store = InMemory::new(Duration::from_secs(30), Duration::from_secs(3600));
     let event = sqs(&[("", "ok")], false);
     let (first, begun) = worker(&Recorder::new());
@@ -533,7 +533,7 @@ async fn lease_of_another_worker_puts_a_message_off() {
     assert_eq!(begun.lock().unwrap().len(), 1);
 }
 
-/// A job whose members a service may sort.
+/// A job whose members a service may reorder.
 #[derive(serde::Serialize)]
 struct OutOfOrder {
     b: &'static str,
@@ -542,13 +542,13 @@ struct OutOfOrder {
 }
 
 #[tokio::test]
-async fn jobs_come_through_sns_and_eventbridge_too() {
+async fn jobs_arrive_through_sns_and_eventbridge() {
     let recorder = Recorder::new();
     let worker = Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<Value>| async move {
         assert_eq!(task.job["b"], "\u{e9}\"\u{2028}");
         if task.job["fails"] == true { Err("it fails".into()) } else { Ok("ok") }
     });
-    // JSON that services write differently when they write it anew.
+    // JSON that services change when they serialize it again.
     let sealed =
         Job::seal(&OutOfOrder { b: "\u{e9}\"\u{2028}", a: 1.0, fails: false }, &address("q0"), &keys()).unwrap();
     let job = || serde_json::to_string(&sealed).unwrap();
@@ -595,7 +595,7 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
         assert_eq!(recorder.pushes().len(), index + 1, "event {index}");
         assert_eq!(recorder.pushes()[index].text(), r#"{"id":"q0","result":"ok"}"#);
     }
-    // None of them takes another job with the address.
+    // From every service, the worker refuses another job with this address.
     let told = recorder.pushes().len();
     let other = || sealed.json().replace("1.0", "2.0");
     let exchanged = serde_json::to_value(Job::from_parts(sealed.reply_to().clone(), other())).unwrap();
@@ -606,7 +606,7 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
         assert!(error.contains("the reply address was sealed with another job"), "{error}");
     }
     assert_eq!(recorder.pushes().len(), told);
-    // These know no partial failure.
+    // These sources do not support partial batch responses.
     let failing =
         Job::seal(&OutOfOrder { b: "\u{e9}\"\u{2028}", a: 1.0, fails: true }, &address("q0"), &keys()).unwrap();
     let failing = serde_json::to_value(failing).unwrap();
@@ -623,7 +623,7 @@ async fn jobs_come_through_sns_and_eventbridge_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_jobs_run_at_a_time_as_are_allowed() {
+async fn concurrent_jobs_are_bounded() {
     let running = Arc::new(Mutex::new((0_usize, 0_usize)));
     let seen = Arc::clone(&running);
     let worker = Worker::new(Pusher::new(Recorder::new()), keys(), move |_: Task<String>| {
@@ -647,7 +647,7 @@ async fn as_many_jobs_run_at_a_time_as_are_allowed() {
 }
 
 #[tokio::test]
-async fn without_signatures_any_address_is_taken() {
+async fn without_signatures_accepts_any_address() {
     let recorder = Recorder::new();
     let unsigned = worker(&recorder).0.without_signatures();
     let jobs = [("", "forged"), ("", "ok"), ("", "unbound")];
@@ -664,7 +664,7 @@ async fn without_signatures_any_address_is_taken() {
 }
 
 #[tokio::test]
-async fn unbound_addresses_are_accepted_where_that_is_asked_for() {
+async fn with_unbound_addresses_accepts_unbound_addresses() {
     let recorder = Recorder::new();
     let worker = worker(&recorder).0.with_unbound_addresses();
     let jobs = [("", "unbound"), ("", "exchanged"), ("", "forged"), ("", "ok")];
@@ -673,7 +673,7 @@ async fn unbound_addresses_are_accepted_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_not_quoted() {
+async fn rejection_does_not_quote_the_message() {
     let (worker, _) = worker(&Recorder::new());
     let shown = Arc::new(Mutex::new(String::new()));
     let show = Arc::clone(&shown);
@@ -699,7 +699,7 @@ async fn what_cannot_be_read_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_takes_only_its_message_with_it() {
+async fn panicking_hook_fails_only_its_message() {
     let recorder = Recorder::new();
     let worker = worker(&recorder).0.on_rejection(|_| panic!("on purpose"));
     assert_eq!(again(&worker, sqs(&[("", "ok"), ("", "undecodable"), ("", "ok")], false), soon()).await, ["m1"]);
@@ -708,7 +708,7 @@ async fn a_hook_that_panics_takes_only_its_message_with_it() {
 
 #[test]
 #[should_panic(expected = "configure a worker before cloning it")]
-fn what_is_set_up_too_late_is_not_passed_over() {
+fn configuring_a_cloned_worker_panics() {
     let (worker, _) = worker(&Recorder::new());
     let _clone = worker.clone();
     let _ = worker.without_signatures();

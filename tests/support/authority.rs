@@ -1,4 +1,4 @@
-//! Certificates for servers of this machine.
+//! TLS certificates for local servers.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// An authority, and the configuration of a server for this name with a certificate of it.
+/// Creates an authority, and a server configuration with a certificate of it for this name.
 pub fn authority(name: &str, protocols: &[&str]) -> (Vec<u8>, ServerConfig) {
     let mut ca = CertificateParams::new([]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,6 +1,6 @@
-//! A table of DynamoDB in this process, as far as an idempotency store needs one.
+//! An in-process DynamoDB table, as far as an idempotency store needs one.
 //!
-//! It speaks DynamoDB's JSON over HTTP, evaluates the conditions of `PutItem` and `DeleteItem`, and can lose its answers.
+//! It speaks DynamoDB's JSON over HTTP, evaluates the conditions of `PutItem` and `DeleteItem`, and can lose its responses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ struct State {
     /// The partition key's name. `None` until the table is created.
     key: Option<String>,
     items: BTreeMap<String, Item>,
-    /// How many answers are lost yet.
+    /// How many more responses to lose.
     to_lose: usize,
     requests: Vec<String>,
 }
@@ -62,12 +62,12 @@ impl IdempotencyTable {
         format!("http://{}", self.address)
     }
 
-    /// Carries out this many requests, and breaks the connection instead of answering.
+    /// Applies the next requests, and breaks the connection instead of responding.
     pub fn lose_answers(&self, count: usize) {
         self.state().to_lose = count;
     }
 
-    /// The operations that were carried out or refused, in their order.
+    /// Returns the operations that were applied or refused, in order.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
@@ -76,14 +76,14 @@ impl IdempotencyTable {
         self.state().items.values().cloned().collect()
     }
 
-    /// Lets the leases and the memory of every item end, as if the time had passed.
+    /// Expires the lease and the record of every item, as if time had passed.
     pub fn expire(&self) {
         for item in self.state().items.values_mut() {
             item.insert("expiresAt".to_owned(), json!({"N": "1"}));
         }
     }
 
-    /// Replaces a number of every item.
+    /// Replaces a number in every item.
     pub fn change(&self, attribute: &str, number: impl Fn(&str) -> String) {
         for item in self.state().items.values_mut() {
             let changed = number(item[attribute]["N"].as_str().unwrap());
@@ -156,7 +156,7 @@ impl State {
     }
 }
 
-/// Evaluates the condition of a request against the item that is there.
+/// Evaluates the condition of a request against the existing item.
 fn holds(request: &Value, item: Option<&Item>) -> bool {
     let Some(condition) = request["ConditionExpression"].as_str() else { return true };
     let attribute = |name: &str| {
@@ -184,7 +184,7 @@ fn refusal(code: &str) -> Value {
     json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "refused"})
 }
 
-/// The connection is broken off.
+/// The connection is closed without a response.
 #[derive(Debug)]
 struct Broken;
 

@@ -1,4 +1,4 @@
-//! A line between a client and a server that can go dead without a word, as when a load balancer is lost.
+//! A TCP line between a client and a server that can go dead silently, as when a load balancer is lost.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ pub struct Line {
     pub address: SocketAddr,
     /// How many connections clients have opened.
     pub connections: Arc<AtomicUsize>,
-    /// Connections with a number below this one are dead, or closed.
+    /// Connections with a number below this one are dead or closed.
     dead: watch::Sender<usize>,
     closed: watch::Sender<usize>,
 }
 
 impl Line {
-    /// In front of the server at this address.
+    /// Starts a line to the server at this address.
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let line = Self {
@@ -47,17 +47,17 @@ impl Line {
         line
     }
 
-    /// Connections so far carry nothing any more, and nobody is told.
+    /// Makes all current connections dead, without notifying either end.
     pub fn go_dead(&self) {
         self.dead.send_replace(self.connections.load(Ordering::SeqCst));
     }
 
-    /// Lets the next connections be dead from their beginning.
+    /// Makes the next n connections dead from the start.
     pub fn go_dead_for(&self, next: usize) {
         self.dead.send_replace(self.connections.load(Ordering::SeqCst) + next);
     }
 
-    /// Connections so far are closed.
+    /// Closes all current connections.
     pub fn close(&self) {
         self.closed.send_replace(self.connections.load(Ordering::SeqCst));
     }
@@ -81,7 +81,7 @@ async fn pass(
             _ = closed.wait_for(|closed| number < *closed) => 0,
         };
         if number < *dead.borrow() {
-            // The sockets stay open: neither end hears of it.
+            // The sockets stay open: neither end is notified.
             std::future::pending::<()>().await;
         }
         if read == 0 || to.write_all(&bytes[..read]).await.is_err() {

@@ -1,4 +1,4 @@
-//! Stands between a client and a server, counts what passes, and does to requests what it is told to.
+//! A proxy between a client and a server that counts requests and injects faults.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,22 +15,22 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What is done to a request.
+/// What the proxy does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is passed on, and its answer back.
+    /// Forwards it, and returns its response.
     Passes,
-    /// It is not passed on, nor answered: whoever made it was killed before.
+    /// Does not forward it: the sender was killed before.
     DiesBefore,
-    /// It is passed on, and its answer is lost: whoever made it was killed after.
+    /// Forwards it, and drops its response: the sender was killed after.
     DiesAfter,
-    /// It is passed on, and the connection breaks before the answer.
+    /// Forwards it, and breaks the connection before the response.
     BreaksAfter,
-    /// DynamoDB has too much to do.
+    /// Responds that DynamoDB is throttling.
     Throttled,
-    /// DynamoDB has left some of a batch undone.
+    /// Responds that DynamoDB left some items of a batch unprocessed.
     Unprocessed,
-    /// DynamoDB failed.
+    /// Responds that DynamoDB failed.
     Fails,
 }
 
@@ -38,9 +38,9 @@ type Plan = dyn Fn(usize, &str) -> Fate + Send + Sync;
 
 struct State {
     plan: Arc<Plan>,
-    /// How many requests have come since the plan was made.
+    /// The number of requests since the plan was set.
     count: usize,
-    /// By operation: requests, and what DynamoDB says that they consume.
+    /// By operation: the number of requests, and the capacity that DynamoDB reports for them.
     consumed: BTreeMap<String, (usize, f64)>,
 }
 
@@ -49,12 +49,12 @@ struct State {
 pub struct Proxy {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
-    /// How many requests have died.
+    /// How many senders have been killed.
     deaths: watch::Sender<usize>,
 }
 
 impl Proxy {
-    /// In front of the DynamoDB at this address.
+    /// Starts a proxy to the DynamoDB at this address.
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State { plan: Arc::new(|_, _| Fate::Passes), count: 0, consumed: BTreeMap::new() };
@@ -69,7 +69,7 @@ impl Proxy {
                 let proxy = running.clone();
                 tokio::spawn(async move {
                     client.set_nodelay(true).unwrap();
-                    // A connection upstream for each of the client's.
+                    // One upstream connection for each client connection.
                     let server = TcpStream::connect(upstream).await.unwrap();
                     server.set_nodelay(true).unwrap();
                     let (sender, connection) =
@@ -93,7 +93,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// From now on this is done to each request, by its number from 0 and its operation.
+    /// Sets what happens to each request from now on, by its number from 0 and its operation.
     pub fn plan(&self, plan: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) {
         let mut state = self.state.lock().unwrap();
         state.plan = Arc::new(plan);
@@ -102,12 +102,12 @@ impl Proxy {
         self.deaths.send_replace(0);
     }
 
-    /// By operation, since the plan was made: requests and capacity units.
+    /// Returns requests and capacity units by operation, since the plan was set.
     pub fn consumed(&self) -> BTreeMap<String, (usize, f64)> {
         self.state.lock().unwrap().consumed.clone()
     }
 
-    /// Comes when a request has died.
+    /// Waits until the sender of a request has been killed.
     pub async fn death(&self) {
         let mut deaths = self.deaths.subscribe();
         deaths.wait_for(|deaths| *deaths > 0).await.unwrap();
@@ -138,7 +138,7 @@ impl Proxy {
             }
             Fate::Passes | Fate::DiesAfter | Fate::BreaksAfter => {}
         }
-        // No signature is checked here, so that the question may be changed.
+        // No signature is verified here, so the request may be changed.
         body["ReturnConsumedCapacity"] = json!("TOTAL");
         let body = serde_json::to_vec(&body).unwrap();
         let mut request = Request::post("/").header("host", "dynamodb").header("content-length", body.len());
@@ -147,7 +147,7 @@ impl Proxy {
         }
         let response = {
             let mut sender = sender.lock().await;
-            // A server may close what was idle; whoever asks tries again.
+            // A server may close an idle connection; the client retries.
             sender.ready().await.ok()?;
             sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.ok()?
         };
@@ -183,7 +183,7 @@ impl Proxy {
     }
 }
 
-/// The connection is broken off.
+/// The connection is closed without a response.
 #[derive(Debug)]
 struct Broken;
 

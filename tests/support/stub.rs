@@ -1,5 +1,5 @@
-//! A server that answers as `@connections` does, as slowly, as often refused and as seldom as it is told to. It remembers what
-//! it answered.
+//! A stub of `@connections` with configurable latency, refusals, and failures. It records its
+//! responses.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,30 +18,30 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
-/// How it answers. The probabilities are from 0 to 1.
+/// The behavior of the stub. Probabilities are from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Behavior {
     pub latency: Duration,
-    /// Of connections.
+    /// The share of stale connections.
     pub gone: f64,
-    /// Of attempts, as are the next ones.
+    /// The share of throttled attempts; the next fields are shares of attempts, too.
     pub throttled: f64,
     pub failed: f64,
     pub forbidden: f64,
     pub stalled: f64,
     pub seed: u64,
-    /// Whether to remember, which takes memory for every connection.
+    /// Whether to skip recording responses, which takes memory for every connection.
     pub forgets: bool,
 }
 
-/// No answer.
+/// The status of an attempt without a response.
 pub const STALLED: u16 = 0;
 
-/// The statuses that each connection's pushes were answered with.
+/// The statuses that each connection's pushes received.
 pub type Log = Arc<Mutex<HashMap<String, Vec<u16>>>>;
 
 impl Behavior {
-    /// The status of the answer to this attempt, counted from 0.
+    /// Returns the status for this attempt, counted from 0.
     pub fn answer(&self, id: &str, attempt: usize) -> u16 {
         let draw = |what: &str, attempt: usize| {
             let mut hasher = DefaultHasher::new();
@@ -83,7 +83,7 @@ pub struct Stub {
     pub over_http_2: Arc<AtomicUsize>,
 }
 
-/// How the stub speaks to its clients: TLS with a server's configuration, and with it HTTP/1.1 or HTTP/2.
+/// How the stub is reached: with TLS and a server configuration, over HTTP/1.1 or HTTP/2.
 pub type Tls = Option<tokio_rustls::TlsAcceptor>;
 
 impl Stub {
@@ -91,7 +91,7 @@ impl Stub {
         Self::start_with_streams(behavior, tls, 128).await
     }
 
-    /// One that carries so many requests at a time on a connection of HTTP/2; API Gateway takes 128.
+    /// Starts a stub with this many concurrent streams per HTTP/2 connection; API Gateway allows 128.
     pub async fn start_with_streams(behavior: Behavior, tls: Tls, streams: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stub = Self { address: listener.local_addr().unwrap(), log: Log::default(), over_http_2: Arc::default() };
@@ -105,7 +105,7 @@ impl Stub {
                     match tls {
                         None => serve(stream, None, streams, behavior, log).await,
                         Some(tls) => {
-                            // A client that does not trust the certificate leaves.
+                            // A client that does not trust the certificate disconnects.
                             if let Ok(stream) = tls.accept(stream).await {
                                 let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                                 serve(stream, is_h2.then_some(over_http_2), streams, behavior, log).await;
@@ -172,7 +172,7 @@ async fn answer(request: Request<Incoming>, behavior: Behavior, log: &Log) -> Re
     response
 }
 
-/// The `number`th of any number of connection ids.
+/// Returns the `number`th of any number of connection ids.
 pub fn connection_id(number: usize) -> lambda_websocket::event::ConnectionId {
     format!("{number:013}Aa=").parse().unwrap()
 }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mgt_5_hosts_are_loopback_names_addresses_and_those_allowed() {
+    fn mgt_5_host_must_be_loopback_or_allowed() {
         let hosts = Hosts::new(["Gateway.Test".to_owned()]);
         for host in [
             "localhost",

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn mgt_7_an_outbox_is_bounded_by_messages_and_by_bytes() {
+    fn mgt_7_outbox_is_bounded_by_messages_and_bytes() {
         let (sender, outbox) = outbox();
         for _ in 0..SEND_BUFFER {
             assert_eq!(sender.send("x".to_owned()), Ok(()));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_sent_before_the_close_frame_also_when_it_was_held() {
+    fn queued_frames_are_sent_before_the_close_frame() {
         let (sender, outbox) = outbox();
         sender.hold(true);
         assert_eq!(sender.send("held".to_owned()), Ok(()));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_that_has_ended_takes_nothing() {
+    fn ended_socket_refuses_frames() {
         let (sender, outbox) = outbox();
         drop(outbox);
         assert_eq!(sender.send("x".to_owned()), Err(Refused::Closed));

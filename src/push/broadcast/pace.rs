@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lim_5_refusals_of_the_account_halve_the_pace_and_successes_raise_it_again() {
+    async fn lim_5_account_throttling_halves_the_pace_and_successes_raise_it() {
         let mut pace = Pace::new(64);
         assert_eq!(window(&mut pace, (50, 50), (10, 10)).await, 32, "together they are one sign");
         assert!(pace.is_throttled(Instant::now()));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mgt_7_refusals_of_single_connections_do_not_change_the_pace() {
+    async fn mgt_7_throttled_connections_do_not_change_the_pace() {
         let mut pace = Pace::new(64);
         for (first, again) in [((100, 5), (0, 5)), ((70, 30), (0, 100)), ((100, 100), (0, 0)), ((0, 0), (0, 300))] {
             assert_eq!(window(&mut pace, first, again).await, 64, "{first:?} {again:?}");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mgt_7_while_everyone_is_refused_an_eighth_stays_under_way() {
+    async fn mgt_7_pace_never_drops_below_an_eighth() {
         let mut pace = Pace::new(64);
         for _ in 0..10 {
             for attempt in [Attempt::First, Attempt::AfterRefusal].into_iter().cycle().take(100) {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_to_pushes_from_before_a_cut_do_not_cut_again() {
+    async fn responses_from_before_a_cut_do_not_cut_again() {
         let mut pace = Pace::new(64);
         let before = pace.cuts();
         window(&mut pace, (50, 50), (10, 10)).await;

@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn length_in_json_is_that_of_every_character() {
+    fn json_len_is_correct_for_every_character() {
         for character in (0..=0x1_0000).filter_map(char::from_u32) {
             let text = character.to_string();
             assert_eq!(json_len(&text), serde_json::to_string(&text).unwrap().len() - 2, "{character:?}");
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn length_in_json_is_that_of_any_text(text in any::<String>()) {
+        fn json_len_is_correct_for_any_string(text in any::<String>()) {
             assert_eq!(json_len(&text), serde_json::to_string(&text).unwrap().len() - 2);
         }
     }

@@ -1,4 +1,4 @@
-//! The example `authorizer_jwks`: tokens of an identity provider, whose keys change.
+//! The example `authorizer_jwks`: tokens of an identity provider that rotates its keys.
 
 #[path = "../../../examples/authorizer_jwks.rs"]
 #[allow(dead_code, reason = "it has its own `main`")]
@@ -25,7 +25,7 @@ fn key() -> EncodingKey {
     EncodingKey::from_ec_der(&pair.serialize_der())
 }
 
-/// The public key as the provider publishes it.
+/// Returns the public key as the provider publishes it.
 fn published(id: &str, key: &EncodingKey) -> Value {
     let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).unwrap();
     jwk.common.key_id = Some(id.to_owned());
@@ -75,7 +75,7 @@ async fn provider(server: &MockServer) -> Provider {
 }
 
 #[tokio::test]
-async fn a_token_is_checked_with_the_key_that_it_names() {
+async fn token_is_verified_with_the_key_it_names() {
     let (server, old, foreign) = (MockServer::start().await, key(), key());
     publish(&server, &[published("old", &old)]).await;
     let provider = provider(&server).await;
@@ -88,7 +88,7 @@ async fn a_token_is_checked_with_the_key_that_it_names() {
         token("old", &old, &claims)
     };
     let without_key = encode(&Header::new(Algorithm::ES256), &claims(), &old).unwrap();
-    // The public key as the secret of an HMAC: who checks what the token's header says would believe it.
+    // Algorithm confusion: the public key used as an HMAC secret. A verifier that trusts the token's `alg` accepts it.
     let mut confused = Header::new(Algorithm::HS256);
     confused.kid = Some("old".to_owned());
     let public = published("old", &old).to_string();
@@ -111,7 +111,7 @@ async fn a_token_is_checked_with_the_key_that_it_names() {
 }
 
 #[tokio::test]
-async fn keys_that_the_provider_has_changed_are_fetched_at_most_once_a_minute() {
+async fn rotated_keys_are_fetched_at_most_once_a_minute() {
     let (server, old, new) = (MockServer::start().await, key(), key());
     publish(&server, &[published("old", &old)]).await;
     let provider = provider(&server).await;
@@ -130,7 +130,7 @@ async fn keys_that_the_provider_has_changed_are_fetched_at_most_once_a_minute() 
     assert_eq!(status(&provider, &by_old).await, 200, "clients with old tokens are still let in");
     assert_eq!(server.received_requests().await.unwrap().len(), 1);
 
-    // A provider that is down takes nobody's key away.
+    // An unavailable provider does not invalidate cached keys.
     server.reset().await;
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -140,7 +140,7 @@ async fn keys_that_the_provider_has_changed_are_fetched_at_most_once_a_minute() 
 }
 
 #[tokio::test]
-async fn a_provider_without_keys_is_found_at_the_start() {
+async fn missing_provider_keys_fail_at_startup() {
     let server = MockServer::start().await;
     let start = async || Provider::new(&format!("{}/jwks.json", server.uri()), ISSUER, AUDIENCE).await.err().unwrap();
     assert!(start().await.to_string().ends_with("answers 404 Not Found"), "{}", start().await);

@@ -1,4 +1,4 @@
-//! Which web pages may connect.
+//! Origin checks: which web pages may connect.
 
 use lambda_websocket::authorizer::{AllowedOrigins, Denied, Request};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn allowed(list: &[&str], origin: &str) -> bool {
 }
 
 #[test]
-fn only_the_same_scheme_host_and_port_are_allowed() {
+fn origin_must_match_scheme_host_and_port() {
     let list = ["https://chat.example.com", "http://localhost:3000", "https://[2001:db8::1]:8443"];
     for origin in [
         "https://chat.example.com",
@@ -75,7 +75,7 @@ fn only_the_same_scheme_host_and_port_are_allowed() {
 }
 
 #[test]
-fn a_wildcard_stands_for_subdomains_alone() {
+fn wildcard_matches_subdomains_only() {
     let list = ["https://*.preview.example.com"];
     for origin in ["https://pr-7.preview.example.com", "https://a.b.preview.example.com"] {
         assert!(allowed(&list, origin), "{origin}");
@@ -93,7 +93,7 @@ fn a_wildcard_stands_for_subdomains_alone() {
 }
 
 #[test]
-fn a_missing_origin_is_refused_by_default_and_two_are_always() {
+fn missing_origin_is_refused_by_default_and_repeated_origin_always() {
     let list = AllowedOrigins::new(["https://example.com"]).unwrap();
     assert!(matches!(list.check(&request(&[])), Err(Denied::Forbidden)));
     let list = list.with_missing_origin();
@@ -104,7 +104,7 @@ fn a_missing_origin_is_refused_by_default_and_two_are_always() {
 }
 
 #[test]
-fn what_no_browser_sends_cannot_be_on_the_list() {
+fn invalid_origin_is_refused_in_the_list() {
     for (origin, reason) in [
         ("https://example.com/", "expected nothing after the host and the port, not even a path"),
         ("example.com", "expected a scheme, a host and an optional port, as in `https://example.com`"),
@@ -125,7 +125,7 @@ fn what_no_browser_sends_cannot_be_on_the_list() {
 
 proptest! {
     #[test]
-    fn no_text_is_allowed_but_the_origin_itself(text in "\\PC{0,40}", prefix in "[a-z.:/@*-]{0,6}", suffix in "[a-z.:/@*-]{1,6}") {
+    fn only_the_exact_origin_is_allowed(text in "\\PC{0,40}", prefix in "[a-z.:/@*-]{0,6}", suffix in "[a-z.:/@*-]{1,6}") {
         let list = AllowedOrigins::new(["https://example.com"]).unwrap();
         let is_allowed = |origin: &str| {
             let event: Value = json!(origin);

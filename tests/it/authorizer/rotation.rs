@@ -24,7 +24,7 @@ fn token(name: &str) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(key(name).as_bytes())).unwrap()
 }
 
-/// What the extension answers from now on.
+/// Sets the secret that the extension returns from now on.
 async fn keep(extension: &MockServer, current: &str, previous: Option<&str>) {
     extension.reset().await;
     for (stage, name) in [("AWSCURRENT", Some(current)), ("AWSPREVIOUS", previous)] {
@@ -58,7 +58,7 @@ async fn is_answered(client: &mut Client) -> bool {
 }
 
 #[tokio::test]
-async fn keys_are_rotated_while_clients_are_connected() {
+async fn keys_rotate_while_clients_are_connected() {
     let extension = MockServer::start().await;
     let tokens = Tokens::from_secret(KeySecret::at(&extension.address().to_string(), SECRET, "session".to_owned()));
     let router = Router::new()
@@ -69,7 +69,7 @@ async fn keys_are_rotated_while_clients_are_connected() {
         .route_response("$default");
     let gateway = gateway.start().await.unwrap();
 
-    // Without any key nobody is let in, and it is not the client's mistake.
+    // Without a key the authorizer refuses every client, as a server error.
     Mock::given(path("/secretsmanager/get")).respond_with(ResponseTemplate::new(400)).mount(&extension).await;
     assert_eq!(connect(&gateway, "first").await.map(drop), Err(Some(500)));
 
@@ -89,27 +89,27 @@ async fn keys_are_rotated_while_clients_are_connected() {
     assert_eq!(connect(&gateway, "first").await.map(drop), Err(Some(403)), "the one before that no longer does");
     assert!(is_answered(&mut early).await, "who is connected stays");
 
-    // Clients that make tokens up do not make the function read the secret each time.
+    // Tokens with invented keys do not make the function read the secret each time.
     let before = extension.received_requests().await.unwrap().len();
     for _ in 0..20 {
         assert_eq!(connect(&gateway, "forged").await.map(drop), Err(Some(403)));
     }
     assert_eq!(extension.received_requests().await.unwrap().len(), before);
 
-    // Withdrawn in an emergency, a key counts for five minutes at most, though no unknown one comes.
+    // A key withdrawn in an emergency is accepted for at most five minutes, even if no unknown key arrives.
     keep(&extension, "fourth", None).await;
     connect(&gateway, "third").await.unwrap();
     pass(301).await;
     assert_eq!(connect(&gateway, "third").await.map(drop), Err(Some(403)));
 
-    // An extension that fails does not keep out those whose keys are known.
+    // If the extension fails, tokens with cached keys are still accepted.
     extension.reset().await;
     pass(301).await;
     assert!(is_answered(&mut connect(&gateway, "fourth").await.unwrap()).await);
 }
 
 #[tokio::test]
-async fn key_that_is_too_short_is_not_taken() {
+async fn too_short_key_is_refused() {
     let extension = MockServer::start().await;
     let short = ResponseTemplate::new(200).set_body_json(json!({"SecretString": "short"}));
     Mock::given(path("/secretsmanager/get")).respond_with(short).mount(&extension).await;

@@ -1,4 +1,4 @@
-//! Tickets: each opens one connection, of one stage, for a minute.
+//! Tickets: each opens one connection to one stage within a minute.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn tickets() -> Tickets {
     of_stage(keys(), "dev", InMemory::new())
 }
 
-/// The handshake of this connection, of the API `a1b2c3d4e5` and its stage `dev`.
+/// Returns the handshake of a connection to the stage `dev` of the API `a1b2c3d4e5`.
 fn handshake(connection: &str) -> Request {
     let id = format!("/requestContext/connectionId {connection}");
     let (pointer, value) = id.split_once(' ').unwrap();
@@ -58,7 +58,7 @@ async fn a_ticket_opens_one_connection_with_its_context() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_redeemers_at_the_same_time_one_connects() {
+async fn concurrent_redemptions_open_one_connection() {
     let tickets = tickets();
     let ticket = tickets.issue("alice", &()).unwrap();
     let attempts = (0..64).map(|n| {
@@ -87,7 +87,7 @@ async fn a_ticket_expires_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ticket_is_good_for_its_api_and_stage_alone() {
+async fn ticket_is_valid_for_its_api_and_stage_only() {
     let tickets = tickets();
     for (api, stage) in [("a1b2c3d4e5", "prod"), ("z1b2c3d4e5", "dev")] {
         let other = Tickets::new(keys(), ApiId::new(api).unwrap(), Stage::new(stage).unwrap(), InMemory::new());
@@ -103,7 +103,7 @@ async fn a_ticket_is_good_for_its_api_and_stage_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ticket_that_was_changed_in_any_bit_is_refused() {
+async fn ticket_with_any_flipped_bit_is_refused() {
     let tickets = tickets();
     let ticket = tickets.issue("alice", &json!({"org": 7})).unwrap();
     let bytes = ticket.as_str().as_bytes();
@@ -123,7 +123,7 @@ async fn a_ticket_that_was_changed_in_any_bit_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_rotated_while_tickets_travel() {
+async fn ticket_survives_key_rotation() {
     let store = InMemory::new();
     let of = |keys| of_stage(keys, "dev", store.clone());
     let ticket = of(keys()).issue("alice", &()).unwrap();
@@ -135,7 +135,7 @@ async fn keys_are_rotated_while_tickets_travel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_api_gateway_would_refuse_is_not_issued() {
+async fn invalid_principal_or_context_issues_no_ticket() {
     let tickets = tickets();
     assert_eq!(tickets.issue("", &()).unwrap_err(), NotIssued::NoPrincipal);
     let nested = tickets.issue("alice", &json!({"roles": ["a"]})).unwrap_err();
@@ -147,7 +147,7 @@ async fn what_api_gateway_would_refuse_is_not_issued() {
 
 #[cfg(feature = "reply")]
 #[tokio::test(start_paused = true)]
-async fn a_ticket_and_a_reply_address_cannot_stand_for_each_other() {
+async fn ticket_and_reply_address_are_not_interchangeable() {
     use lambda_websocket::reply::{InvalidAddress, SealedAddress};
 
     let ticket = tickets().issue("alice", &()).unwrap();
@@ -168,7 +168,7 @@ mod table {
     use crate::idempotency_table::IdempotencyTable;
 
     #[tokio::test]
-    async fn a_ticket_opens_one_connection_everywhere() {
+    async fn ticket_opens_one_connection_across_processes() {
         let table = IdempotencyTable::start().await;
         let store = DynamoDb::with_endpoint_url("tickets", table.url()).await;
         let (one, other) = (of_stage(keys(), "dev", store.clone()), of_stage(keys(), "dev", store.clone()));

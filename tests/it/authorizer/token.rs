@@ -1,4 +1,4 @@
-//! The token by which a client says who it is.
+//! Where an authorizer finds the client's token.
 
 use lambda_websocket::authorizer::{Denied, Request};
 use serde_json::json;
@@ -17,7 +17,7 @@ fn request(query: &[&str], subprotocols: &[&str]) -> Request {
 }
 
 #[test]
-fn a_token_travels_in_the_query_string_or_as_a_subprotocol() {
+fn token_is_read_from_query_or_subprotocol() {
     for (query, subprotocols) in [
         (&["t.o.k"][..], &[][..]),
         (&["t.o.k"], &["chat.v1"]),
@@ -31,7 +31,7 @@ fn a_token_travels_in_the_query_string_or_as_a_subprotocol() {
 }
 
 #[test]
-fn no_token_an_empty_one_and_two_are_unauthorized() {
+fn missing_empty_and_repeated_tokens_are_unauthorized() {
     for (query, subprotocols) in [
         (&[][..], &[][..]),
         (&[""], &[]),

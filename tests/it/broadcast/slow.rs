@@ -1,4 +1,4 @@
-//! Recipients that do not read, and an account that sends too much: both are answered with 429.
+//! Recipients that do not read, and an account over its rate: API Gateway responds to both with 429.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use super::ids;
 use crate::stub::connection_id;
 
 const LATENCY: Duration = Duration::from_millis(15);
-/// A connection that never answers.
+/// A connection that never responds.
 const STALLED: usize = 99_999;
 
-/// API Gateway with clients that do not read, and with a rate for the whole account.
+/// A simulated API Gateway with clients that do not read, and with a rate limit for the account.
 #[derive(Debug, Clone)]
 struct Api {
     latency: Duration,
     slow: Arc<HashSet<ConnectionId>>,
-    /// Pushes a second, and the token bucket that counts them.
+    /// Pushes per second, and the token bucket that enforces it.
     rate: Option<f64>,
     seen: Arc<Mutex<Seen>>,
 }
@@ -71,7 +71,7 @@ impl Push for Api {
         *seen.attempts.entry(id.clone()).or_default() += 1;
         let refused = Err(PushError::Throttled { connection_id: id.clone() });
         if let Some(rate) = self.rate {
-            // A bucket that holds what comes in a tenth of a second.
+            // The bucket holds a tenth of a second's worth of tokens.
             seen.tokens = (seen.tokens + rate * (now - seen.filled).as_secs_f64()).min((rate / 10.0).max(1.0));
             seen.filled = now;
             if seen.tokens < 1.0 {
@@ -94,7 +94,7 @@ impl Push for Api {
     }
 }
 
-/// Of a broadcast: its report, when the last delivery was, and when it returned.
+/// Runs a broadcast. Returns its report, the time of the last delivery, and its duration.
 async fn broadcast(pusher: &Pusher, api: &Api, count: usize) -> (Report, Duration, Duration) {
     let start = Instant::now();
     let report = pusher.broadcast(ids(count), "x").unwrap().await;
@@ -107,7 +107,7 @@ fn pusher(api: &Api) -> Pusher {
     Pusher::new(api.clone()).with_timeout(Duration::from_secs(29)).with_random(move || seed.lock().unwrap()())
 }
 
-/// A row of numbers from 0 to 1 that is the same in every run.
+/// Returns a reproducible sequence of numbers from 0 to 1.
 fn fastrand_like(mut seed: u64) -> impl FnMut() -> f64 + Send {
     move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -116,7 +116,7 @@ fn fastrand_like(mut seed: u64) -> impl FnMut() -> f64 + Send {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_cost_the_others_nothing() {
+async fn mgt_7_slow_recipients_do_not_delay_others() {
     let api = Api::new([], None);
     let (_, alone, _) = broadcast(&pusher(&api), &api, 10_000).await;
     for count in [1, 8, 64, 500] {
@@ -137,7 +137,7 @@ async fn mgt_7_slow_recipients_cost_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_throttled_account_lowers_the_pace_and_everyone_is_reached() {
+async fn mgt_7_account_throttling_lowers_the_pace_and_all_are_delivered() {
     for (rate, latency, concurrency) in [
         (200.0, 15, 64),
         (1000.0, 15, 64),
@@ -161,7 +161,7 @@ async fn mgt_7_throttled_account_lowers_the_pace_and_everyone_is_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_are_found_when_the_account_is_throttled_too() {
+async fn mgt_7_slow_recipients_are_detected_during_account_throttling() {
     let api = Api::new((0..64).map(|number| number * 150), Some(2000.0));
     let (report, _, whole) = broadcast(&pusher(&api), &api, 10_000).await;
     assert_eq!((report.delivered, report.failed.len()), (9936, 64), "{report}");
@@ -169,7 +169,7 @@ async fn mgt_7_slow_recipients_are_found_when_the_account_is_throttled_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mgt_7_slow_recipients_are_reported_and_have_few_attempts() {
+async fn mgt_7_slow_recipients_are_reported_after_few_attempts() {
     let api = Api::new([3], None);
     let messages = (0..1000).chain([3, 3, 3]).map(|number| (connection_id(number), number));
     let report = pusher(&api).broadcast_with(stream::iter(messages)).await;
@@ -180,7 +180,7 @@ async fn mgt_7_slow_recipients_are_reported_and_have_few_attempts() {
     assert_eq!(api.attempts(&connection_id(3)), 4 + 3, "once it is known, each payload has one attempt");
 }
 
-/// Refuses each of these connections so many times.
+/// Refuses the first n pushes to each of these connections.
 #[derive(Debug, Clone)]
 struct Refusing {
     api: Api,
@@ -204,7 +204,7 @@ impl Push for Refusing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn payloads_of_a_connection_in_backoff_keep_their_order_and_delay_nobody() {
+async fn backoff_keeps_payload_order_and_does_not_delay_others() {
     let transport = Refusing { api: Api::new([0], None), times: 2 };
     let messages = [0, 1, 2].map(|number| (connection_id(0), number)).into_iter();
     let messages = messages.chain((1..1000).map(|number| (connection_id(number), number)));
@@ -239,7 +239,7 @@ async fn deadline_ends_recipients_in_backoff_with_their_last_error() {
     let messages = [0, 1, STALLED, 1].into_iter().map(|number| (connection_id(number), number));
     let start = Instant::now();
     let report = pusher.broadcast_with(stream::iter(messages).chain(stream::pending())).await;
-    // The one that does not answer has the only place, so that the other has no second attempt.
+    // The unresponsive connection occupies the only slot, so the other gets no second attempt.
     assert_eq!((report.delivered, report.failed.len(), report.not_tried.len()), (1, 2, 1), "{report}");
     assert_eq!(report.failed_with(|error| matches!(error, PushError::Throttled { .. })).count(), 1, "{report:?}");
     assert_eq!(report.failed_with(|error| matches!(error, PushError::TimedOut { .. })).count(), 1, "{report:?}");
@@ -247,7 +247,7 @@ async fn deadline_ends_recipients_in_backoff_with_their_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn source_is_not_read_further_while_many_wait() {
+async fn source_is_not_polled_while_the_backoff_queue_is_full() {
     let api = Api::new(0..5000, None);
     let (read, mut most) = (Arc::new(Mutex::new(0_usize)), 0);
     let counted = Arc::clone(&read);
@@ -263,7 +263,7 @@ async fn source_is_not_read_further_while_many_wait() {
         }
     }
     assert!((1024..=1024 + 64).contains(&most), "{most}");
-    // Large payloads of their own fill the memory before.
+    // With a large payload per connection, the memory limit applies first.
     let (large, read) = ("x".repeat(100_000), Arc::new(Mutex::new(0_usize)));
     let counted = Arc::clone(&read);
     let messages = stream::iter(0..5000).map(move |number| {

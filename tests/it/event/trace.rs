@@ -1,4 +1,4 @@
-//! The trace of an invocation, in the forms of X-Ray and W3C.
+//! Trace ids in the X-Ray and W3C formats.
 
 use lambda_websocket::event::{InvalidTrace, TraceContext};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn read(text: &str) -> Result<TraceContext, InvalidTrace> {
 }
 
 #[test]
-fn both_forms_name_the_same_trace() {
+fn xray_and_w3c_forms_name_the_same_trace() {
     let xray = read("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1").unwrap();
     let w3c = read("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01").unwrap();
     assert_eq!(xray, w3c);
@@ -25,7 +25,7 @@ fn both_forms_name_the_same_trace() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused() {
+fn invalid_trace_is_refused() {
     for text in [
         "",
         "Root",
@@ -53,7 +53,7 @@ fn what_is_no_trace_is_refused() {
 
 proptest! {
     #[test]
-    fn every_trace_survives_both_forms(id in 1_u128.., parent in 1_u64.., sampled: bool) {
+    fn trace_round_trips_in_both_forms(id in 1_u128.., parent in 1_u64.., sampled: bool) {
         let traceparent = format!("00-{id:032x}-{parent:016x}-{:02x}", u8::from(sampled));
         let trace = read(&traceparent).unwrap();
         prop_assert_eq!(trace.traceparent().unwrap(), traceparent);
@@ -63,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC*") {
+    fn parsing_never_panics(text in "\\PC*") {
         let _ = read(&text);
         let _ = read(&format!("Root=1-{text};Parent={text}"));
     }

@@ -1,4 +1,4 @@
-//! Who may join a group.
+//! Join policies.
 
 use std::sync::Mutex;
 
@@ -22,7 +22,7 @@ async fn groups(hub: &Hub, id: &str) -> Vec<Group> {
 }
 
 #[tokio::test]
-async fn client_joins_nothing_unless_the_hub_says_who_may() {
+async fn joins_are_refused_without_a_policy() {
     let hub = builder().0.build();
     connect(&hub, "alice-1").await;
     let error = hub.join(&key("alice-1"), &group("lobby")).await.unwrap_err();
@@ -34,7 +34,7 @@ async fn client_joins_nothing_unless_the_hub_says_who_may() {
     );
     assert!(matches!(hub.join_all(&key("alice-1"), &[group("lobby")]).await, Err(JoinError::NoPolicy)));
     assert_eq!(groups(&hub, "alice-1").await, [] as [Group; 0]);
-    // What the application decides needs no permission.
+    // The application itself can add connections without a policy.
     assert_eq!(hub.add_to_group(&key("alice-1"), &group("lobby")).await.unwrap(), Joined::First);
     let added = hub.add_to_groups(&key("alice-1"), &[group("kitchen")]).await.unwrap().unwrap();
     assert_eq!(added.groups.len(), 1);
@@ -66,13 +66,13 @@ async fn policy_decides_by_principal_and_group() {
     let error = hub.join(&key("alice-1"), &group("of bob")).await.unwrap_err();
     assert!(matches!(&error, JoinError::NotAllowed { group } if group == "of bob"));
     assert_eq!(error.to_string(), "the client may not join this group", "it is not quoted");
-    // All or none.
+    // `join_all` joins all groups or none.
     let all = [group("lobby"), group("of alice"), group("of bob")];
     assert!(matches!(hub.join_all(&key("bob-1"), &all).await, Err(JoinError::NotAllowed { .. })));
     assert_eq!(groups(&hub, "bob-1").await, [] as [Group; 0]);
     assert_eq!(groups(&hub, "alice-1").await, ["lobby"]);
     assert_eq!(recorder.pushes().len(), 0, "nothing has happened that is to be announced");
-    // The principal of a key is taken from the registry if the key has none, and who is not connected is not asked about.
+    // If the key has no principal, the registry provides it; the policy is not called for unknown connections.
     let named = key("bob-1").with_principal(principal("bob"));
     assert!(hub.join_all(&named, &all[..1]).await.unwrap().is_some());
     assert_eq!(got(&recorder), ["alice-1: +bob lobby"]);
@@ -84,7 +84,7 @@ async fn policy_decides_by_principal_and_group() {
 }
 
 #[tokio::test]
-async fn policy_that_fails_lets_nobody_join() {
+async fn failing_policy_refuses_joins() {
     let hub = builder().0.allowing_joins(|_| async { Err("the table of members is closed".into()) }).build();
     connect(&hub, "alice-1").await;
     let error = hub.join(&key("alice-1"), &group("lobby")).await.unwrap_err();
@@ -93,9 +93,9 @@ async fn policy_that_fails_lets_nobody_join() {
     assert_eq!(groups(&hub, "alice-1").await, [] as [Group; 0]);
 }
 
-/// A route and `$disconnect`, each with its own clone.
+/// A message route and `$disconnect`, each with its own clone of the hub.
 #[tokio::test]
-async fn clones_of_a_hub_announce_alike() {
+async fn hub_clones_announce_joins_and_leaves() {
     let (builder, recorder) = builder();
     let hub = builder.announcing(|events| Some(message(events))).allowing_all_joins().build();
     let joining = hub.clone();

@@ -1,19 +1,19 @@
-//! Reports as errors, for those who need all of it to have succeeded.
+//! Reports as errors, for callers that need complete success.
 
 use lambda_websocket::push::Incomplete;
 
 use super::*;
 
 #[tokio::test]
-async fn report_that_is_required_to_be_complete_says_how_many_failed_and_why() {
+async fn require_complete_reports_failure_counts_and_causes() {
     let (hub, recorder) = lobby(&["alice-1", "alice-2", "bob-1"]).await;
     let lobby = namespace().group(&group("lobby"));
-    // Who is disconnected is not missed.
+    // A disconnected member does not count as a failure.
     recorder.hang_up(key("bob-1").id());
     let report = hub.send_to(&lobby, "hello").await.unwrap();
     assert_eq!((report.report.delivered, report.pruned.len()), (2, 1));
     report.require_all().unwrap();
-    // Such as in a route.
+    // As it is used in a route.
     let route = async || -> lambda_websocket::Result<()> {
         recorder.answer(StatusCode::FORBIDDEN);
         hub.send_to(&lobby, "hello").await?.require_all()?;
@@ -33,7 +33,7 @@ async fn report_that_is_required_to_be_complete_says_how_many_failed_and_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn broadcast_says_how_many_were_not_reached() {
+async fn incomplete_broadcast_reports_failure_count() {
     let ids = || ["a", "b", "c"].map(|id| key(id).id().clone());
     let pusher = |latency| Pusher::new(Delayed(Recorder::new(), latency)).with_concurrency(1);
     let slow = pusher(Duration::from_secs(60)).with_timeout(Duration::from_millis(10));
@@ -46,7 +46,7 @@ async fn broadcast_says_how_many_were_not_reached() {
 }
 
 #[tokio::test]
-async fn closing_and_sweeping_are_errors_where_they_must_be_complete() {
+async fn incomplete_close_and_sweep_become_errors() {
     let recorder = Recorder::new();
     let hub = Hub::builder(InMemory::new(), Pusher::new(recorder.clone()).without_retries())
         .with_sweep_period(Duration::ZERO)

@@ -1,6 +1,6 @@
-//! A function as a process for the tests: this very test binary, which is asked for the one test below.
+//! A function as a process for the tests: the test binary itself, running only the test below.
 //!
-//! It speaks the Lambda Runtime API over a plain socket, and does what the message's `do` says.
+//! It speaks the Lambda Runtime API over a plain socket and executes the command in the message's `do`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,20 +10,20 @@ use std::time::Duration;
 use lambda_websocket::local::{Client, Function, Gateway, Process};
 use serde_json::{Value, json};
 
-/// The test binary as a function of this name.
+/// Returns the test binary as a function of this name.
 pub fn process(name: &str) -> Process {
     let [program, arguments @ ..] = &command()[..] else { unreachable!() };
     arguments.iter().fold(Process::new(name, program), |process, argument| process.arg(argument)).env("IS_CHILD", "1")
 }
 
-/// The same as a shell command, for processes that start it in another way.
+/// Returns the same as a shell command, for processes that start it differently.
 pub fn command() -> Vec<String> {
     let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let arguments = ["--exact", "local::child::runs_as_a_function", "--nocapture", "--test-threads=1"];
     std::iter::once(program).chain(arguments.map(str::to_owned)).collect()
 }
 
-/// A shell script as a function, in which `$CHILD` starts the test binary.
+/// Returns a shell script as a function, in which `$CHILD` starts the test binary.
 pub fn script(name: &str, script: &str) -> Process {
     Process::new(name, "sh").arg("-c").arg(script).env("CHILD", command().join(" ")).env("IS_CHILD", "1")
 }
@@ -33,13 +33,13 @@ pub async fn behind(process: Process) -> Gateway {
     Gateway::builder("dev").function(["$default"], function).route_response("$default").start().await.unwrap()
 }
 
-/// A message that tells the function what to do, and the reply.
+/// Sends a message with a command for the function, and returns the reply.
 pub async fn ask(client: &mut Client, what: &str) -> Value {
     client.send_json(&json!({"do": what})).await.unwrap();
     client.next_json().await.unwrap()
 }
 
-/// Whether a process runs; `None` where there is no `/proc`.
+/// Returns whether a process runs; `None` where there is no `/proc`.
 pub fn runs(pid: &Value) -> Option<bool> {
     std::path::Path::new("/proc/self").exists().then(|| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Api {
         self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
     }
 
-    /// The status, the headers and the body of the next response.
+    /// Reads the status, headers, and body of the next response.
     fn response(&mut self) -> (u16, BTreeMap<String, String>, String) {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
@@ -110,7 +110,7 @@ fn runs_as_a_function() {
         std::thread::sleep(Duration::from_secs(600));
     }
     if std::env::var_os("ASKS_ALTHOUGH").is_some() {
-        // Both at once, so that the gateway reads the second before it has acted on the first.
+        // Both requests in one write, so that the gateway reads the second before it has handled the first.
         let error = r#"{"errorType": "Config", "errorMessage": "TABLE is not set"}"#;
         let head =
             |line: &str, length: usize| format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
@@ -158,7 +158,7 @@ fn runs_as_a_function() {
             "half a body" => {
                 let mut other = Api::connect();
                 other.send("POST", &format!("invocation/{id}/response"), 1000, r#"{"statusCode":200}"#);
-                // Until the gateway has noticed.
+                // Waits until the gateway has detected it.
                 other.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
                 let _ = other.stream.read_to_end(&mut Vec::new());
             }

@@ -1,4 +1,4 @@
-//! Under tokio's paused clock hours pass at once, in the rules and in the functions.
+//! Under tokio's paused clock the gateway and its functions skip hours.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn router() -> Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn msg_4_and_lim_3_limits_pass_in_no_time_under_a_paused_clock() {
+async fn msg_4_and_lim_3_paused_clock_skips_timeouts() {
     let gateway = Gateway::builder("dev").router(router()).route_response("when").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(100_000));
     let start = Instant::now();
@@ -63,7 +63,7 @@ async fn msg_4_each_route_has_its_own_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lim_3_two_hours_pass_in_no_time_under_a_paused_clock() {
+async fn lim_3_paused_clock_skips_two_hours() {
     let gateway = Gateway::builder("dev").router(router()).route_response("when").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let start = Instant::now();
@@ -79,7 +79,7 @@ async fn lim_3_two_hours_pass_in_no_time_under_a_paused_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_million_seconds_cost_nothing() {
+async fn paused_clock_skips_a_million_seconds_quickly() {
     let gateway = Gateway::builder("dev").router(router()).lifetime(Duration::from_secs(10_000_000));
     let gateway = gateway.idle_timeout(Duration::from_secs(10_000_000)).start().await.unwrap();
     let _client = gateway.connect("").await.unwrap();
@@ -91,7 +91,7 @@ async fn a_million_seconds_cost_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_takes_nothing_is_cut_off_after_30_seconds() {
+async fn client_that_does_not_read_is_disconnected_after_30_seconds() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     let (_deaf, _) = tokio_tungstenite::client_async(gateway.url(), stream).await.unwrap();
@@ -107,7 +107,7 @@ async fn client_that_takes_nothing_is_cut_off_after_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_does_not_answer_a_close_frame_is_let_go_after_2_seconds() {
+async fn unanswered_close_frame_ends_the_connection_after_2_seconds() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     let (mut silent, _) = tokio_tungstenite::client_async(gateway.url(), stream).await.unwrap();
@@ -120,7 +120,7 @@ async fn client_that_does_not_answer_a_close_frame_is_let_go_after_2_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn request_that_does_not_end_is_not_waited_for() {
+async fn incomplete_request_times_out() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let mut half_a_head = TcpStream::connect(gateway.address()).await.unwrap();
     half_a_head.write_all(b"GET /dev HTTP/1.1\r\nHost: ").await.unwrap();

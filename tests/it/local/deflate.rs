@@ -15,14 +15,14 @@ const RSV1: u8 = 0x40;
 const TEXT: u8 = 1;
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// A gateway that sends back every message.
+/// Starts a gateway that echoes every message.
 async fn echo() -> Gateway {
     let router = Router::new()
         .on("$default", |event: Message| async move { Ok(Response::ok().body(event.body.to_text().into_owned())) });
     Gateway::builder("dev").router(router).route_response("$default").start().await.unwrap()
 }
 
-/// Does the handshake with these offers, and returns the gateway's answer.
+/// Performs the handshake with these offers, and returns the gateway's response to them.
 async fn negotiated(gateway: &Gateway, offers: &[&str]) -> (Raw, Option<String>) {
     let mut raw = Raw::connect(gateway).await;
     let offers: String = offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
@@ -53,7 +53,7 @@ fn inflate(compressed: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The next message as text, and whether it was compressed.
+/// Returns the next message as text, and whether it was compressed.
 async fn message(raw: &mut Raw) -> (String, bool) {
     match raw.frame_with_bits().await {
         Some((0x81, payload)) => (String::from_utf8(payload).unwrap(), false),
@@ -63,7 +63,7 @@ async fn message(raw: &mut Raw) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn con_7_the_first_offer_that_can_be_kept_is_answered() {
+async fn con_7_first_supported_offer_is_accepted() {
     let gateway = echo().await;
     let with_bits = |bits| format!("{ANSWER}; server_max_window_bits={bits}");
     for (offers, answer) in [
@@ -98,15 +98,15 @@ async fn con_7_messages_are_compressed_in_both_directions() {
     let gateway = echo().await;
     let (mut raw, _) = negotiated(&gateway, &["permessage-deflate; server_max_window_bits=9"]).await;
     let long = "so long and thanks ".repeat(1000);
-    // With a window of 15 bits from the client: only the server's is limited.
+    // The client may use a window of 15 bits: only the server's window is limited.
     raw.send(&frame(TEXT | RSV1, &deflate(long.as_bytes()), true)).await;
     assert_eq!(message(&mut raw).await, (long.clone(), true));
-    // Short ones are not worth it, and a client may leave it, too.
+    // The gateway does not compress short messages, and a client need not compress, either.
     raw.send(&frame(TEXT | RSV1, &deflate(b"short"), true)).await;
     assert_eq!(message(&mut raw).await, ("short".to_owned(), false));
     raw.send(&frame(TEXT, long.as_bytes(), true)).await;
     assert_eq!(message(&mut raw).await, (long, true));
-    // The examples of RFC 7692, 7.2.3: stored, with a final block, and two blocks.
+    // The examples of RFC 7692, 7.2.3: a stored block, a final block, and two blocks.
     for bytes in [
         &[0xf2_u8, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
         &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
@@ -119,7 +119,7 @@ async fn con_7_messages_are_compressed_in_both_directions() {
 }
 
 #[tokio::test]
-async fn con_7_control_frames_come_between_compressed_fragments() {
+async fn con_7_control_frames_may_interleave_compressed_fragments() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
     let text = "fragments ".repeat(10);
@@ -134,7 +134,7 @@ async fn con_7_control_frames_come_between_compressed_fragments() {
 }
 
 #[tokio::test]
-async fn con_7_and_lim_1_what_breaks_the_rules_is_closed_with_its_code() {
+async fn con_7_and_lim_1_protocol_violation_closes_with_its_code() {
     let gateway = echo().await;
     let bomb = deflate(&vec![b'x'; 64 * 1024 * 1024][..]);
     let bomb = &bomb[..32 * 1024];
@@ -170,7 +170,7 @@ async fn con_7_and_lim_1_what_breaks_the_rules_is_closed_with_its_code() {
 }
 
 #[tokio::test]
-async fn con_7_an_empty_message_and_the_largest_one_inflate() {
+async fn con_7_empty_and_maximum_size_messages_inflate() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
     let largest = "x".repeat(128 * 1024);
@@ -186,7 +186,7 @@ async fn con_7_an_empty_message_and_the_largest_one_inflate() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn con_7_any_text_in_any_fragments_comes_back(
+    fn con_7_any_message_in_any_fragments_round_trips(
         text in "[a-c é€]{1,3000}",
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         pieces in 1..2000_usize,
@@ -202,7 +202,7 @@ proptest! {
             let fragments = cuts.windows(2).enumerate().map(|(at, ends)| {
                 frame(if at == 0 { TEXT | RSV1 } else { 0 }, &compressed[ends[0]..ends[1]], at == last)
             });
-            // The network cuts where it likes.
+            // TCP may split the stream anywhere.
             for piece in fragments.collect::<Vec<_>>().concat().chunks(pieces) {
                 raw.send(piece).await;
             }
@@ -212,10 +212,10 @@ proptest! {
 }
 
 #[tokio::test]
-async fn con_7_a_client_that_is_closed_for_a_corrupt_stream_may_still_be_writing() {
+async fn con_7_close_for_corrupt_stream_reaches_a_writing_client() {
     let gateway = echo().await;
     let mut raw = compressing(&gateway).await;
-    // More than the gateway reads at a time is on its way when it closes the connection.
+    // More data than the gateway reads at once is in flight when it closes the connection.
     let mut frames = frame(TEXT | RSV1, &[0xff; 20], true);
     frames.extend(frame(TEXT, &[b'x'; 30 * 1024], true));
     raw.send(&frames).await;

@@ -1,4 +1,4 @@
-//! Functions are never called on the stack of who closes or pushes.
+//! Functions are never invoked on the call stack of a close or a push.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use lambda_websocket::local::Gateway;
 use lambda_websocket::{Connect, Disconnect, Json, Message, Router};
 use serde_json::json;
 
-/// How many connections are open, of a room in which one who leaves closes another.
+/// Runs a room in which each leaving member closes the next. Returns how many connections are open.
 async fn room(size: usize) -> (usize, usize) {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
@@ -53,12 +53,12 @@ async fn room(size: usize) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn room_whose_members_close_each_other_does_not_overflow_the_stack() {
+async fn members_closing_each_other_do_not_overflow_the_stack() {
     assert_eq!(room(150).await, (150, 150));
 }
 
 #[test]
-fn caller_may_hold_a_lock_that_disconnect_takes() {
+fn close_does_not_deadlock_with_the_disconnect_route() {
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -89,7 +89,7 @@ fn caller_may_hold_a_lock_that_disconnect_takes() {
     assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(1));
 }
 
-/// The order in which twenty messages of one client are handled.
+/// Returns the order in which twenty messages of one client are handled.
 async fn order(seed: Option<u64>) -> Vec<u64> {
     let router = Router::new().on("$default", |event: Message| async move {
         let message: serde_json::Value = event.body.json()?;
@@ -113,7 +113,7 @@ async fn order(seed: Option<u64>) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn msg_5_messages_overtake_each_other_when_they_are_interleaved() {
+async fn msg_5_interleaved_messages_are_reordered() {
     let in_order: Vec<u64> = (0..20).collect();
     assert_eq!(order(None).await, in_order);
     let mut overtaken = 0;

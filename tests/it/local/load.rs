@@ -1,4 +1,4 @@
-//! Clients that send more than is good, and clients that read slowly.
+//! Clients that send too much, and clients that read slowly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
+async fn lim_7_flood_runs_bounded_concurrent_invocations() {
     const CLIENTS: usize = 50;
     const MESSAGES: usize = 200;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -71,7 +71,7 @@ async fn lim_7_a_flood_runs_a_bounded_number_of_invocations_and_is_over_soon() {
 }
 
 #[tokio::test]
-async fn client_that_sends_without_pause_takes_turns_with_others() {
+async fn flooding_client_does_not_starve_others() {
     const MESSAGES: usize = 200;
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     let handled = Arc::clone(&order);
@@ -102,7 +102,7 @@ async fn client_that_sends_without_pause_takes_turns_with_others() {
 }
 
 #[tokio::test]
-async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
+async fn mgt_7_slow_reader_receives_every_acknowledged_push() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     let config = WebSocketConfig::default().read_buffer_size(4096);
@@ -117,7 +117,7 @@ async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
         tokio::task::yield_now().await;
     }
     assert!((40..400).contains(&sent), "{sent} of 100 KB: the buffer is bounded by its bytes");
-    // Its end is noticed while it has not read yet, and it still gets everything and the close frame.
+    // The gateway detects the end before the client has read everything; the client still gets all frames and the close frame.
     let raw = socket.get_mut();
     let mut received = 0;
     let mut buffer = vec![0; 64 * 1024];
@@ -136,7 +136,7 @@ async fn mgt_7_a_client_that_reads_slowly_gets_all_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn connections_of_a_burst_of_calls_are_kept_during_the_burst_and_closed_after_it() {
+async fn pooled_connections_are_reused_in_a_burst_and_closed_afterwards() {
     use futures_util::future::join_all;
     use tokio::io::AsyncWriteExt as _;
     use tokio::time::timeout;
@@ -165,19 +165,19 @@ async fn connections_of_a_burst_of_calls_are_kept_during_the_burst_and_closed_af
     });
     let closed: usize = join_all(closed).await.into_iter().sum();
     assert!((CALLERS - 16..CALLERS).contains(&closed), "{closed} of {CALLERS} were closed within 5 seconds");
-    // A WebSocket is none of them.
+    // A WebSocket connection does not count.
     client.send_text("hello").await.unwrap();
     assert!(client.next_text().await.unwrap().contains("Forbidden"));
 }
 
 #[tokio::test]
-async fn connections_of_a_burst_are_accepted_at_once() {
+async fn burst_of_connections_is_accepted_without_delay() {
     use std::net::TcpStream;
 
     let builder = Gateway::builder("dev").bind("127.0.0.1:0").unwrap();
     let url = builder.endpoint().unwrap();
     let address = url.as_str().trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
-    // Nobody accepts yet: what the backlog does not hold is dropped, and tried again a second later.
+    // Nothing accepts yet: connections beyond the backlog are dropped, and retried a second later.
     let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();
     let waiting: Vec<_> = (0..600).map(connect).collect();
     let gateway = builder.start().await.unwrap();
@@ -187,15 +187,11 @@ async fn connections_of_a_burst_are_accepted_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind() {
-    // A process of its own: other tests have sockets, too.
+fn dropped_gateways_leak_nothing() {
+    // In a separate process, since other tests open sockets, too.
     if std::env::var_os("IS_CHILD").is_none() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "local::load::gateway_that_is_dropped_a_thousand_times_leaves_nothing_behind",
-                "--nocapture",
-            ])
+            .args(["--exact", "local::load::dropped_gateways_leak_nothing", "--nocapture"])
             .env("IS_CHILD", "1")
             .output()
             .unwrap();

@@ -1,4 +1,4 @@
-//! The life of functions as processes: how they start, what ends them, and that nothing of them stays.
+//! The life cycle of function processes: start, end, and cleanup.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::child::{ask, behind, has_ended, process, runs, script};
 
 #[tokio::test]
-async fn output_that_is_not_utf_8_does_not_break_the_function() {
+async fn non_utf_8_output_does_not_break_the_function() {
     let gateway = behind(process("latin-1")).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "latin-1").await;
@@ -20,7 +20,7 @@ async fn output_that_is_not_utf_8_does_not_break_the_function() {
 }
 
 #[tokio::test]
-async fn function_that_hangs_is_killed_at_its_timeout_and_started_anew() {
+async fn hanging_function_is_killed_at_its_timeout_and_restarted() {
     let gateway = behind(process("hangs").timeout(Duration::from_secs(1))).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
@@ -31,7 +31,7 @@ async fn function_that_hangs_is_killed_at_its_timeout_and_started_anew() {
 }
 
 #[tokio::test]
-async fn function_that_hangs_does_not_outlive_the_gateway() {
+async fn hanging_function_does_not_outlive_the_gateway() {
     let function = Function::process(process("hangs").timeout(Duration::from_secs(600)));
     let limit = Duration::from_millis(300);
     let gateway = Gateway::builder("dev").function(["$default"], function).route_response("$default");
@@ -39,7 +39,7 @@ async fn function_that_hangs_does_not_outlive_the_gateway() {
     let mut client = gateway.connect("").await.unwrap();
     let mut pid = ask(&mut client, "").await["pid"].clone();
     while !pid.is_u64() {
-        // It took longer than the limit to start.
+        // The process took longer than the timeout to start.
         pid = ask(&mut client, "").await["pid"].clone();
     }
     assert_eq!(ask(&mut client, "sleep").await["message"], "Endpoint request timed out");
@@ -48,14 +48,14 @@ async fn function_that_hangs_does_not_outlive_the_gateway() {
 }
 
 #[tokio::test]
-async fn invocation_that_nobody_waits_for_is_not_run_later() {
+async fn abandoned_invocation_is_not_run_later() {
     let function = Function::process(process("slow"));
     let limit = Duration::from_millis(700);
     let gateway = Gateway::builder("dev").function(["$default"], function).route_response("$default");
     let gateway = gateway.integration_timeout(limit).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     while !ask(&mut client, "").await["pid"].is_u64() {}
-    // Six seconds of work: at most three of the twenty begin before their time is over.
+    // Six seconds of work: at most three of the twenty start before their timeout.
     for _ in 0..20 {
         client.send_json(&json!({"do": "nap"})).await.unwrap();
     }
@@ -83,7 +83,7 @@ async fn process_that_cannot_start_is_started_on_demand_only() {
     let _ = std::fs::remove_file(folder);
 }
 
-/// Ten messages at once, after one that has started an instance.
+/// Sends ten messages concurrently, after one that has started an instance.
 #[cfg(unix)]
 async fn all_are_answered(gateway: &Gateway) {
     let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_secs(30));
@@ -99,7 +99,7 @@ async fn all_are_answered(gateway: &Gateway) {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
+async fn failed_instance_does_not_fail_invocations_of_others() {
     let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
     let one_of_two = script("one-of-two", "mkdir $FIRST && exec $CHILD; exit 1").env("FIRST", &folder).instances(2);
     let gateway = behind(one_of_two).await;
@@ -109,7 +109,7 @@ async fn instance_that_cannot_start_fails_nothing_that_another_can_do() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn instance_that_reports_an_error_of_its_start_takes_no_invocation_with_it() {
+async fn init_error_does_not_fail_invocations_of_other_instances() {
     let folder = std::env::temp_dir().join(format!("reports-{}", std::process::id()));
     let child = "mkdir $FIRST && exec $CHILD; ASKS_ALTHOUGH=1 exec $CHILD";
     let gateway = behind(script("reports", child).env("FIRST", &folder).instances(2)).await;
@@ -119,12 +119,12 @@ async fn instance_that_reports_an_error_of_its_start_takes_no_invocation_with_it
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_a_dead_process_has_left_behind_gets_no_invocation() {
+async fn orphaned_child_process_gets_no_invocation() {
     let gateway = behind(script("leaves", "setsid $CHILD & sleep 1")).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
     assert!(first.is_u64(), "{first}");
-    // Its parent has ended, and with it the instance.
+    // The parent has ended, and the instance with it.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let second = ask(&mut client, "").await["pid"].clone();
     assert!(second.is_u64() && second != first, "{first} {second}");
@@ -147,7 +147,7 @@ async fn children_of_a_process_end_with_it() {
 }
 
 #[test]
-fn function_works_in_a_second_runtime() {
+fn function_works_in_several_tokio_runtimes() {
     static FUNCTION: LazyLock<Function> = LazyLock::new(|| Function::process(process("shared")));
     for number in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -162,7 +162,7 @@ fn function_works_in_a_second_runtime() {
 }
 
 #[tokio::test]
-async fn error_during_init_fails_the_invocation_at_once() {
+async fn init_error_fails_the_invocation_immediately() {
     let start = Instant::now();
     let gateway = Gateway::builder("dev")
         .function(["$connect"], Function::process(process("init-error").env("INIT_ERROR", "1")))
@@ -174,7 +174,7 @@ async fn error_during_init_fails_the_invocation_at_once() {
 }
 
 #[tokio::test]
-async fn process_has_what_lambda_sets() {
+async fn process_has_the_lambda_environment_variables() {
     let folder = std::env::temp_dir();
     let process = process("chat").memory(512).current_dir(&folder).env("TZ", "Europe/Berlin");
     let gateway = behind(process).await;
@@ -205,7 +205,7 @@ async fn process_has_what_lambda_sets() {
 }
 
 #[tokio::test]
-async fn deadline_of_an_invocation_is_the_timeout_of_its_function() {
+async fn invocation_deadline_is_the_function_timeout() {
     let gateway = behind(process("deadline").timeout(Duration::from_secs(7))).await;
     let mut client = gateway.connect("").await.unwrap();
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
@@ -216,7 +216,7 @@ async fn deadline_of_an_invocation_is_the_timeout_of_its_function() {
 }
 
 #[tokio::test]
-async fn environment_is_not_inherited_when_it_is_cleared() {
+async fn cleared_environment_is_not_inherited() {
     let [program, arguments @ ..] = &super::child::command()[..] else { unreachable!() };
     let process = lambda_websocket::local::Process::new("bare", program).env_clear().env("IS_CHILD", "1");
     let gateway = behind(arguments.iter().fold(process, |process, argument| process.arg(argument))).await;
@@ -228,7 +228,7 @@ async fn environment_is_not_inherited_when_it_is_cleared() {
 }
 
 #[tokio::test]
-async fn process_that_never_asks_is_killed_after_its_init_time() {
+async fn process_that_never_polls_is_killed_after_init_timeout() {
     let process = process("server").env("NEVER_ASKS", "1").init_timeout(Duration::from_secs(1));
     let gateway = behind(process).await;
     let mut client = gateway.connect("").await.unwrap();
@@ -241,7 +241,7 @@ async fn process_that_never_asks_is_killed_after_its_init_time() {
 }
 
 #[tokio::test]
-async fn error_has_the_last_words_of_the_process() {
+async fn error_includes_last_process_output() {
     let gateway = behind(process("dies")).await;
     let mut client = gateway.connect("").await.unwrap();
     assert_eq!(ask(&mut client, "die").await["message"], "Internal server error");
@@ -251,7 +251,7 @@ async fn error_has_the_last_words_of_the_process() {
 }
 
 #[tokio::test]
-async fn client_of_the_runtime_api_that_breaks_its_rules_is_refused() {
+async fn invalid_runtime_api_request_is_refused() {
     let gateway = behind(process("hostile")).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
@@ -265,7 +265,7 @@ async fn client_of_the_runtime_api_that_breaks_its_rules_is_refused() {
 }
 
 #[tokio::test]
-async fn as_many_processes_run_as_there_are_invocations() {
+async fn one_process_runs_per_concurrent_invocation() {
     let gateway = behind(process("parallel").instances(3)).await;
     let mut client = gateway.connect("").await.unwrap();
     for _ in 0..9 {
@@ -279,7 +279,7 @@ async fn as_many_processes_run_as_there_are_invocations() {
 }
 
 #[tokio::test]
-async fn answer_over_6_mb_fails_the_invocation_and_not_the_process() {
+async fn response_over_6_mb_fails_the_invocation_only() {
     let gateway = behind(process("large")).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();
@@ -290,7 +290,7 @@ async fn answer_over_6_mb_fails_the_invocation_and_not_the_process() {
 }
 
 #[tokio::test]
-async fn more_than_1024_invocations_do_not_wait_for_a_process() {
+async fn at_most_1024_invocations_wait_for_a_process() {
     let function = Function::process(process("busy"));
     let event = json!({"body": r#"{"do": "sleep"}"#}).to_string().into_bytes();
     let mut calls = tokio::task::JoinSet::new();
@@ -304,7 +304,7 @@ async fn more_than_1024_invocations_do_not_wait_for_a_process() {
     }
 }
 
-/// A direct call of a function that runs as one process, which has started.
+/// Returns a function that runs as one started process, and its events for direct calls.
 async fn started(name: &str) -> (Function, impl Fn(&str) -> Vec<u8>) {
     let event = |what: &str| json!({"body": json!({"do": what}).to_string()}).to_string().into_bytes();
     let function = Function::process(process(name));
@@ -313,20 +313,20 @@ async fn started(name: &str) -> (Function, impl Fn(&str) -> Vec<u8>) {
 }
 
 #[tokio::test]
-async fn end_of_an_invocation_that_is_over_does_not_end_the_next_one() {
+async fn dropping_a_finished_invocation_keeps_the_next_running() {
     let (function, event) = started("moves-on").await;
     let limit = Duration::from_secs(60);
     let mut first = Box::pin(function.call(event("nap"), limit));
     let mut second = Box::pin(function.call(event("nap"), limit));
     assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
-    // The first is answered meanwhile, which nobody looks at, and the second one runs.
+    // The first gets its response meanwhile, which is not polled, and the second one runs.
     tokio::time::sleep(Duration::from_millis(450)).await;
     drop(first);
     second.await.unwrap();
 }
 
 #[tokio::test]
-async fn invocation_that_is_dropped_while_it_waits_costs_no_process() {
+async fn dropped_waiting_invocation_starts_no_process() {
     let (function, event) = started("waits").await;
     let limit = Duration::from_secs(60);
     let mut first = Box::pin(function.call(event("nap"), limit));
@@ -342,7 +342,7 @@ async fn invocation_that_is_dropped_while_it_waits_costs_no_process() {
 }
 
 #[tokio::test]
-async fn init_error_of_a_process_that_has_started_is_ignored() {
+async fn init_error_after_initialization_is_ignored() {
     let gateway = behind(process("late")).await;
     let mut client = gateway.connect("").await.unwrap();
     let first = ask(&mut client, "").await["pid"].clone();

@@ -1,4 +1,4 @@
-//! Bytes that no library would send, and exactly what comes back.
+//! Bytes that no library would send, and the exact responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Raw {
         Self(TcpStream::connect(gateway.address()).await.unwrap())
     }
 
-    /// A socket on which the handshake is done.
+    /// Opens a socket and completes the handshake.
     async fn upgraded(gateway: &Gateway) -> Self {
         let mut raw = Self::connect(gateway).await;
         let head = raw.request(&format!("GET /dev HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")).await.0;
@@ -29,7 +29,7 @@ impl Raw {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        // The gateway may have closed meanwhile.
+        // The gateway may have closed the connection already.
         let _ = self.0.write_all(bytes).await;
     }
 
@@ -56,13 +56,13 @@ impl Raw {
         byte.expect("the gateway says nothing").ok()
     }
 
-    /// The opcode and the payload of the next frame; `None` at the end.
+    /// Returns the opcode and the payload of the next frame; `None` at the end.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, payload) = self.frame_with_bits().await?;
         Some((first & 0x0f, payload))
     }
 
-    /// The first byte, which has the final bit and the reserved ones, and the payload of the next frame.
+    /// Returns the first byte, with the final bit and the reserved bits, and the payload of the next frame.
     pub async fn frame_with_bits(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (self.byte().await?, self.byte().await?);
         let length = match second & 0x7f {
@@ -75,7 +75,7 @@ impl Raw {
         Some((first, payload))
     }
 
-    /// The code of the close frame that comes next.
+    /// Returns the code of the next close frame.
     pub async fn close_code(&mut self) -> Option<u16> {
         match self.frame().await? {
             (8, payload) => payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
@@ -84,7 +84,7 @@ impl Raw {
     }
 }
 
-/// A frame as a client writes it, masked with zeros.
+/// Builds a client's frame, masked with zeros.
 pub fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
     let mut frame = vec![opcode | if is_final { 0x80 } else { 0 }];
     match payload.len() {
@@ -99,7 +99,7 @@ pub fn frame(opcode: u8, payload: &[u8], is_final: bool) -> Vec<u8> {
     frame
 }
 
-/// A gateway that sends every message back, and the codes of its disconnects.
+/// Starts a gateway that echoes every message, and returns the codes of its disconnects.
 async fn echo() -> (Gateway, mpsc::UnboundedReceiver<(u16, String)>) {
     let (told, disconnects) = mpsc::unbounded_channel();
     let router = Router::new()
@@ -112,7 +112,7 @@ async fn echo() -> (Gateway, mpsc::UnboundedReceiver<(u16, String)>) {
 }
 
 #[tokio::test]
-async fn frames_that_break_the_protocol_close_the_connection_with_a_code() {
+async fn invalid_frames_close_the_connection_with_a_code() {
     let (gateway, mut disconnects) = echo().await;
     let mut unmasked = frame(1, b"{}", true);
     unmasked.drain(2..6);
@@ -134,7 +134,7 @@ async fn frames_that_break_the_protocol_close_the_connection_with_a_code() {
 }
 
 #[tokio::test]
-async fn client_that_is_closed_for_a_broken_frame_may_still_be_writing() {
+async fn close_for_invalid_frame_reaches_a_writing_client() {
     let (gateway, _) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&frame(3, b"", true)).await;
@@ -163,7 +163,7 @@ async fn lim_1_a_message_over_128_kb_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn evt_15_a_close_without_a_code_and_a_lost_socket_are_told_apart() {
+async fn evt_15_close_without_code_and_lost_socket_are_distinguished() {
     let (gateway, mut disconnects) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&frame(8, b"", true)).await;
@@ -174,7 +174,7 @@ async fn evt_15_a_close_without_a_code_and_a_lost_socket_are_told_apart() {
 }
 
 #[tokio::test]
-async fn lim_4_a_ping_is_answered_also_between_fragments() {
+async fn lim_4_ping_between_fragments_gets_pong() {
     let (gateway, _) = echo().await;
     let mut raw = Raw::upgraded(&gateway).await;
     raw.send(&[frame(1, b"he", false), frame(9, b"?", true), frame(0, b"llo", true)].concat()).await;
@@ -183,7 +183,7 @@ async fn lim_4_a_ping_is_answered_also_between_fragments() {
 }
 
 #[tokio::test]
-async fn con_8_and_9_a_request_that_is_no_handshake_is_told_what_is_missing() {
+async fn con_8_and_9_invalid_handshake_error_names_what_is_missing() {
     let (gateway, _) = echo().await;
     let long = format!("/dev?x={}", "x".repeat(4097 - "/dev?x=".len()));
     let host = "Host: localhost\r\n";
@@ -215,7 +215,7 @@ async fn con_8_and_9_a_request_that_is_no_handshake_is_told_what_is_missing() {
 }
 
 #[tokio::test]
-async fn mgt_5_another_host_and_a_page_of_another_site_are_forbidden() {
+async fn mgt_5_foreign_host_and_cross_site_origin_are_forbidden() {
     let (gateway, _) = echo().await;
     let unknown = "/dev/@connections/AAAAAAAAAAAAAAA=";
     let host = "Host: localhost\r\n";
@@ -243,7 +243,7 @@ async fn mgt_5_another_host_and_a_page_of_another_site_are_forbidden() {
 }
 
 #[tokio::test]
-async fn mgt_1_and_6_connections_are_called_over_http() {
+async fn mgt_1_and_6_management_api_works_over_plain_http() {
     let (gateway, _) = echo().await;
     let mut client = Raw::upgraded(&gateway).await;
     let id = gateway.connections()[0].to_string();
@@ -270,7 +270,7 @@ async fn mgt_1_and_6_connections_are_called_over_http() {
 }
 
 #[tokio::test]
-async fn evt_11_headers_keep_their_case_in_every_request_of_a_connection() {
+async fn evt_11_header_names_keep_their_case_on_reused_connection() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let record = Arc::clone(&seen);
     let refuse = Function::new(move |_, event| {
@@ -291,7 +291,7 @@ async fn evt_11_headers_keep_their_case_in_every_request_of_a_connection() {
 }
 
 #[tokio::test]
-async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
+async fn evt_11_header_names_keep_their_case_when_pipelined() {
     let (told, mut events) = mpsc::unbounded_channel();
     let refuse = Function::new(move |_, event| {
         let _ = told.send(serde_json::from_slice::<Value>(&event).unwrap());
@@ -299,7 +299,7 @@ async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
     });
     let gateway = Gateway::builder("dev").function(["$connect"], refuse).start().await.unwrap();
     let mut raw = Raw::connect(&gateway).await;
-    // The response to the first request comes in the middle of the second one's head, whose rest looks like a request.
+    // The response to the first request is sent in the middle of the second one's head, whose rest looks like a request.
     let first = "GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (head, _) = raw.request(&format!("{first}GET /dev HTTP/1.1\r\nHost: localhost\r\nX-Like: ")).await;
     assert!(head.starts_with("HTTP/1.1 410 "), "{head}");
@@ -311,7 +311,7 @@ async fn evt_11_a_request_whose_head_is_half_remembered_keeps_its_headers() {
 }
 
 #[tokio::test]
-async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconnected() {
+async fn evt_15_client_lost_silently_during_the_handshake_is_disconnected() {
     let (asked, mut waiting) = mpsc::unbounded_channel();
     let (told, mut disconnects) = mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
@@ -330,7 +330,7 @@ async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconne
         });
     let gateway = Gateway::builder("dev").router(router).start().await.unwrap();
     let mut raw = Raw::connect(&gateway).await;
-    // With a byte more than the request in its buffer, hyper does not look whether the client is still there.
+    // With an extra byte in its buffer, hyper does not check whether the client is still connected.
     raw.send(format!("GET /dev HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n\u{1}").as_bytes()).await;
     waiting.recv().await.unwrap();
     raw.0.set_zero_linger().unwrap();
@@ -342,11 +342,11 @@ async fn evt_15_a_client_that_is_lost_unnoticed_during_the_handshake_is_disconne
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_delays_nobody_else() {
+async fn client_that_never_reads_does_not_delay_others() {
     let (gateway, _) = echo().await;
     let mut deaf = Raw::upgraded(&gateway).await;
     let message = frame(1, &[b'x'; 30_000], true);
-    // Until it is not read from any more, either.
+    // Until the gateway stops reading from it, too.
     let flood = async {
         loop {
             deaf.send(&message).await;

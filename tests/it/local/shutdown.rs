@@ -1,4 +1,4 @@
-//! The end of a gateway: nobody gets in any more, and nothing of it stays.
+//! Shutting down a gateway: new connections are refused, and every resource is released.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::child::{ask, has_ended, process};
 use lambda_websocket::local::Function;
 
 #[tokio::test]
-async fn functions_that_hold_a_pusher_end_with_the_gateway() {
+async fn functions_holding_a_pusher_are_dropped_with_the_gateway() {
     let builder = Gateway::builder("dev");
     let pusher = builder.pusher();
     let held = Arc::new(());
@@ -50,17 +50,17 @@ async fn dropped_gateway_frees_its_functions() {
 }
 
 #[tokio::test]
-async fn push_right_after_the_gateway_is_dropped_finds_its_client_gone() {
+async fn push_after_gateway_drop_returns_gone() {
     let gateway = Gateway::builder("dev").start().await.unwrap();
     let _client = gateway.connect("").await.unwrap();
     let (id, pusher) = (gateway.connections().remove(0), gateway.pusher());
     drop(gateway);
-    // The gateway's tasks have not run since, and it is still in memory.
+    // The gateway's tasks have not run since, so it is still in memory.
     assert!(matches!(pusher.send_text(&id, "late").await, Err(PushError::Gone { .. })));
 }
 
 #[tokio::test]
-async fn pending_handshake_is_refused_at_a_shutdown() {
+async fn shutdown_refuses_pending_handshake() {
     let (asked, mut waiting) = tokio::sync::mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
     let router = Router::new().on("$connect", move |_: Connect| {
@@ -90,7 +90,7 @@ async fn pending_handshake_is_refused_at_a_shutdown() {
 }
 
 #[tokio::test]
-async fn nobody_connects_during_a_shutdown() {
+async fn shutdown_refuses_new_connections() {
     let (asked, mut working) = tokio::sync::mpsc::unbounded_channel();
     let (go, gate) = tokio::sync::watch::channel(false);
     let router = Router::new().on("work", move |_: Message| {
@@ -111,7 +111,7 @@ async fn nobody_connects_during_a_shutdown() {
     assert_eq!(client.closed().await.unwrap().0, 1001);
     let rest = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // The gateway closes the socket, or answers what it reads from it before it does.
+    // The gateway closes the socket, or responds to what it has read before it closes.
     let _ = early.write_all(rest.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = early.read_to_end(&mut answer).await;

@@ -1,4 +1,4 @@
-//! What the gateway tells of what happened, and why.
+//! The gateway's timeline: what happened, and why.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn router() -> Router {
 }
 
 #[tokio::test]
-async fn client_that_waits_in_vain_is_told_why() {
+async fn client_timeout_error_explains_the_cause() {
     let gateway = Gateway::builder("dev").router(router()).start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap().with_timeout(Duration::from_millis(300));
     client.send_json(&json!({"action": "one-way"})).await.unwrap();
@@ -32,7 +32,7 @@ async fn client_that_waits_in_vain_is_told_why() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_reason() {
+async fn every_refusal_has_a_reason() {
     async fn authorize(request: Request) -> Result<Authorization, Denied> {
         match request.query("Auth") {
             Some("forbidden") => Err(Denied::Forbidden),
@@ -61,7 +61,7 @@ async fn every_refusal_has_its_reason() {
 }
 
 #[tokio::test]
-async fn timeline_numbers_everything_that_happens_to_a_connection() {
+async fn timeline_numbers_every_connection_event() {
     let seen: Arc<Mutex<Vec<Entry>>> = Arc::default();
     let observed = Arc::clone(&seen);
     let gateway = Gateway::builder("dev")
@@ -130,7 +130,7 @@ async fn observer_may_use_the_gateway() {
 }
 
 #[tokio::test]
-async fn function_is_replaced_while_connections_stay_open() {
+async fn replacing_a_function_keeps_connections_open() {
     let gateway = Gateway::builder("dev").router(router()).route_response("answered").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();
     let ask = async |client: &mut lambda_websocket::local::Client| {
@@ -145,7 +145,7 @@ async fn function_is_replaced_while_connections_stay_open() {
 }
 
 #[tokio::test]
-async fn authorizer_is_replaced_while_connections_stay_open() {
+async fn replacing_the_authorizer_keeps_connections_open() {
     let authorized = |user: &'static str| {
         Function::authorizer(move |_: Request| async move { Ok::<_, Denied>(Authorization::allow(user)) })
     };

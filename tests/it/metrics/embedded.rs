@@ -1,4 +1,4 @@
-//! What the example writes for CloudWatch: metrics in its embedded format, and a log in JSON.
+//! The output of the example for CloudWatch: metrics in the embedded metric format, and a JSON log.
 
 use serde_json::{Value, json};
 use wiremock::matchers::method;
@@ -7,7 +7,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::fixture;
 use crate::runtime::Function;
 
-/// The rules of the embedded metric format's specification, as a JSON schema.
+/// Returns the rules of the embedded metric format's specification, as a JSON schema.
 fn schema() -> Value {
     let name = json!({"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"});
     let units = [
@@ -71,7 +71,7 @@ fn schema() -> Value {
     })
 }
 
-/// What a schema cannot say: each dimension has a value, and each metric has one or a list of them.
+/// Checks a rule that a schema cannot express: each dimension has a value, and each metric one value or a list of them.
 fn assert_has_its_targets(document: &Value) {
     for directive in document["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
         for dimension in directive["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
@@ -87,7 +87,7 @@ fn assert_has_its_targets(document: &Value) {
 }
 
 #[test]
-fn schema_refuses_what_cloudwatch_would_not_read() {
+fn schema_rejects_invalid_embedded_metrics() {
     let directive =
         json!({"Namespace": "chat", "Dimensions": [["route"]], "Metrics": [{"Name": "events", "Unit": "Count"}]});
     let document = |directive: Value| json!({"_aws": {"Timestamp": 1_700_000_000_000_u64, "CloudWatchMetrics": [directive]}, "events": 1, "route": "say"});
@@ -108,7 +108,7 @@ fn schema_refuses_what_cloudwatch_would_not_read() {
 }
 
 #[tokio::test]
-async fn example_writes_metrics_and_logs_that_cloudwatch_reads() {
+async fn example_writes_valid_embedded_metrics_and_logs() {
     let connections = MockServer::start().await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&connections).await;
     let function = Function::new("observability")

@@ -1,4 +1,4 @@
-//! Errors inside of `anyhow::Error`.
+//! Errors inside `anyhow::Error`.
 
 use anyhow::Context as _;
 use lambda_websocket::event::ConnectionId;
@@ -9,7 +9,7 @@ use super::errors::{ShopError, mapped};
 use super::reply;
 
 #[tokio::test]
-async fn error_inside_of_anyhow_is_told_by_its_type() {
+async fn anyhow_error_is_mapped_by_its_inner_type() {
     type Case = (fn() -> anyhow::Error, &'static str);
     let cases: [Case; 5] = [
         (|| ShopError::SoldOut.into(), "conflict"),

@@ -1,10 +1,10 @@
-//! Codes of errors, and ids.
+//! Error codes and correlation ids.
 
 use lambda_websocket::event::{CorrelationId, RequestId};
 use lambda_websocket::route::{Error, ErrorCode, StatusCode};
 
 #[test]
-fn statuses_have_codes() {
+fn statuses_map_to_error_codes() {
     for (status, code, of_code) in [
         (400, "invalid_message", 400),
         (401, "unauthorized", 401),
@@ -23,7 +23,7 @@ fn statuses_have_codes() {
         (503, "unavailable", 503),
         (504, "timeout", 504),
         (301, "moved_permanently", 301),
-        // A success would let a client in.
+        // A success status would accept the client.
         (200, "internal", 500),
     ] {
         let found = ErrorCode::from(StatusCode::from_u16(status).unwrap());
@@ -36,7 +36,7 @@ fn statuses_have_codes() {
 }
 
 #[test]
-fn code_of_your_own_is_checked() {
+fn custom_error_code_is_validated() {
     const SOLD_OUT: ErrorCode = ErrorCode::new("shop.sold-out_2");
     assert_eq!(format!("{SOLD_OUT} {SOLD_OUT:?}"), "shop.sold-out_2 ErrorCode(shop.sold-out_2, 400)");
     for illegal in ["", "Sold", "sold out", "é", &"x".repeat(65)] {
@@ -48,7 +48,7 @@ fn code_of_your_own_is_checked() {
 }
 
 #[test]
-fn details_that_are_no_json_are_our_mistake() {
+fn unserializable_details_are_an_internal_error() {
     let keys_of_json_are_texts = std::collections::BTreeMap::from([(vec![1], 1)]);
     let error = Error::client(ErrorCode::CONFLICT, "taken").with_details(&keys_of_json_are_texts);
     assert_eq!((error.code(), error.client_text()), (&ErrorCode::INTERNAL, None));
@@ -56,7 +56,7 @@ fn details_that_are_no_json_are_our_mistake() {
 }
 
 #[test]
-fn strings_and_numbers_stay_apart() {
+fn string_and_number_ids_are_distinct() {
     let id = |json: &str| CorrelationId::from_json(json).unwrap();
     assert_ne!(id("7"), id("\"7\""));
     assert_ne!(id("1e3"), id("1000"));
@@ -75,7 +75,7 @@ fn strings_and_numbers_stay_apart() {
     assert!(CorrelationId::new("x".repeat(62)).is_ok());
     let long = CorrelationId::new("x".repeat(63)).unwrap_err().to_string();
     assert!(long.ends_with("is not valid: expected a JSON string or number of at most 64 bytes"), "{long}");
-    // A request id may be longer than what a client may choose.
+    // A request id may be longer than a client's own id.
     let request_id = RequestId::new("\"".repeat(128)).unwrap();
     assert_eq!(CorrelationId::from(&request_id).as_json().len(), 258);
 }

@@ -1,4 +1,4 @@
-//! What errors become: mappings by type, and which of several errors decides.
+//! Mapping errors by type, and which error of a chain decides.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub enum ShopError {
     Warehouse,
 }
 
-/// An error around another.
+/// An error that wraps another.
 #[derive(Debug)]
 struct While<E>(E);
 
@@ -51,7 +51,7 @@ async fn code(router: &Router) -> String {
 }
 
 #[tokio::test]
-async fn errors_of_ones_own_type_are_mapped_in_one_place() {
+async fn map_error_maps_custom_error_types() {
     let expected = json!({"id": 1, "error": {"code": "conflict", "message": "sold out", "details": {"left": 0}}});
     for error in [
         || ShopError::SoldOut.into(),
@@ -75,7 +75,7 @@ async fn errors_of_ones_own_type_are_mapped_in_one_place() {
 }
 
 #[tokio::test]
-async fn first_mapping_of_the_outermost_error_decides() {
+async fn mapping_of_the_outermost_error_takes_precedence() {
     let router = || {
         failing(|| While(ShopError::SoldOut).into())
             .map_error(|_: &ShopError| Some(Error::client(ErrorCode::NOT_FOUND, "never asked")))
@@ -86,7 +86,7 @@ async fn first_mapping_of_the_outermost_error_decides() {
 }
 
 #[tokio::test]
-async fn clients_error_stays_one_only_as_the_outermost() {
+async fn client_error_is_kept_only_when_outermost() {
     let client = || Error::client(ErrorCode::CONFLICT, "taken");
     // Boxed, and unboxed by `?`.
     let boxed = failing(move || Error::from(client().into_boxed()));
@@ -101,7 +101,7 @@ async fn clients_error_stays_one_only_as_the_outermost() {
 }
 
 #[tokio::test]
-async fn a_mapping_that_panics_is_an_internal_error_of_which_the_client_hears() {
+async fn panicking_mapping_sends_an_internal_error_to_the_client() {
     let router = Router::new()
         .on("$default", |_: Message| std::future::ready(Err::<(), _>(Error::from(ShopError::Warehouse))))
         .map_error(|_: &ShopError| -> Option<Error> { panic!("on purpose") });

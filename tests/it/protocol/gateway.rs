@@ -1,4 +1,4 @@
-//! Through the local gateway, as a client sees it.
+//! The reply protocol through the local gateway, as a client sees it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::routes;
 use crate::local::{KEY, example};
 
 #[tokio::test]
-async fn typo_in_the_first_message_is_answered_with_the_name_of_the_member() {
+async fn misspelled_member_is_named_in_the_error_reply() {
     let gateway = example::start(0, KEY).await.unwrap();
     let token = example::token(KEY, Duration::from_secs(60)).unwrap();
     let mut client = gateway.connect(&format!("?Auth={token}")).await.unwrap();
@@ -24,7 +24,7 @@ async fn typo_in_the_first_message_is_answered_with_the_name_of_the_member() {
 }
 
 #[tokio::test]
-async fn both_ways_of_replying_reach_the_client_once() {
+async fn pushed_and_returned_replies_arrive_once() {
     for pushes in [false, true] {
         let builder = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
         let builder = match pushes {
@@ -47,7 +47,7 @@ async fn both_ways_of_replying_reach_the_client_once() {
 }
 
 #[tokio::test]
-async fn call_awaits_its_own_reply_and_keeps_the_other_frames() {
+async fn call_returns_its_own_reply_and_keeps_other_frames() {
     let router = routes();
     let gateway = Gateway::builder("dev").router(router).route_response("do").start().await.unwrap();
     let mut client = gateway.connect("").await.unwrap();

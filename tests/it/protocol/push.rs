@@ -1,4 +1,4 @@
-//! Replies that are pushed, instead of being the function's answer.
+//! Replies that are pushed instead of returned in the route response.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ fn pushed(recorder: &Recorder) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn replies_are_pushed_and_the_answer_has_no_body() {
+async fn pushed_reply_leaves_the_response_body_empty() {
     for (body, status, expected) in [
         (r#"{"id":1,"do":"json","value":2}"#, 200, json!({"id": 1, "result": 2})),
         (r#"{"do":"json","value":2}"#, 200, json!(2)),
@@ -47,7 +47,7 @@ async fn replies_are_pushed_and_the_answer_has_no_body() {
 }
 
 #[tokio::test]
-async fn connect_is_answered_though_replies_are_pushed() {
+async fn connect_returns_its_response_when_replies_are_pushed() {
     let (router, recorder) = router();
     let router = router.on("$connect", |_: Connect| async {
         Err::<(), _>(lambda_websocket::route::Error::client(StatusCode::FORBIDDEN, "no"))
@@ -60,7 +60,7 @@ async fn connect_is_answered_though_replies_are_pushed() {
 }
 
 #[tokio::test]
-async fn reply_that_is_not_pushed_is_an_error_unless_the_client_is_gone() {
+async fn failed_reply_push_is_an_error_unless_the_connection_is_stale() {
     let message = || fixture::message("do", r#"{"id":1,"do":"nothing"}"#);
     let (router, recorder) = router();
     let (hook, seen) = hook();
@@ -83,7 +83,7 @@ async fn reply_that_is_not_pushed_is_an_error_unless_the_client_is_gone() {
 }
 
 #[tokio::test]
-async fn client_hears_of_an_error_that_fails_the_invocation() {
+async fn failed_invocation_sends_an_error_reply() {
     let (router, recorder) = router();
     let failing = router.fail_invocation_on_error();
     for what in ["internal", "panic"] {
@@ -94,7 +94,7 @@ async fn client_hears_of_an_error_that_fails_the_invocation() {
     assert!(told.iter().all(|frame| frame["error"]["code"] == "internal"));
 }
 
-/// A transport to one API, which is not that of the event.
+/// A transport to an API other than the event's.
 #[derive(Debug)]
 struct Elsewhere(lambda_websocket::push::Endpoint);
 
@@ -136,7 +136,7 @@ async fn pusher_of_another_stage_is_not_used() {
 
 #[cfg(feature = "runtime")]
 #[tokio::test(start_paused = true)]
-async fn push_of_a_reply_ends_before_the_invocation() {
+async fn reply_push_ends_before_the_invocation_deadline() {
     use lambda_runtime::{Context, LambdaEvent, Service as _};
 
     let recorder = Recorder::new();

@@ -1,4 +1,4 @@
-//! Tokens for one client, with a clock that the test owns.
+//! Streams of tokens to one client, under a paused clock.
 
 mod ends;
 mod random;
@@ -23,13 +23,13 @@ use super::id;
 const PUSH: Duration = Duration::from_millis(20);
 const TOKEN: Duration = Duration::from_millis(5);
 
-/// What happens to one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Delivered,
-    /// The client gets the frame, and the caller hears nothing of it.
+    /// The client gets the frame, and the caller gets no response.
     AnswerLost,
-    /// The client gets the frame half a second after it was given up, when it has later ones.
+    /// The client gets the frame half a second after the attempt was abandoned, when it already has later ones.
     Late,
     Unanswered,
     Throttled,
@@ -37,7 +37,7 @@ enum Fate {
     Gone,
 }
 
-/// A line to one client.
+/// A connection to one client.
 #[derive(Debug, Clone, Default)]
 struct Line {
     latency: Duration,
@@ -65,7 +65,7 @@ impl Line {
         self.frames.lock().unwrap().push((Instant::now(), text));
     }
 
-    /// What a client has that drops repeated numbers.
+    /// Returns the state of a client that drops repeated numbers.
     fn read(&self) -> Reader {
         let mut reader = Reader::default();
         self.frames().iter().for_each(|frame| reader.accept(frame));
@@ -118,7 +118,7 @@ impl Push for Line {
     }
 }
 
-/// A client that drops the frames whose numbers it has seen.
+/// A client that drops frames whose numbers it has already received.
 #[derive(Debug, Default)]
 struct Reader {
     next: u64,
@@ -145,7 +145,7 @@ impl Reader {
     }
 }
 
-/// Tells when it is dropped.
+/// Records that it was dropped.
 struct Watched(Arc<AtomicBool>);
 
 impl Drop for Watched {
@@ -154,7 +154,7 @@ impl Drop for Watched {
     }
 }
 
-/// Tokens `0 `, `1 `, … with a pause before each, how many were taken, and whether the source is dropped.
+/// Returns the tokens `0 `, `1 `, … with a pause before each, the number taken, and whether the source is dropped.
 fn tokens(count: usize, pause: Duration) -> (impl Stream<Item = String> + Send, Arc<AtomicUsize>, Arc<AtomicBool>) {
     let (taken, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let state = (0, Arc::clone(&taken), Watched(Arc::clone(&dropped)));
@@ -176,7 +176,7 @@ fn text(count: usize) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousand_tokens_travel_in_few_frames_in_order_and_on_time() {
+async fn thousand_tokens_arrive_in_few_frames_in_order_and_on_time() {
     for (latency, most_frames) in [(None, 101), (Some(0), 251)] {
         let line = Line::new([]);
         let (source, _, _) = tokens(1000, TOKEN);
@@ -198,7 +198,7 @@ async fn thousand_tokens_travel_in_few_frames_in_order_and_on_time() {
         let frames = line.frames();
         assert_eq!(frames[0], r#"{"id":"L0SM9fXm","seq":0,"chunk":"0 "}"#, "the first token does not wait");
         assert!(frames.last().unwrap().ends_with(r#""done":true}"#));
-        // No token waits longer than the maximum latency, a push and the one before.
+        // A token waits at most for the maximum latency, its own push, and the one before.
         let arrived = line.frames.lock().unwrap().iter().map(|(at, _)| *at).collect::<Vec<_>>();
         let wait = Duration::from_millis(latency.unwrap_or(50)) + PUSH * 2;
         assert!(arrived.windows(2).all(|pair| pair[1] - pair[0] <= wait + TOKEN), "{arrived:?}");
@@ -219,7 +219,7 @@ async fn reader_that_drops_repeated_numbers_gets_no_duplicate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn source_is_not_polled_while_a_full_frame_waits() {
+async fn source_is_not_polled_while_a_full_frame_is_pending() {
     let line = Line { latency: Duration::from_secs(1), ..Line::new([]) };
     let (source, taken, _) = tokens(1_000_000, Duration::ZERO);
     let pusher = line.pusher().with_attempt_timeout(Duration::from_secs(5));
@@ -230,7 +230,7 @@ async fn source_is_not_polled_while_a_full_frame_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_any_size_and_content_arrive_whole() {
+async fn tokens_of_any_size_and_content_arrive_intact() {
     let large = "é\u{1}\"".repeat(50_000);
     let odd = ["", "\u{0}\n\t\\\"", "👩", "\u{200d}", "👩", "\u{200d}", "👧", "", "\u{feff}\u{2028}\u{7f}", ""];
     for max_frame_bytes in [0, 1000, usize::MAX] {
@@ -245,7 +245,7 @@ async fn tokens_of_any_size_and_content_arrive_whole() {
         let bound = max_frame_bytes.clamp(256, MAX_PAYLOAD_BYTES);
         assert!(largest <= bound && largest > bound - 40, "{largest} of {bound}");
     }
-    // Nothing but nothing.
+    // An empty source sends only the final frame.
     for parts in [vec![], vec![""], vec!["", ""]] {
         let line = Line::new([]);
         let count = parts.len() as u64;
@@ -256,7 +256,7 @@ async fn tokens_of_any_size_and_content_arrive_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn id_that_cannot_be_sent_ends_the_stream_before_anything_is_sent() {
+async fn invalid_id_ends_the_stream_before_sending() {
     let recorder = Recorder::new();
     let pusher = Pusher::new(recorder.clone());
     let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&"x".repeat(MAX_PAYLOAD_BYTES)).await;
@@ -265,23 +265,23 @@ async fn id_that_cannot_be_sent_ends_the_stream_before_anything_is_sent() {
     let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&no_json).await;
     assert!(matches!(report.end, StreamEnd::Failed(PushError::NotJson { .. })), "{report}");
     assert_eq!(recorder.attempts(), 0);
-    // A long id has its room beside the text.
+    // A long id takes space from the text.
     let report = pusher.stream(&id(), stream::iter(["x"])).with_id(&"i".repeat(1000)).with_max_frame_bytes(256).await;
     assert!(report.is_success(), "{report}");
     assert_eq!(recorder.pushes().len(), 1);
 }
 
 #[test]
-fn stream_can_be_spawned() {
+fn stream_future_is_send() {
     fn is_spawnable(_: impl Future<Output = impl Send> + Send + 'static) {}
     let pusher = Pusher::new(Recorder::new());
-    // Tokens need not be `Send` on their own: the stream makes and drops them.
+    // Tokens need not be `Send` on their own: the stream creates and drops them.
     is_spawnable(pusher.stream(&id(), stream::iter(["x"])).into_future());
 }
 
 #[cfg(all(feature = "local", feature = "sdk"))]
 #[tokio::test]
-async fn answers_that_the_gateway_loses_repeat_no_text() {
+async fn lost_push_responses_duplicate_no_tokens() {
     use lambda_websocket::local::{Fault, Gateway, When};
     use lambda_websocket::{Json, Message, Router};
 
@@ -300,7 +300,7 @@ async fn answers_that_the_gateway_loses_repeat_no_text() {
     }
     assert_eq!((reader.text, reader.dropped), (text(50), 3));
     assert_eq!(report.frames, reader.next);
-    // The client leaves in the middle.
+    // The client disconnects in the middle.
     let (source, _, dropped) = tokens(1_000_000, Duration::from_millis(1));
     let streaming = tokio::spawn(pusher.stream(&id, source).into_future());
     client.next_text().await.unwrap();

@@ -1,4 +1,4 @@
-//! What a handler takes as its arguments.
+//! The arguments of handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ struct Session {
     org: u64,
 }
 
-/// It is not `Clone`: handlers share it.
+/// Not `Clone`: handlers share it.
 #[derive(Default)]
 struct App {
     calls: AtomicUsize,
@@ -64,7 +64,7 @@ async fn eight(
 }
 
 #[tokio::test]
-async fn handlers_take_none_to_eight_arguments() {
+async fn handlers_take_zero_to_eight_arguments() {
     let router = Router::with_state(App::default())
         .on("nothing", nothing)
         .on("eight", eight)
@@ -90,7 +90,7 @@ async fn handlers_take_none_to_eight_arguments() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_fit_stops_before_the_handler() {
+async fn mismatched_body_does_not_reach_the_handler() {
     let called = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&called);
     let router = Router::new().on("say", move |_: ConnectionId, _: Json<Words>| {
@@ -105,7 +105,7 @@ async fn a_body_that_does_not_fit_stops_before_the_handler() {
 
 #[cfg(feature = "garde")]
 #[tokio::test]
-async fn a_body_that_is_not_valid_is_answered_with_what_is_wrong_where() {
+async fn invalid_body_error_names_the_member_and_problem() {
     use garde::Validate;
     use lambda_websocket::route::Valid;
 
@@ -133,7 +133,7 @@ async fn a_body_that_is_not_valid_is_answered_with_what_is_wrong_where() {
 
 #[cfg(feature = "reply")]
 #[tokio::test]
-async fn a_reply_address_and_a_sender_are_arguments() {
+async fn reply_address_and_sender_are_extractors() {
     use lambda_websocket::Pusher;
     use lambda_websocket::push::Recorder;
     use lambda_websocket::reply::ReplyAddress;
@@ -154,7 +154,7 @@ async fn a_reply_address_and_a_sender_are_arguments() {
     assert_eq!((pushes.len(), pushes[0].text()), (1, "\"meanwhile\"".to_owned()));
 }
 
-/// An argument of a user's own, which asks something else first.
+/// A custom extractor that uses another one.
 struct Member {
     name: String,
 }
@@ -173,7 +173,7 @@ impl FromEvent<App> for Member {
 }
 
 #[tokio::test]
-async fn an_argument_of_ones_own_is_made_of_the_event_and_the_state_or_refuses() {
+async fn custom_extractor_reads_event_and_state_or_rejects() {
     let router = Router::with_state(App::default())
         .on("who", |member: Member, app: State<App>| async move {
             Ok(Json((member.name.clone(), app.calls.load(Ordering::Relaxed))))
@@ -191,7 +191,7 @@ async fn an_argument_of_ones_own_is_made_of_the_event_and_the_state_or_refuses()
 }
 
 #[test]
-fn an_argument_that_its_events_do_not_have_is_found_when_the_router_is_made() {
+fn unavailable_extractor_panics_when_the_router_is_built() {
     for (build, expected) in [
         (
             Box::new(|| Router::new().on("$connect", |_: ConnectionId, _: Json<Words>| async { Ok(()) }))

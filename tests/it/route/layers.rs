@@ -1,4 +1,4 @@
-//! What is put around routes, and routers in routers.
+//! Layers around routes, and merged and nested routers.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::fixture;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A layer as users write it: it lets so many messages of each connection pass.
+/// A user-defined layer: it allows n messages per connection.
 #[derive(Clone)]
 struct Limit {
     most: usize,
@@ -80,7 +80,7 @@ fn logging(
 }
 
 #[tokio::test]
-async fn a_later_layer_is_around_an_earlier_one_and_around_the_routes_before_it() {
+async fn later_layer_wraps_earlier_layers_and_routes() {
     let log = Log::default();
     let said = Arc::clone(&log);
     let router = Router::new()
@@ -98,7 +98,7 @@ async fn a_later_layer_is_around_an_earlier_one_and_around_the_routes_before_it(
 }
 
 #[tokio::test]
-async fn a_limit_answers_an_error_that_the_client_can_read() {
+async fn limiting_layer_responds_with_a_client_error() {
     let limit = Limit { most: 2, passed: Arc::default() };
     let router =
         Router::new().on("say", |_: Message| async { Ok(()) }).on("shout", |_: Message| async { Ok(()) }).layer(limit);
@@ -111,7 +111,7 @@ async fn a_limit_answers_an_error_that_the_client_can_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_is_around_the_routes_of_a_merged_router_alone() {
+async fn layer_of_a_merged_router_wraps_only_its_routes() {
     let slow = |_: Message| async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         Ok(())
@@ -127,7 +127,7 @@ async fn a_layer_is_around_the_routes_of_a_merged_router_alone() {
 }
 
 #[tokio::test]
-async fn what_a_route_says_to_its_client_passes_through_layers() {
+async fn client_errors_pass_through_layers() {
     let router = Router::new()
         .on("teapot", |_: Message| async { Err::<(), _>(Error::client(StatusCode::IM_A_TEAPOT, "short and stout")) })
         .on("body", |_: Json<u8>| async { Ok(()) })
@@ -159,7 +159,7 @@ async fn merged_and_nested_routers_keep_their_states() {
 }
 
 #[test]
-fn routers_that_do_not_go_together_are_found_when_they_are_merged() {
+fn merging_conflicting_routers_panics() {
     let with = |key: &'static str| move || Router::new().on(key, || async { Ok(()) });
     for (build, expected) in [
         (

@@ -1,4 +1,4 @@
-//! Many invocations at a time in one process, as on Lambda Managed Instances.
+//! Many concurrent invocations in one process, as on Lambda Managed Instances.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -22,14 +22,14 @@ use tokio::sync::{Barrier, Notify, mpsc};
 
 use crate::fixture;
 
-/// How long a push takes, which is what an invocation mostly waits for.
+/// How long a push takes, which is most of an invocation's time.
 const PUSH: Duration = Duration::from_millis(20);
 
 /// The Lambda Runtime API and `@connections` at one address.
 struct Lambda {
     events: Mutex<std::vec::IntoIter<usize>>,
     invocations: usize,
-    /// Pushes are answered when so many are open.
+    /// Pushes get their response once this many are pending.
     gate: Barrier,
     state: Mutex<State>,
     done: Notify,
@@ -44,7 +44,7 @@ struct State {
     latencies: Vec<Duration>,
 }
 
-/// What an invocation is given: each has a connection, a text and a deadline of its own.
+/// Returns the deadline of an invocation: each has its own connection, text, and deadline.
 fn deadline(number: usize) -> u64 {
     let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3600 * 3600 + 7200;
     (base + number as u64) * 1000
@@ -139,7 +139,7 @@ fn accepted() -> Response<Full<Bytes>> {
     response
 }
 
-/// The function of the tests below, which start it as a process of its own.
+/// The function that the tests below start as a separate process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it is a Lambda function, which other tests start"]
 async fn function() {
@@ -168,7 +168,7 @@ async fn function() {
     lambda_websocket::run(router).await.unwrap();
 }
 
-/// Runs all invocations in a process that has so many at a time, and returns what came of them, and its log.
+/// Runs all invocations in a process with this concurrency. Returns their outcome, its log, and the duration.
 async fn run(at_once: usize, invocations: usize) -> (Arc<Lambda>, Vec<String>, Duration) {
     let (address, lambda) = Lambda::start(at_once, invocations).await;
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
@@ -224,7 +224,7 @@ async fn mixes_up_nothing(at_once: usize, invocations: usize) {
         assert_eq!(body, expected);
         assert_eq!(state.pushes[&format!("connection-{number}")], format!("to {number}"));
     }
-    // In the log each line stands in the span of its own event.
+    // Each line of the log is in the span of its own event.
     let mut lines = 0;
     for line in log.iter().filter(|line| line.contains("worked")) {
         let number = line.rsplit("number=").next().unwrap().trim();
@@ -241,11 +241,11 @@ async fn mixes_up_nothing(at_once: usize, invocations: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_invocations_at_a_time_mix_up_nothing() {
+async fn sixty_four_concurrent_invocations_are_isolated() {
     mixes_up_nothing(64, 640).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn elsewhere_one_invocation_runs_at_a_time() {
+async fn one_invocation_runs_at_a_time_by_default() {
     mixes_up_nothing(1, 64).await;
 }

@@ -1,5 +1,5 @@
-//! What the registry costs: requests one after the other, and capacity units by DynamoDB's rules. The table in the documentation of
-//! `registry::DynamoDb` says the same.
+//! The cost of the registry: sequential requests, and capacity units by DynamoDB's rules. The table in the documentation of
+//! `registry::DynamoDb` has the same numbers.
 
 use futures_util::StreamExt as _;
 use lambda_websocket::registry::{
@@ -9,12 +9,12 @@ use lambda_websocket::registry::{
 use super::{connection, group, namespace};
 use crate::dynamo::{Call, Dynamo};
 
-/// Requests, write units and read units.
+/// Sums up requests, write units, and read units.
 fn total(calls: &[Call]) -> (usize, f64, f64) {
     calls.iter().fold((0, 0.0, 0.0), |sum, call| (sum.0 + 1, sum.1 + call.write_units, sum.2 + call.read_units))
 }
 
-/// Dollars for a million, at the list price of on-demand capacity in us-east-1.
+/// Returns dollars per million, at the list price of on-demand capacity in us-east-1.
 fn dollars((_, writes, reads): (usize, f64, f64)) -> f64 {
     0.625 * writes + 0.125 * reads
 }
@@ -27,7 +27,7 @@ async fn table() -> (Dynamo, DynamoDb) {
 }
 
 #[tokio::test]
-async fn calls_cost_what_the_documentation_says() {
+async fn calls_cost_the_documented_capacity_units() {
     let (dynamo, table) = table().await;
     let (one, two) = (connection("one", "alice"), connection("two", "alice"));
     let (one_key, two_key) = (one.key().clone(), two.key().clone());
@@ -58,7 +58,7 @@ async fn calls_cost_what_the_documentation_says() {
         "leave", table.leave(&one_key, &room) => (2, 4.0, 2.0);
         "join three groups", table.join_all(&one_key, &[group(1), group(2), group(3)]) => (2, 8.0, 4.0);
         "join three from a second tab", table.join_all(&two_key, &[group(1), group(2), group(3)]) => (2, 8.0, 4.0);
-        // One request closes it and one asks for siblings at the same time; then one for each group at the same time.
+        // Concurrently, one request closes the connection and one queries its siblings; then one runs for each group.
         "remove a second tab", table.remove(&two_key) => (5, 5.0, 0.5);
         "remove", table.remove(&one_key) => (5, 5.0, 0.5);
         "remove again", table.remove(&one_key) => (2, 1.0, 0.5);
@@ -86,7 +86,7 @@ async fn million_sessions_cost_less_than_six_dollars() {
 }
 
 #[tokio::test]
-async fn reading_a_group_and_sweeping_cost_reads_alone() {
+async fn reading_a_group_and_sweeping_cost_only_reads() {
     let (dynamo, table) = table().await;
     for number in 0..1000 {
         let id = format!("L0SM9cO{number:08}=");
@@ -98,7 +98,7 @@ async fn reading_a_group_and_sweeping_cost_reads_alone() {
     let list = total(&dynamo.take_calls());
     println!("a list of 1000: {list:?}");
     assert!(list.1 == 0.0 && list.2 <= 32.0, "{list:?}");
-    // A sweep reads everybody once in a period, a slice at a time.
+    // A sweep reads every member once in a period, one slice at a time.
     let mut members = 0;
     for index in 0..64 {
         let mut pages = table.slice(&namespace(), Slice::new(index, 64), ReadOptions::default());
@@ -107,7 +107,7 @@ async fn reading_a_group_and_sweeping_cost_reads_alone() {
         }
     }
     let sweep = total(&dynamo.take_calls());
-    // Six periods an hour, of a million connections: a thousand times as many.
+    // Six periods per hour, for a million connections: a thousand times as many.
     let hour = dollars(sweep) * 6.0 * 1000.0 / 1e6;
     println!("a sweep of 1000: {sweep:?}, ${hour:.2} for a million connection-hours");
     assert_eq!((members, sweep.1), (1000, 0.0));

@@ -1,4 +1,4 @@
-//! Writers that are killed, requests that fail, and what is left then.
+//! Killed writers, failed requests, and the state that they leave.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::proxy::{Fate, Proxy};
 
 type Change = for<'a> fn(&'a dyn Registry) -> Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + 'a>>;
 
-/// Every change there is, and how many connections there are after it.
+/// All changes, and the number of connections after each.
 const CHANGES: [(&str, Change, usize); 14] = [
     ("insert", |table| Box::pin(async { table.insert(&connection("new", "alice")).await.map(drop) }), 14),
     (
@@ -49,19 +49,19 @@ const CHANGES: [(&str, Change, usize); 14] = [
     ("clear data", |table| Box::pin(async { table.set_data(&key("busy"), None).await.map(drop) }), 13),
 ];
 
-/// A registry on the same table, a minute later: when an interrupted removal may be continued.
+/// Returns a registry on the same table a minute later, when an interrupted removal may be resumed.
 fn later(table: &Table) -> lambda_websocket::registry::DynamoDb {
     table.direct.clone().with_clock(|| SystemTime::now() + Duration::from_secs(60))
 }
 
 #[tokio::test]
-async fn killed_writer_leaves_nothing_half_done() {
+async fn killed_writer_leaves_no_partial_state() {
     killed_writers(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn killed_writer_leaves_nothing_half_done_on_dynamodb_local() {
+async fn killed_writer_leaves_no_partial_state_on_dynamodb_local() {
     killed_writers(&dynamodb_local().await.url).await;
 }
 
@@ -87,7 +87,7 @@ async fn killed_writers(url: &str) {
                     break;
                 }
                 kills += 1;
-                // Somebody does it again, and it is done.
+                // Repeating the change completes it.
                 let later = later(&table);
                 change(&later).await.unwrap();
                 assert_eq!(table.check(&format!("{when}, then again"), false).await, after, "{when}");
@@ -98,9 +98,9 @@ async fn killed_writers(url: &str) {
     assert!(kills >= 50, "{kills} kills");
 }
 
-/// Every departure of a removal that was interrupted is told to one of those who continue it.
+/// Each departure of an interrupted removal is reported to one of the callers that resume it.
 #[tokio::test]
-async fn interrupted_removal_is_continued_and_tells_what_is_left() {
+async fn interrupted_removal_resumes_and_reports_the_rest() {
     let dynamo = Dynamo::start().await;
     let proxy = Proxy::start(dynamo.url.trim_start_matches("http://").parse().unwrap()).await;
     for number in 1..6 {
@@ -131,13 +131,13 @@ async fn interrupted_removal_is_continued_and_tells_what_is_left() {
 }
 
 #[tokio::test]
-async fn sweep_finds_whatever_was_left() {
+async fn sweep_completes_interrupted_removals() {
     sweeps(&Dynamo::start().await.url).await;
 }
 
 #[tokio::test]
 #[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
-async fn sweep_finds_whatever_was_left_on_dynamodb_local() {
+async fn sweep_completes_interrupted_removals_on_dynamodb_local() {
     sweeps(&dynamodb_local().await.url).await;
 }
 
@@ -148,7 +148,7 @@ async fn sweeps(url: &str) {
         for fate in [Fate::DiesBefore, Fate::DiesAfter] {
             let table = Table::new(&proxy, url, &format!("sweep-{sweeps}")).await;
             table.populate().await;
-            // Others are connected, so that it is plausible that so many are stale.
+            // Other connections are open, so that the share of stale ones is plausible.
             for number in 0..40 {
                 let connection = connection(&format!("open-{number}"), &format!("open{number}"));
                 assert!(table.direct.insert(&connection).await.unwrap().is_registered());
@@ -159,7 +159,7 @@ async fn sweeps(url: &str) {
                 () = table.proxy.death() => {}
             }
             let left = table.check(name, true).await;
-            // All of the first are disconnected, and nobody was told.
+            // All connections of `populate` are closed without a `$disconnect`.
             let recorder = Recorder::new();
             for id in ["lone", "social", "busy", "new"]
                 .map(str::to_owned)
@@ -168,7 +168,7 @@ async fn sweeps(url: &str) {
             {
                 recorder.hang_up(key(&id).id());
             }
-            // The sweeper is killed, too; the next continues.
+            // The sweeper is killed, too; the next one resumes.
             let hub = Hub::builder(table.through.clone(), Pusher::new(recorder.clone()))
                 .with_sweep_rate(1000)
                 .with_sweep_period(Duration::ZERO)
@@ -214,7 +214,7 @@ async fn retries(url: &str) {
     }
     let table = Table::new(&proxy, url, "late").await;
     table.populate().await;
-    // The answer is lost and the transaction is repeated: it happens once, and is told as what it was.
+    // The response is lost and the transaction is repeated: it is applied once, and returns its first outcome.
     table.proxy.plan(|number, operation| match operation {
         "TransactWriteItems" if number < 4 => Fate::BreaksAfter,
         _ => Fate::Passes,
@@ -225,7 +225,7 @@ async fn retries(url: &str) {
         _ => Fate::Passes,
     });
     assert_eq!(table.through.leave(&key("lone"), &group(60)).await.unwrap(), Left::Last);
-    // So it is with a removal, which is no transaction.
+    // The same holds for a removal, which is not a transaction.
     table.proxy.plan(|number, _| if number % 2 == 0 { Fate::BreaksAfter } else { Fate::Passes });
     let removed = table.through.remove(&key("social")).await.unwrap().expect("this writer removes it");
     let left: Vec<Left> = removed.groups.iter().map(|departure| departure.left).collect();
@@ -233,7 +233,7 @@ async fn retries(url: &str) {
     let removed = table.through.remove(&key("other-7")).await.unwrap().expect("this writer removes it");
     let left: Vec<Left> = removed.groups.iter().map(|departure| departure.left).collect();
     assert_eq!(left, [Left::Last]);
-    // A batch that is not done at once.
+    // A batch with unprocessed items.
     table.proxy.plan(|number, operation| match operation {
         "BatchGetItem" if number < 5 => Fate::Unprocessed,
         _ => Fate::Passes,

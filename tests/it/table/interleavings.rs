@@ -1,5 +1,5 @@
-//! Two writers whose requests are carried out in every order: whichever, everything fits together afterwards, and of the presence of
-//! a principal it is told once that it began and once that it ended.
+//! Two writers whose requests run in every order: the table is consistent afterwards, and a principal's joining and leaving
+//! are each reported exactly once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use super::{connection, group};
 use crate::dynamo::Dynamo;
 
-/// How many firsts minus how many lasts a call has told.
+/// The number of `First` minus the number of `Last` results of a call.
 type Told = i32;
 type Change = for<'a> fn(&'a DynamoDb, &'a Scene) -> Pin<Box<dyn Future<Output = Told> + Send + 'a>>;
 
-/// Alice has two tabs, of which some are in the room.
+/// Alice has two tabs, some of which are in the room.
 struct Scene {
     namespace: Namespace,
     knows_principal: bool,
@@ -79,7 +79,7 @@ const INSERT: Change = |table, scene| {
 };
 const REMOVE_NEW: Change = |table, scene| Box::pin(async { departed(table.remove(&scene.key("new")).await.unwrap()) });
 
-/// Two changes, and who is in the room before them.
+/// Two changes, and the members of the room before them.
 const PAIRS: [(&str, Change, Change, &[&str]); 14] = [
     ("join, the same join", JOIN, JOIN, &[]),
     ("join, join of another tab", JOIN, JOIN_OTHER, &[]),
@@ -97,11 +97,11 @@ const PAIRS: [(&str, Change, Change, &[&str]); 14] = [
     ("insert, remove", INSERT, REMOVE_NEW, &["one"]),
 ];
 
-/// So many of the first requests are carried out in every order.
+/// The first n requests run in every order.
 const ORDERS: u32 = 5;
 
 #[tokio::test]
-async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
+async fn concurrent_writers_are_consistent_in_every_order() {
     let dynamo = Dynamo::start().await;
     let (gate, other_gate) = (dynamo.gated().await, dynamo.gated().await);
     let direct = DynamoDb::with_endpoint_url("orders", &dynamo.url).await;
@@ -137,7 +137,7 @@ async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
                         if is_first_done && is_second_done {
                             return;
                         }
-                        // After the orders that are tried, they take turns.
+                        // After the enumerated orders, the writers alternate.
                         let is_first = if step < ORDERS { order >> step & 1 == 0 } else { step % 2 == 0 };
                         let gate = if is_second_done || is_first && !is_first_done { &gate } else { &other_gate };
                         tokio::select! {
@@ -160,7 +160,7 @@ async fn writers_agree_in_whatever_order_their_requests_are_carried_out() {
     println!("{scenes} scenes");
 }
 
-/// Checks that what connections and groups say fits together. Returns 1 if the principal is present.
+/// Checks that connections and groups are consistent. Returns 1 if the principal is present.
 async fn fits(table: &DynamoDb, scene: &Scene, when: &str) -> Told {
     let options = ReadOptions::default().consistent();
     let members = table.connections(&scene.namespace.group(&group(0)), options);

@@ -1,4 +1,4 @@
-//! Random lives, with time that passes: the table and the memory answer the same after every step.
+//! Random operations while time passes: the table and the memory registry agree after every step.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ fn key(chat: &Namespace, number: usize) -> ConnectionKey {
     ConnectionKey::new(chat.clone(), ConnectionId::new(format!("c{number}")).unwrap())
 }
 
-/// A connection of one of three principals, or of none, which expires in up to half an hour.
+/// Returns a connection of one of three principals, or of none, that expires within half an hour.
 fn new(chat: &Namespace, number: usize, now: SystemTime, minutes: u64) -> Connection {
     let any = connection("any", "any");
     let (api_id, stage) = (any.api_id().clone(), any.stage().clone());
@@ -31,10 +31,10 @@ fn new(chat: &Namespace, number: usize, now: SystemTime, minutes: u64) -> Connec
     }
 }
 
-/// One random call, and what it answers.
+/// Runs one random call, and returns its result.
 async fn step(registry: &dyn Registry, chat: &Namespace, random: &mut SmallRng, now: SystemTime) -> String {
     let (number, room) = (random.random_range(0..8), group(random.random_range(0..3)));
-    // A key may know the principal, or a wrong one, or none.
+    // A key may have the principal, a wrong one, or none.
     let mut name = key(chat, number);
     match random.random_range(0..4) {
         0 => {}
@@ -73,14 +73,14 @@ async fn step(registry: &dyn Registry, chat: &Namespace, random: &mut SmallRng, 
     format!("c{number} {answer}")
 }
 
-/// Versions differ from registry to registry.
+/// Versions differ between registries, so they are left out.
 fn without_versions(text: &str) -> String {
     let mut parts = text.split("version: ");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| text + part.trim_start_matches(|digit: char| digit.is_ascii_digit()))
 }
 
-/// Everything that a registry lists.
+/// Returns everything that a registry lists.
 async fn there(registry: &dyn Registry, chat: &Namespace) -> String {
     let options = ReadOptions::default().consistent();
     let mut there: Vec<String> = Vec::new();
@@ -119,7 +119,7 @@ async fn agree(url: &str, seeds: u64) {
         let chat = Namespace::new(format!("chat.{seed}")).unwrap();
         let mut random = SmallRng::seed_from_u64(seed);
         for number in 0..120 {
-            // Connections expire unnoticed, as when their `$disconnect` was lost; tombstones do, too.
+            // Connections expire without notice, as if their `$disconnect` was lost; tombstones do, too.
             if random.random_bool(0.2) {
                 clock.advance(Duration::from_secs(random.random_range(1..600)));
             }

@@ -1,4 +1,4 @@
-//! How many connections pushes take.
+//! The number of connections that pushes open.
 
 use lambda_websocket::push::Sdk;
 
@@ -31,7 +31,7 @@ async fn cold_broadcast_over_http_2_opens_one_connection() {
 }
 
 #[tokio::test]
-async fn endpoint_without_http_2_gets_a_connection_for_each_push_under_way() {
+async fn http_1_endpoint_gets_one_connection_per_concurrent_push() {
     let (root, config) = authority("localhost", &["http/1.1"]);
     let behavior = Behavior { latency: Duration::from_millis(50), ..Behavior::default() };
     let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;

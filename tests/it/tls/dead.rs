@@ -1,4 +1,4 @@
-//! Connections that stop answering, and those that are gone when a function wakes up.
+//! Connections that stop responding, and those that are closed while a function is frozen.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::line::Line;
 
 const ATTEMPT: Duration = Duration::from_secs(1);
 
-/// Both transports to a server that speaks these, each with a line of its own.
+/// Returns both transports to a server with these protocols, each over its own proxy line.
 async fn transports(protocols: &[&str]) -> Vec<(&'static str, Stub, Line, Pusher)> {
     let mut all = Vec::new();
     for name in ["direct", "sdk"] {
@@ -41,7 +41,7 @@ fn pusher(name: &str, port: u16, root: Vec<u8>) -> Pusher {
 const PROTOCOLS: [&[&str]; 2] = [&["h2", "http/1.1"], &["http/1.1"]];
 
 #[tokio::test]
-async fn dead_connection_is_given_up_within_one_attempt() {
+async fn dead_connection_is_dropped_within_one_attempt() {
     for protocols in PROTOCOLS {
         for (name, _stub, line, pusher) in transports(protocols).await {
             pusher.send_text(&connection_id(1), "alive").await.unwrap();
@@ -59,7 +59,7 @@ async fn dead_connection_is_given_up_within_one_attempt() {
 }
 
 #[tokio::test]
-async fn connection_that_is_dead_from_its_beginning_is_given_up_within_one_attempt() {
+async fn connection_dead_from_the_start_is_dropped_within_one_attempt() {
     for protocols in PROTOCOLS {
         for (name, _stub, line, pusher) in transports(protocols).await {
             line.go_dead_for(1);
@@ -72,7 +72,7 @@ async fn connection_that_is_dead_from_its_beginning_is_given_up_within_one_attem
 }
 
 #[tokio::test]
-async fn broadcast_over_a_dead_connection_reaches_everyone_over_a_new_one() {
+async fn broadcast_over_a_dead_connection_reconnects() {
     for (name, _stub, line, pusher) in transports(&["h2"]).await {
         pusher.send_text(&connection_id(1), "alive").await.unwrap();
         line.go_dead();
@@ -95,9 +95,9 @@ async fn push_after_the_peer_has_closed_its_connections_succeeds() {
     }
 }
 
-/// What the next test stops: pushes, and again after each line of its standard input.
+/// The process that the next test stops: it pushes once, and again after each line on standard input.
 #[test]
-fn process_that_is_stopped() {
+fn stopped_process_child() {
     let Ok(what) = std::env::var("STOPPED_PROCESS") else {
         return; // The next test has not started it.
     };
@@ -117,11 +117,11 @@ fn process_that_is_stopped() {
     }
 }
 
-/// A frozen execution environment, in small: the process stands still while its peers close, or go silent. With
-/// `STOPPED_SECONDS=60` it is a long one, with the default timeout of an attempt.
+/// Simulates a frozen execution environment: the process is stopped while its peers close or go silent. With
+/// `STOPPED_SECONDS=60` it is stopped for long, with the default attempt timeout.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn first_push_of_a_process_that_was_stopped_succeeds() {
+async fn first_push_after_a_stopped_process_resumes_succeeds() {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::{Command, Stdio};
 
@@ -135,7 +135,7 @@ async fn first_push_of_a_process_that_was_stopped_succeeds() {
             let file = std::env::temp_dir().join(format!("stopped-{}-{}.der", std::process::id(), line.address.port()));
             std::fs::write(&file, root).unwrap();
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["tls::dead::process_that_is_stopped", "--exact", "--nocapture"])
+                .args(["tls::dead::stopped_process_child", "--exact", "--nocapture"])
                 .env("STOPPED_PROCESS", format!("{name} {} {}", line.address.port(), file.display()))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

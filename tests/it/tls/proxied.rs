@@ -1,4 +1,4 @@
-//! Pushes through a proxy that is asked to `CONNECT`.
+//! Pushes through an HTTP `CONNECT` proxy.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// A proxy, and the heads of the requests that it has got.
+/// A proxy, and the heads of the requests that it received.
 struct Proxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<Vec<String>>>>,
@@ -60,11 +60,11 @@ async fn serve(client: TcpStream, answer: &'static str, log: Arc<Mutex<Vec<Vec<S
 }
 
 #[tokio::test]
-async fn direct_tunnels_through_a_proxy_and_says_who_it_is() {
+async fn direct_tunnels_through_a_proxy_with_credentials() {
     let (stub, root, direct) = server(&["h2", "http/1.1"]).await;
     let proxy = Proxy::start("200 Connection established").await;
     let url = format!("http://me:p%40ss@{}", proxy.address);
-    // In either order.
+    // The order of these calls does not matter.
     let direct = direct.with_proxy(&url).unwrap().with_root_certificate(root).unwrap();
     let pusher = Pusher::new(direct);
     pusher.send_text(&connection_id(1), "hello").await.unwrap();
@@ -80,17 +80,17 @@ async fn direct_tunnels_through_a_proxy_and_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn direct_takes_the_proxy_of_the_environment() {
+async fn direct_uses_the_proxy_from_the_environment() {
     if std::env::var_os("IS_CHILD").is_some() {
         let (_stub, root, direct) = server(&[]).await;
         let direct = direct.with_proxy_from_env().with_root_certificate(root).unwrap();
         return Pusher::new(direct).send_text(&connection_id(1), "hello").await.unwrap();
     }
     let proxy = Proxy::start("200 Connection established").await;
-    // A process of its own: the environment of this one belongs to all tests.
+    // In a separate process, since all tests share this one's environment variables.
     for (no_proxy, expected) in [("", 1), ("localhost", 1), ("example.com", 2)] {
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tls::proxied::direct_takes_the_proxy_of_the_environment"])
+            .args(["--exact", "tls::proxied::direct_uses_the_proxy_from_the_environment"])
             .env_remove("https_proxy")
             .env_remove("no_proxy")
             .env("IS_CHILD", "1")
@@ -106,7 +106,7 @@ async fn direct_takes_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-async fn proxy_that_refuses_or_is_away_is_an_endpoint_that_cannot_be_reached() {
+async fn refusing_or_missing_proxy_is_unreachable() {
     let (stub, root, direct) = server(&[]).await;
     let refusing = Proxy::start("407 Proxy Authentication Required").await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -122,7 +122,7 @@ async fn proxy_that_refuses_or_is_away_is_an_endpoint_that_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_proxy_is_refused_without_quoting_it() {
+async fn invalid_proxy_url_is_refused_without_quoting_it() {
     let (_stub, _, direct) = server(&[]).await;
     for url in
         ["", "http://", "https://proxy:3128", "socks5://proxy:1080", "ftp://me:s3cret@proxy", "http://me:s3cret@:1"]
@@ -135,7 +135,7 @@ async fn text_that_is_no_proxy_is_refused_without_quoting_it() {
 }
 
 #[tokio::test]
-async fn sdk_goes_through_the_http_client_that_it_is_given_and_asks_for_another_after_a_silence() {
+async fn sdk_uses_the_given_http_client_and_replaces_it_after_a_timeout() {
     let (root, config) = authority("localhost", &["h2"]);
     let behavior = Behavior { stalled: 1.0, ..Behavior::default() };
     let stub = Stub::start(behavior, Some(Arc::new(config).into())).await;

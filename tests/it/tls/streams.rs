@@ -1,10 +1,10 @@
-//! An endpoint that carries few pushes at a time on one connection.
+//! An endpoint that accepts few concurrent streams per connection.
 
 use super::*;
 use crate::line::Line;
 
 #[tokio::test]
-async fn pushes_beyond_the_streams_of_a_connection_queue_on_it() {
+async fn pushes_beyond_the_http_2_stream_limit_are_queued() {
     let (root, config) = authority("localhost", &["h2"]);
     let behavior = Behavior { latency: Duration::from_millis(20), ..Behavior::default() };
     let stub = Stub::start_with_streams(behavior, Some(Arc::new(config).into()), 10).await;

@@ -15,8 +15,8 @@ fn at(url: &str) -> Pusher {
 }
 
 #[tokio::test]
-async fn without_a_region_there_is_nothing_to_sign_for() {
-    // Only where the environment of the test run names none, either.
+async fn missing_region_is_an_error() {
+    // Only if the environment of the test run has no region, either.
     let endpoint: Endpoint = "https://ws.example.com/chat".parse().unwrap();
     match Sdk::new(&endpoint).await {
         Err(error) => assert_eq!(

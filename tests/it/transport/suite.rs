@@ -1,4 +1,4 @@
-//! What every transport does, against answers as API Gateway gives them. It is a module of each, which says how one is made.
+//! The contract of every transport, against responses of API Gateway. Each transport includes this module and defines `at`.
 
 use std::error::Error as _;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ fn id() -> ConnectionId {
     ConnectionId::new(ID).unwrap()
 }
 
-/// The endpoint, and a pusher that does not retry, so that each answer is seen.
+/// Returns the endpoint, and a pusher that does not retry, so that each response is visible.
 async fn server(answer: ResponseTemplate) -> (MockServer, Pusher) {
     let server = MockServer::start().await;
     Mock::given(path(PATH)).respond_with(answer).mount(&server).await;
@@ -35,7 +35,7 @@ async fn push(answer: ResponseTemplate) -> Result<(), PushError> {
 }
 
 #[tokio::test]
-async fn mgt_1_and_8_a_push_is_a_signed_post_to_the_encoded_id() {
+async fn mgt_1_and_8_push_is_a_signed_post_to_the_encoded_id() {
     let server = MockServer::start().await;
     Mock::given(method("POST"))
         .and(path(PATH))
@@ -52,7 +52,7 @@ async fn mgt_1_and_8_a_push_is_a_signed_post_to_the_encoded_id() {
 }
 
 #[tokio::test]
-async fn mgt_2_info_is_read() {
+async fn mgt_2_get_returns_connection_info() {
     let body = r#"{"connectedAt":"2022-01-25T18:50:04.673Z","identity":{"sourceIp":"203.0.113.7","userAgent":null},
         "lastActiveAt":"2022-01-25T18:51:04.673Z"}"#;
     let (_server, pusher) = server(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
@@ -64,14 +64,14 @@ async fn mgt_2_info_is_read() {
 }
 
 #[tokio::test]
-async fn mgt_9_close_is_a_delete() {
+async fn mgt_9_close_sends_delete() {
     let server = MockServer::start().await;
     Mock::given(method("DELETE")).respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
     at(&format!("{}/dev", server.uri())).close(&id()).await.unwrap();
 }
 
 #[tokio::test]
-async fn mgt_3_to_7_every_status_has_its_meaning() {
+async fn mgt_3_to_7_every_status_maps_to_its_error() {
     let typed = |status: u16, kind: &str| ResponseTemplate::new(status).insert_header("x-amzn-ErrorType", kind);
     let said = |body: &'static str| ResponseTemplate::new(403).set_body_raw(body, "application/json");
     assert!(matches!(push(ResponseTemplate::new(200)).await, Ok(())));
@@ -109,7 +109,7 @@ async fn mgt_3_to_7_every_status_has_its_meaning() {
 }
 
 #[tokio::test]
-async fn a_transport_itself_does_not_retry() {
+async fn transport_does_not_retry() {
     let (server, pusher) = server(ResponseTemplate::new(503)).await;
     let error = pusher.send_text(&id(), "hello").await.unwrap_err();
     assert!(matches!(error, PushError::Unavailable { .. }), "{error:?}");
@@ -137,7 +137,7 @@ async fn a_refused_connection_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_off_is_unreachable() {
+async fn broken_connection_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -150,20 +150,20 @@ async fn a_connection_that_breaks_off_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_times_out() {
+async fn missing_response_times_out() {
     let (_server, pusher) = server(ResponseTemplate::new(200).set_delay(Duration::from_secs(600))).await;
     let pusher = pusher.with_timeout(Duration::from_millis(200));
     assert!(matches!(pusher.send_text(&id(), "hello").await, Err(PushError::TimedOut { .. })));
 }
 
 #[test]
-fn nothing_of_the_credentials_is_shown() {
+fn debug_output_hides_credentials() {
     let shown = format!("{:?}", at("https://ws.example.com/chat"));
     assert!(shown.contains("ws.example.com") && !shown.contains("secret") && !shown.contains("AKID"), "{shown}");
 }
 
 #[tokio::test]
-async fn a_broadcast_says_what_the_server_saw() {
+async fn broadcast_report_matches_the_server_log() {
     for seed in 0..6 {
         let behavior = Behavior {
             latency: Duration::from_millis(seed % 3),

@@ -1,4 +1,4 @@
-//! What the client of a failing job hears.
+//! What the client of a failing job receives.
 
 use lambda_websocket::Pusher;
 use lambda_websocket::push::Recorder;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{keys, soon, sqs};
 
-/// A worker with three deliveries, whose jobs say when they succeed.
+/// Returns a worker with three deliveries, whose jobs say when they succeed.
 fn worker(recorder: &Recorder) -> Worker<String, String> {
     Worker::new(Pusher::new(recorder.clone()), keys(), |task: Task<String>| async move {
         match (task.job.as_str(), task.receive_count()) {
@@ -39,7 +39,7 @@ fn told(recorder: &Recorder) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn client_hears_once_whether_a_job_is_refused_given_up_or_done_later() {
+async fn client_gets_one_reply_for_refused_failed_or_retried_jobs() {
     let internal = json!({"id": "q0", "error": {"code": "internal", "message": "Internal server error"}});
     let refused = json!({"id": "q0", "error": {"code": "conflict", "message": "taken"}});
     for (job, failures, expected) in [
@@ -56,7 +56,7 @@ async fn client_hears_once_whether_a_job_is_refused_given_up_or_done_later() {
             assert_eq!(deliver(&worker, &event, count).await, *failed, "{job}, delivery {count}");
         }
         assert_eq!(told(&recorder), std::slice::from_ref(&expected), "{job}");
-        // The function of the dead-letter queue has the same store, and does not tell anybody twice.
+        // The dead-letter queue's function shares the store, and does not send a second reply.
         let dead = Worker::dead_letters(Pusher::new(recorder.clone()), keys()).with_idempotency_store(store);
         assert_eq!(deliver(&dead, &event, 1).await, 0);
         assert_eq!(told(&recorder), [expected], "{job}");
@@ -64,7 +64,7 @@ async fn client_hears_once_whether_a_job_is_refused_given_up_or_done_later() {
 }
 
 #[tokio::test]
-async fn client_of_a_killed_worker_hears_from_the_dead_letter_queue() {
+async fn dead_letter_queue_replies_for_a_killed_worker() {
     let recorder = Recorder::new();
     let event = sqs(&[("", "killed")], false);
     let worker = worker(&recorder);
@@ -76,7 +76,7 @@ async fn client_of_a_killed_worker_hears_from_the_dead_letter_queue() {
 }
 
 #[tokio::test]
-async fn jobs_behind_one_that_is_given_up_run_and_are_answered() {
+async fn jobs_after_an_abandoned_job_run_and_reply() {
     let recorder = Recorder::new();
     let worker = worker(&recorder);
     let mut event = sqs(&[("room", "never"), ("room", "done"), ("room", "never"), ("room", "done")], true);
@@ -96,7 +96,7 @@ async fn jobs_behind_one_that_is_given_up_run_and_are_answered() {
 }
 
 #[tokio::test]
-async fn client_of_a_result_that_is_too_large_hears_once_even_if_a_push_or_the_hook_fails() {
+async fn oversized_result_sends_one_error_despite_failing_push_or_hook() {
     let recorder = Recorder::new();
     let worker = worker(&recorder).on_undelivered(|_| async { panic!("on purpose") });
     let event = sqs(&[("", "large")], false);
@@ -109,7 +109,7 @@ async fn client_of_a_result_that_is_too_large_hears_once_even_if_a_push_or_the_h
 }
 
 #[tokio::test]
-async fn errors_of_jobs_are_mapped_and_every_one_reaches_the_hook() {
+async fn job_errors_are_mapped_and_reach_the_hook() {
     use std::sync::{Arc, Mutex};
 
     let (recorder, heard) = (Recorder::new(), Arc::new(Mutex::new(Vec::new())));

@@ -1,4 +1,4 @@
-//! Condition, filter and update expressions over items in DynamoDB's JSON.
+//! Condition, filter, and update expressions over items in DynamoDB's JSON.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 pub type Item = Map<String, Value>;
 
-/// A request's expression names and values.
+/// A request's expression attribute names and values.
 pub struct Given<'a> {
     pub names: &'a Value,
     pub values: &'a Value,
 }
 
-/// A condition that was taken apart.
+/// A tokenized condition.
 pub struct Condition(Vec<String>);
 
 impl Condition {
@@ -21,7 +21,7 @@ impl Condition {
         Self(tokens(text))
     }
 
-    /// Whether an item fulfills it.
+    /// Returns whether an item fulfills the condition.
     pub fn holds(&self, given: &Given<'_>, item: &Item) -> bool {
         let mut parser = Parser { tokens: &self.0, at: 0, given, item };
         let holds = parser.any();

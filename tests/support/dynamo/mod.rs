@@ -1,7 +1,7 @@
-//! A table of DynamoDB in this process: as much of the API as this crate uses, with conditions, transactions, indexes, pages and
-//! capacity units by DynamoDB's rules. It answers over HTTP, so that the real client stands before it.
+//! An in-process DynamoDB: as much of the API as this crate uses, with conditions, transactions, indexes, pages, and
+//! capacity units by DynamoDB's rules. It speaks HTTP, so tests use the real client.
 //!
-//! It never deletes what has expired, as DynamoDB may take days to do.
+//! It never deletes expired items, as DynamoDB may take days to do so.
 
 mod expression;
 
@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::expression::{Condition, Given, Item, update};
 
-/// One request, and the units that it took.
+/// One request, and the capacity units that it consumed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     pub operation: String,
@@ -31,7 +31,7 @@ pub struct Call {
 
 #[derive(Default)]
 struct Table {
-    /// By partition and sort key. A table without a sort key has empty ones.
+    /// Items by partition and sort key. In a table without a sort key the latter is empty.
     items: BTreeMap<Place, Item>,
     keys: Vec<String>,
     indexes: Vec<Index>,
@@ -55,20 +55,20 @@ struct State {
 pub struct Dynamo {
     pub url: String,
     state: Arc<Mutex<State>>,
-    /// Lets one request through after the other, where a test decides when.
+    /// Lets requests through one at a time, when the test says so.
     gate: Option<Arc<Gate>>,
 }
 
-/// What decides when requests are carried out.
+/// Decides when requests run.
 struct Gate {
     permits: Semaphore,
-    /// How many have been.
+    /// The number of requests that have run.
     done: watch::Sender<usize>,
 }
 
 /// The partition and sort key of an item.
 type Place = (String, String);
-/// A refusal: its code, and what else is said.
+/// A refusal: its error code and further members.
 type Refusal = (&'static str, Value);
 
 impl Dynamo {
@@ -76,13 +76,13 @@ impl Dynamo {
         Self::serve(Arc::default(), None).await
     }
 
-    /// The same tables at another address, where each request waits until it is [let through](Self::pass).
+    /// Serves the same tables at another address, where each request waits until it is [let through](Self::pass).
     pub async fn gated(&self) -> Self {
         let gate = Gate { permits: Semaphore::new(0), done: watch::Sender::new(0) };
         Self::serve(Arc::clone(&self.state), Some(Arc::new(gate))).await
     }
 
-    /// Lets one request through, and waits until it has been carried out.
+    /// Lets one request through, and waits until it has run.
     pub async fn pass(&self) {
         let gate = self.gate.as_ref().unwrap();
         let mut done = gate.done.subscribe();
@@ -112,7 +112,7 @@ impl Dynamo {
         dynamo
     }
 
-    /// The requests since the last time, and their units.
+    /// Returns the requests since the last call, and their units.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.state.lock().unwrap().calls)
     }
@@ -123,7 +123,7 @@ impl Dynamo {
         let body: Value = serde_json::from_slice(&body).unwrap();
         let outcome = match &self.gate {
             None => {
-                // Others have a turn in between, as on a network.
+                // Other requests may run in between, as on a network.
                 tokio::task::yield_now().await;
                 self.state.lock().unwrap().carry_out(&operation, &body)
             }
@@ -150,7 +150,7 @@ impl Dynamo {
         outcome
     }
 
-    /// A batch is no snapshot: each of its items is read by itself, here the last one first.
+    /// Reads a batch, which is no snapshot: each item is read separately, here the last one first.
     async fn get_one_by_one(&self, gate: &Gate, body: &Value) -> Result<Value, Refusal> {
         let (name, wanted) = body["RequestItems"].as_object().unwrap().iter().next().unwrap();
         let mut found = Vec::new();
@@ -170,7 +170,7 @@ fn given(request: &Value) -> Given<'_> {
     Given { names: &request["ExpressionAttributeNames"], values: &request["ExpressionAttributeValues"] }
 }
 
-/// Whether the request's condition holds for the item that is there.
+/// Returns whether the request's condition holds for the existing item.
 fn condition_holds(request: &Value, item: Option<&Item>) -> bool {
     let condition = request["ConditionExpression"].as_str();
     condition.is_none_or(|condition| Condition::new(condition).holds(&given(request), item.unwrap_or(&Item::new())))
@@ -213,7 +213,7 @@ impl Table {
         (text(self.keys.first()), text(self.keys.get(1)))
     }
 
-    /// What is written to the indexes.
+    /// Returns the write units of the indexes.
     fn index_units(&self, before: Option<&Item>, after: Option<&Item>) -> f64 {
         let units = self.indexes.iter().map(|index| {
             let seen = |item: Option<&Item>| {
@@ -240,7 +240,7 @@ impl Table {
         units.sum()
     }
 
-    /// The item as one write leaves it, or that its condition does not hold.
+    /// Returns the item after a write, or an error if its condition does not hold.
     fn written(&self, kind: &str, request: &Value) -> Result<(Place, Option<Item>), Option<Item>> {
         let key = self.key(request[if kind == "Put" { "Item" } else { "Key" }].as_object().unwrap());
         let before = self.items.get(&key);
@@ -427,7 +427,7 @@ impl State {
             }
         };
         let wanted = request["KeyConditionExpression"].as_str().map(Condition::new);
-        // Every query here names its partition so.
+        // Every query of this crate names its partition like this.
         let partition = wanted.as_ref().map(|_| &request["ExpressionAttributeValues"][":key"]);
         let mut items: Vec<&Item> = table
             .items

@@ -15,7 +15,7 @@ fn refused(test: &mut Test, body: &str) -> bool {
 }
 
 #[test]
-fn lim_7_invocations_beyond_the_accounts_concurrency_are_throttled() {
+fn lim_7_invocations_beyond_account_concurrency_are_throttled() {
     let mut test = Test::open();
     test.machine.api.concurrency = 2;
     assert!(!refused(&mut test, r#"{"action":"join"}"#));
@@ -36,7 +36,7 @@ fn lim_7_invocations_beyond_the_accounts_concurrency_are_throttled() {
 }
 
 #[test]
-fn lim_7_a_function_may_have_a_concurrency_of_its_own() {
+fn lim_7_reserved_concurrency_limits_one_function() {
     let mut test = Test::open();
     test.machine.api.function_concurrency.insert(4, 1);
     assert!(!refused(&mut test, r#"{"action":"ask"}"#));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn aut_3_without_its_identity_source_the_authorizer_is_not_asked() {
+fn aut_3_missing_identity_source_skips_the_authorizer() {
     for query in [&[] as &[(&str, &str)], &[("Auth", "")], &[("auth", "token")]] {
         let test = Test::upgrade(api(), query);
         assert_eq!(test.refused(), (401, None), "{query:?}");
@@ -29,7 +29,7 @@ fn aut_3_without_its_identity_source_the_authorizer_is_not_asked() {
 }
 
 #[test]
-fn aut_4_to_11_what_the_authorizers_answer_means() {
+fn aut_4_to_11_authorizer_response_decides_the_handshake() {
     let refused = |change: fn(&mut Value)| {
         let mut answer = allow(json!({}));
         change(&mut answer);
@@ -60,7 +60,7 @@ fn aut_4_to_11_what_the_authorizers_answer_means() {
 }
 
 #[test]
-fn aut_7_how_an_authorizer_fails() {
+fn aut_7_authorizer_error_maps_to_401_or_500() {
     for (message, status) in [("Unauthorized", 401), ("unauthorized", 500), ("Unauthorized.", 500), ("oops", 500)] {
         let mut test = Test::upgrade(api(), &[("Auth", "token")]);
         test.fail(at(0), message);
@@ -69,7 +69,7 @@ fn aut_7_how_an_authorizer_fails() {
 }
 
 #[test]
-fn con_2_and_3_the_verdict_of_connect() {
+fn con_2_and_3_connect_response_decides_the_handshake() {
     let verdict = |answer: Value| {
         let mut test = Test::upgrade(api(), &[("Auth", "token")]);
         test.answer(at(0), allow(json!({})));
@@ -108,7 +108,7 @@ fn con_2_and_3_the_verdict_of_connect() {
 }
 
 #[test]
-fn con_5_only_an_offered_subprotocol_is_passed_on() {
+fn con_5_only_an_offered_subprotocol_is_accepted() {
     for (selected, passed) in [("a", Some("a")), ("b", Some("b")), ("c", None), ("b, a", None)] {
         let mut test = Test::upgrade(api(), &[("Auth", "token")]);
         test.answer(at(0), allow(json!({})));
@@ -119,7 +119,7 @@ fn con_5_only_an_offered_subprotocol_is_passed_on() {
 }
 
 #[test]
-fn con_1_what_takes_too_long_is_refused() {
+fn con_1_slow_authorizer_or_connect_times_out() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     assert!(test.machine.tick(at(28)).is_empty());
     test.effects = test.machine.tick(at(29));
@@ -135,7 +135,7 @@ fn con_1_what_takes_too_long_is_refused() {
 }
 
 #[test]
-fn evt_15_a_client_that_is_accepted_and_never_opens_its_socket_is_lost() {
+fn evt_15_accepted_client_that_never_opens_is_disconnected_with_1006() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     assert!(test.machine.never_opened(at(0), &test.id.clone()).is_empty(), "its verdict will find nobody");
     let mut test = Test::open();
@@ -149,7 +149,7 @@ fn evt_15_a_client_that_is_accepted_and_never_opens_its_socket_is_lost() {
 }
 
 #[test]
-fn con_4_without_a_route_and_an_authorizer_every_connection_is_accepted() {
+fn con_4_every_connection_is_accepted_without_connect_route_and_authorizer() {
     let mut api = api();
     api.authorizer = None;
     api.routes.clear();
@@ -159,7 +159,7 @@ fn con_4_without_a_route_and_an_authorizer_every_connection_is_accepted() {
 }
 
 #[test]
-fn aut_13_the_gateway_fills_the_keys_of_conditions() {
+fn aut_13_gateway_sets_condition_keys() {
     let let_in = |condition: Value| {
         let mut answer = allow(json!({}));
         answer["policyDocument"]["Statement"][0]["Condition"] = condition;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn aut_2_the_authorizer_gets_exactly_these_members() {
+fn aut_2_authorizer_event_has_exactly_these_members() {
     let test = Test::upgrade(api(), &[("Auth", "token"), ("a", "1"), ("a", "2")]);
     let (_, function, event) = test.call();
     assert_eq!(function, 0);
@@ -30,7 +30,7 @@ fn aut_2_the_authorizer_gets_exactly_these_members() {
 }
 
 #[test]
-fn aut_2_empty_maps_are_there_for_the_authorizer() {
+fn aut_2_authorizer_event_has_empty_maps() {
     let mut api = api();
     api.authorizer.as_mut().unwrap().identity_sources.clear();
     let mut machine = Machine::new(api, 1);
@@ -43,7 +43,7 @@ fn aut_2_empty_maps_are_there_for_the_authorizer() {
 }
 
 #[test]
-fn evt_3_6_11_and_14_connect_gets_exactly_these_members() {
+fn evt_3_6_11_and_14_connect_event_has_exactly_these_members() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     test.answer(at(2), allow(json!({"org": 7, "admin": true, "ratio": 0.5, "name": "x", "nothing": null})));
     let (_, function, event) = test.call();
@@ -86,7 +86,7 @@ fn evt_3_6_11_and_14_connect_gets_exactly_these_members() {
 }
 
 #[test]
-fn evt_3_without_a_query_there_are_no_query_maps() {
+fn evt_3_query_maps_are_absent_without_a_query() {
     let mut api = api();
     api.authorizer = None;
     let mut machine = Machine::new(api, 1);
@@ -98,7 +98,7 @@ fn evt_3_without_a_query_there_are_no_query_maps() {
 }
 
 #[test]
-fn evt_2_and_14_a_message_gets_exactly_these_members() {
+fn evt_2_and_14_message_event_has_exactly_these_members() {
     let mut test = Test::open();
     let body = r#"{"action":"join", "text":"\u00e9"}"#;
     test.message(at(5), body);
@@ -119,7 +119,7 @@ fn evt_2_and_14_a_message_gets_exactly_these_members() {
 }
 
 #[test]
-fn evt_4_a_disconnect_gets_exactly_these_members() {
+fn evt_4_disconnect_event_has_exactly_these_members() {
     let mut test = Test::open();
     test.effects = test.machine.closed(at(9), &test.id.clone(), 1005, "Client-side close frame status not set");
     let (_, function, event) = test.call();
@@ -141,7 +141,7 @@ fn evt_4_a_disconnect_gets_exactly_these_members() {
 }
 
 #[test]
-fn evt_12_the_same_seed_makes_the_same_ids() {
+fn evt_12_same_seed_generates_same_ids() {
     let ids = |seed| {
         let mut machine = Machine::new(api(), seed);
         (0..5).map(|_| machine.id::<ConnectionId>().to_string()).collect::<Vec<_>>()
@@ -151,7 +151,7 @@ fn evt_12_the_same_seed_makes_the_same_ids() {
 }
 
 #[test]
-fn evt_8_without_a_user_agent_the_event_has_none() {
+fn evt_8_user_agent_is_absent_when_client_sends_none() {
     let mut without = handshake(&[("Auth", "token")]);
     without.headers.retain(|(name, _)| name != "User-Agent");
     let mut machine = Machine::new(api(), 1);

@@ -15,7 +15,7 @@ fn status(delivery: &Delivery) -> u16 {
 }
 
 #[test]
-fn mgt_3_and_7_posts_fail_as_often_as_they_shall() {
+fn mgt_3_and_7_post_faults_fail_the_next_n_posts() {
     let mut test = Test::open();
     for (fault, expected) in [(Fault::PostGone, 410), (Fault::PostThrottled, 429), (Fault::PostFailed, 500)] {
         test.machine.inject(fault, When::Next(2));
@@ -27,7 +27,7 @@ fn mgt_3_and_7_posts_fail_as_often_as_they_shall() {
 }
 
 #[test]
-fn an_answer_can_be_lost_with_and_without_the_push() {
+fn post_response_is_lost_before_or_after_delivery() {
     let mut test = Test::open();
     test.machine.inject(Fault::PostUnanswered, When::Next(1));
     test.machine.inject(Fault::PostAnswerLost, When::Next(1));
@@ -37,7 +37,7 @@ fn an_answer_can_be_lost_with_and_without_the_push() {
 }
 
 #[test]
-fn a_fault_of_one_connection_leaves_the_others_alone() {
+fn fault_on_one_connection_does_not_affect_others() {
     let mut test = Test::open();
     let other: ConnectionId = test.machine.id();
     test.machine.inject(Fault::PostThrottled, When::On(other));
@@ -48,7 +48,7 @@ fn a_fault_of_one_connection_leaves_the_others_alone() {
 }
 
 #[test]
-fn a_seed_replays_what_happens_sometimes() {
+fn same_seed_repeats_random_faults() {
     let run = |seed| {
         let mut test = Test::open();
         test.machine.faults = Faults::new(seed);
@@ -62,7 +62,7 @@ fn a_seed_replays_what_happens_sometimes() {
 }
 
 #[test]
-fn dis_1_a_disconnect_is_lost_or_late() {
+fn dis_1_disconnect_is_lost_or_delayed() {
     let mut test = Test::open();
     test.machine.inject(Fault::DisconnectLost, When::Next(1));
     assert!(test.machine.closed(at(1), &test.id.clone(), 1000, "").is_empty());
@@ -82,7 +82,7 @@ fn dis_1_a_disconnect_is_lost_or_late() {
 }
 
 #[test]
-fn con_6_a_connection_that_opens_late_is_gone_until_then() {
+fn con_6_late_opening_connection_returns_410_until_open() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     test.machine.inject(Fault::OpenLate(Duration::from_secs(3)), When::Next(1));
     test.answer(at(0), allow(json!({})));
@@ -95,7 +95,7 @@ fn con_6_a_connection_that_opens_late_is_gone_until_then() {
 }
 
 #[test]
-fn lim_3_a_half_open_socket_is_noticed_when_it_was_idle_for_too_long() {
+fn lim_3_idle_timeout_ends_half_open_socket() {
     let mut test = Test::open();
     test.machine.inject(Fault::HalfOpen, When::On(test.id.clone()));
     test.message(at(10), r#"{"action":"join"}"#);
@@ -110,7 +110,7 @@ fn lim_3_a_half_open_socket_is_noticed_when_it_was_idle_for_too_long() {
 }
 
 #[test]
-fn a_state_that_comes_with_the_opening_stays() {
+fn slow_consumer_fault_before_opening_persists() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     test.machine.inject(Fault::SlowConsumer, When::Next(1));
     test.answer(at(0), allow(json!({})));
@@ -122,7 +122,7 @@ fn a_state_that_comes_with_the_opening_stays() {
 }
 
 #[test]
-fn texts_overtake_each_other_and_none_is_lost() {
+fn delayed_pushes_are_reordered_and_not_lost() {
     let mut test = Test::open();
     test.machine.inject(Fault::TextLate(Duration::from_secs(10)), When::Sometimes(1.0));
     let id = test.id.clone();
@@ -144,7 +144,7 @@ fn texts_overtake_each_other_and_none_is_lost() {
 }
 
 #[test]
-fn an_invocation_is_to_be_killed() {
+fn kill_fault_applies_to_the_next_invocation() {
     let mut test = Test::open();
     let after = Duration::from_millis(5);
     test.machine.inject(Fault::FunctionKilled(after), When::Next(1));
@@ -156,7 +156,7 @@ fn an_invocation_is_to_be_killed() {
 }
 
 #[test]
-fn questions_and_requests_to_close_fail_as_they_shall() {
+fn get_and_delete_faults_return_their_status() {
     let mut test = Test::open();
     let id = test.id.clone();
     let mut call = |fault: Option<Fault>, call: Managed| {
@@ -191,7 +191,7 @@ fn questions_and_requests_to_close_fail_as_they_shall() {
 }
 
 #[test]
-fn a_push_arrives_twice() {
+fn duplicated_push_arrives_twice() {
     let mut test = Test::open();
     let id = test.id.clone();
     test.machine.inject(Fault::PostDuplicated, When::Next(1));
@@ -201,7 +201,7 @@ fn a_push_arrives_twice() {
 }
 
 #[test]
-fn messages_overtake_each_other_and_none_is_lost() {
+fn delayed_client_messages_are_reordered_and_not_lost() {
     let mut test = Test::open();
     test.machine.inject(Fault::MessageLate(Duration::from_secs(10)), When::Sometimes(1.0));
     for number in 0..20 {
@@ -226,7 +226,7 @@ fn messages_overtake_each_other_and_none_is_lost() {
 }
 
 #[test]
-fn invocations_are_throttled_and_start_cold() {
+fn throttle_and_cold_start_faults_affect_invocations() {
     let mut test = Test::open();
     test.machine.inject(Fault::FunctionThrottled, When::Next(1));
     test.message(at(1), r#"{"action":"ask"}"#);
@@ -238,7 +238,7 @@ fn invocations_are_throttled_and_start_cold() {
 }
 
 #[test]
-fn a_socket_that_ended_unnoticed_is_noticed_when_the_faults_are_cleared() {
+fn clearing_faults_disconnects_half_open_socket() {
     let mut test = Test::open();
     test.machine.inject(Fault::HalfOpen, When::On(test.id.clone()));
     assert!(test.machine.closed(at(20), &test.id.clone(), 1006, "").is_empty());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_answer_to_a_closed_connection_is_lost() {
+fn response_for_a_closed_connection_is_dropped() {
     let mut test = Test::open();
     test.message(at(1), r#"{"action":"ask"}"#);
     let call = test.call().0;
@@ -15,7 +15,7 @@ fn an_answer_to_a_closed_connection_is_lost() {
 }
 
 #[test]
-fn lim_3_ten_idle_minutes_end_a_connection() {
+fn lim_3_connection_closes_after_ten_idle_minutes() {
     let mut test = Test::open();
     test.message(at(300), r#"{"action":"join"}"#);
     test.answer(at(300), json!({"statusCode": 200}));
@@ -36,7 +36,7 @@ fn lim_3_ten_idle_minutes_end_a_connection() {
 }
 
 #[test]
-fn lim_3_two_hours_end_the_liveliest_connection() {
+fn lim_3_active_connection_closes_after_two_hours() {
     let mut test = Test::open();
     for minute in 1..120 {
         assert!(test.machine.tick(at(minute * 60)).is_empty());
@@ -49,7 +49,7 @@ fn lim_3_two_hours_end_the_liveliest_connection() {
 }
 
 #[test]
-fn nothing_is_left_when_a_connection_is() {
+fn closed_connection_leaves_no_state() {
     let mut test = Test::open();
     for _ in 0..10 {
         test.message(at(1), r#"{"action":"ask"}"#);
@@ -64,7 +64,7 @@ fn nothing_is_left_when_a_connection_is() {
 }
 
 #[test]
-fn lim_5_new_connections_are_throttled_when_asked_for() {
+fn lim_5_connection_rate_limit_returns_429() {
     let mut api = api();
     api.authorizer = None;
     api.routes.clear();
@@ -85,7 +85,7 @@ fn lim_5_new_connections_are_throttled_when_asked_for() {
 }
 
 #[test]
-fn lim_5_and_mgt_7_messages_and_callbacks_share_one_rate() {
+fn lim_5_and_mgt_7_messages_and_management_calls_share_one_rate() {
     let mut test = Test::open();
     test.machine.requests = Bucket::new(Some(Rate { per_second: 1, burst: 3 }));
     let id = test.id.clone();
@@ -107,7 +107,7 @@ fn lim_5_and_mgt_7_messages_and_callbacks_share_one_rate() {
 }
 
 #[test]
-fn dis_2_a_connection_that_is_not_open_yet_has_no_disconnect() {
+fn dis_2_unopened_connection_gets_no_disconnect() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     let id = test.id.clone();
     assert!(test.machine.closed(at(1), &id, 1006, "").is_empty());
@@ -118,7 +118,7 @@ fn dis_2_a_connection_that_is_not_open_yet_has_no_disconnect() {
 }
 
 #[test]
-fn a_gateway_that_ends_refuses_who_waits_and_who_comes() {
+fn draining_gateway_refuses_pending_and_new_handshakes() {
     let mut test = Test::open();
     let (waiting, effects) = test.machine.upgrade(at(1), Stage::new("dev").unwrap(), handshake(&[("Auth", "token")]));
     let [Effect::Invoke { call, .. }] = effects.as_slice() else { panic!("{effects:?}") };

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
+fn con_6_and_mgt_3_to_5_push_to_unopened_or_unknown_connection_is_refused() {
     let mut test = Test::upgrade(api(), &[("Auth", "token")]);
     let id = test.id.clone();
     let refused = |delivery: Delivery| match delivery {
@@ -36,7 +36,7 @@ fn con_6_and_mgt_3_to_5_who_can_be_pushed_to() {
 }
 
 #[test]
-fn mgt_2_info_tells_when() {
+fn mgt_2_get_returns_connection_times() {
     let mut test = Test::open();
     test.message(at(65), r#"{"action":"join"}"#);
     let info = test.machine.info(at(65), Some("dev"), test.id.clone().as_str()).unwrap().unwrap();
@@ -63,7 +63,7 @@ fn mgt_9_delete_closes_with_1000() {
 }
 
 #[test]
-fn rte_3_to_5_what_a_message_selects() {
+fn rte_3_to_5_message_selects_route_or_default_or_forbidden() {
     let mut test = Test::open();
     for body in ["", "hello", "{}", r#"{"action":"JOIN"}"#, r#"{"action":"$connect"}"#, r#"{"action":"$default"}"#] {
         test.message(at(1), body);
@@ -80,7 +80,7 @@ fn rte_3_to_5_what_a_message_selects() {
 }
 
 #[test]
-fn msg_1_to_4_what_the_client_sees() {
+fn msg_1_to_4_client_receives_route_response_or_error_frame() {
     let mut test = Test::open();
     test.message(at(1), r#"{"action":"join"}"#);
     test.answer(at(1), json!({"statusCode": 500, "body": "unseen"}));
@@ -114,7 +114,7 @@ fn msg_1_to_4_what_the_client_sees() {
 }
 
 #[test]
-fn msg_5_answers_may_come_in_another_order() {
+fn msg_5_route_responses_may_arrive_out_of_order() {
     let mut test = Test::open();
     test.message(at(1), r#"{"action":"ask","n":1}"#);
     let first = test.call().0;
@@ -128,7 +128,7 @@ fn msg_5_answers_may_come_in_another_order() {
 }
 
 #[test]
-fn msg_6_an_answer_with_an_unknown_member_is_malformed() {
+fn msg_6_response_with_unknown_member_is_malformed() {
     let shown = |answer: Value| {
         let mut test = Test::open();
         test.message(at(1), r#"{"action":"ask"}"#);
@@ -158,7 +158,7 @@ fn msg_2_and_lim_1_a_route_response_has_at_most_128_kb() {
 }
 
 #[test]
-fn lim_3_an_answer_that_the_client_does_not_see_is_no_activity() {
+fn lim_3_unsent_response_does_not_reset_idle_timeout() {
     let mut test = Test::open();
     test.message(at(300), r#"{"action":"join"}"#);
     test.answer(at(320), json!({"statusCode": 200, "body": "unseen"}));

@@ -322,7 +322,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn rules_hold_for_any_sequence_of_inputs_and_faults(
+    fn rules_hold_for_any_inputs_and_faults(
         seed: u64,
         steps in proptest::collection::vec(step(), 1..200),
     ) {
@@ -334,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_seed_and_inputs_have_the_same_effects(
+    fn same_seed_and_inputs_produce_same_effects(
         seed: u64,
         steps in proptest::collection::vec(step(), 1..60),
     ) {

@@ -67,7 +67,7 @@ async fn pass(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_credentials_are_asked_for_in_the_background_before_the_old_ones_expire() {
+async fn credentials_are_refreshed_in_the_background_before_expiry() {
     let provider = Provider::new(3600);
     let keeper = provider.keeper();
     let first = join_all((0..50).map(|_| key(&keeper))).await;
@@ -83,7 +83,7 @@ async fn new_credentials_are_asked_for_in_the_background_before_the_old_ones_exp
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_provider_delays_no_push_while_the_old_credentials_are_good() {
+async fn failing_provider_does_not_delay_pushes_while_credentials_are_valid() {
     let provider = Provider::new(3600);
     let keeper = provider.keeper();
     key(&keeper).await.unwrap();
@@ -108,7 +108,7 @@ async fn failing_provider_delays_no_push_while_the_old_credentials_are_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cached_credentials_that_expire_soon_are_not_asked_for_with_every_push() {
+async fn credentials_that_expire_soon_are_not_refreshed_on_every_push() {
     let provider = Provider::new(180);
     let keeper = provider.keeper();
     for _ in 0..1000 {
@@ -119,7 +119,7 @@ async fn cached_credentials_that_expire_soon_are_not_asked_for_with_every_push()
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_credentials_are_renewed_once_in_ten_seconds() {
+async fn rejected_credentials_are_refreshed_at_most_every_ten_seconds() {
     let provider = Provider::new(3600);
     let keeper = provider.keeper();
     let held = keeper.credentials(keeper.now()).await.unwrap();
@@ -135,7 +135,7 @@ async fn refused_credentials_are_renewed_once_in_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clock_is_set_by_the_server_when_it_is_far_off() {
+async fn clock_skew_is_corrected_from_server_date() {
     let keeper = Provider::new(3600).keeper();
     let date = |time: SystemTime| {
         let time = jiff::Timestamp::try_from(time).unwrap();

@@ -19,7 +19,7 @@ fn region() -> Region {
 
 /// The vectors are AWS's test suite of Signature Version 4; every copy of it contains its key.
 #[test]
-fn mgt_8_the_vectors_that_aws_publishes_pass() {
+fn mgt_8_aws_sigv4_test_vectors_pass() {
     let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
     for (name, method, path, token, expected) in [
         ("get-vanilla", "GET", "/", None, "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
@@ -61,13 +61,13 @@ fn mgt_8_the_vectors_that_aws_publishes_pass() {
 
 /// AWS's test vector for a path that is encoded twice is a path of `@connections`.
 #[test]
-fn mgt_1_and_8_the_path_is_encoded_twice() {
+fn mgt_1_and_8_canonical_path_is_encoded_twice() {
     let path = "/test/@connections/JBDvjfGEIAMCERw%3D";
     assert_eq!(utf8_percent_encode(path, PATH).to_string(), "/test/%40connections/JBDvjfGEIAMCERw%253D");
 }
 
 #[tokio::test]
-async fn the_next_day_has_another_key() {
+async fn signing_key_changes_daily() {
     let credentials = Credentials::new("ID", "secret", None, None, "test");
     let signer = Signer::new(Keeper::new(SharedCredentialsProvider::new(credentials)), region(), "h".to_owned());
     let request = Unsigned { method: "GET", path: "/", payload_sha256: EMPTY };

@@ -31,7 +31,7 @@ fn connection_of(namespace: &str, id: &str, principal: Option<String>, data: Opt
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
+    fn records_round_trip(
         namespace in text(NAMESPACE),
         id in text(ID),
         principal in proptest::option::of(text(NAME)),
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn no_two_keys_are_the_same(
+    fn item_keys_are_unique(
         places in proptest::collection::btree_set((text(NAMESPACE), text(NAME), text(ID), text(NAME)), 1..30),
         shards in 1_u8..5,
     ) {
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn no_record_panics(attribute in "pk|apiId|stage|domainName|connectedAt|expiresAt|principal|data|groups", value in ".{0,12}", kind in 0_u8..4) {
+    fn decoding_never_panics(attribute in "pk|apiId|stage|domainName|connectedAt|expiresAt|principal|data|groups", value in ".{0,12}", kind in 0_u8..4) {
         let connection = connection_of("a", "b", Some("c".to_owned()), Some("d".to_owned()));
         let mut record = of_connection(&connection, []);
         record.insert(attribute.clone(), match kind {

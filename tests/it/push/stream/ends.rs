@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn source_is_dropped_as_soon_as_the_client_is_gone() {
+async fn source_is_dropped_when_the_client_disconnects() {
     let line = Line::new([Fate::Delivered, Fate::Delivered, Fate::Gone]);
     let (source, taken, dropped) = tokens(1000, TOKEN);
     let start = Instant::now();
@@ -35,7 +35,7 @@ async fn dropped_future_drops_its_source() {
 
 #[tokio::test(start_paused = true)]
 async fn deadline_ends_a_stream_with_an_error_frame_and_a_report() {
-    // The source is slow, silent, or faster than the line.
+    // The source is slow, silent, or faster than the connection.
     for (pause, count) in [(TOKEN, 10_000), (Duration::from_secs(3600), 1), (Duration::ZERO, 10_000_000)] {
         let line = Line::new([]);
         let (source, taken, dropped) = tokens(count, pause);
@@ -58,8 +58,8 @@ async fn deadline_ends_a_stream_with_an_error_frame_and_a_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn text_that_is_complete_in_time_ends_without_an_error() {
-    // The last token comes shortly before the time for the last frames begins, while a push is under way.
+async fn stream_completed_before_the_deadline_has_no_error() {
+    // The last token arrives shortly before the time reserved for the last frames, while a push is running.
     let line = Line { latency: Duration::from_millis(400), ..Line::new([]) };
     let (source, _, _) = tokens(4, Duration::from_millis(990));
     let pusher = line.pusher().with_attempt_timeout(Duration::from_secs(1));
@@ -69,7 +69,7 @@ async fn text_that_is_complete_in_time_ends_without_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn line_that_does_not_answer_is_given_up_at_the_deadline() {
+async fn unresponsive_endpoint_is_abandoned_at_the_deadline() {
     let line = Line::new(std::iter::repeat_n(Fate::Unanswered, 1000));
     let (source, _, dropped) = tokens(1000, TOKEN);
     let start = Instant::now();
@@ -81,7 +81,7 @@ async fn line_that_does_not_answer_is_given_up_at_the_deadline() {
 
 #[cfg(feature = "runtime")]
 #[tokio::test(start_paused = true)]
-async fn stream_in_a_route_ends_before_the_invocation_does() {
+async fn stream_in_a_route_ends_before_the_invocation_deadline() {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use lambda_runtime::LambdaEvent;
@@ -130,7 +130,7 @@ async fn push_that_fails_ends_the_stream_with_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn error_of_the_source_ends_the_stream_with_an_error_frame() {
+async fn source_error_ends_the_stream_with_an_error_frame() {
     let huge = "x".repeat(MAX_PAYLOAD_BYTES);
     let cases: [(Box<dyn std::error::Error + Send + Sync>, Value); 3] = [
         (

@@ -1,4 +1,4 @@
-//! Any tokens at any pace, over a line that fails in any way.
+//! Random tokens at random intervals, over a connection with random faults.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn chunks_are_the_tokens_whatever_their_sizes_timings_and_faults(
+    fn chunks_equal_tokens_under_any_sizes_timings_and_faults(
         parts in proptest::collection::vec((token(), 0_u64..120), 0..60),
         fates in proptest::collection::vec(fate(), 0..20),
         latency in 0_u64..60,
@@ -63,7 +63,7 @@ proptest! {
             let reader = line.read();
             assert!(whole.starts_with(&reader.text), "what arrives is a beginning");
             assert!(line.frames().iter().all(|frame| frame.len() <= max_frame_bytes.max(256)));
-            // A frame that has arrived and whose answers were all lost may not be counted.
+            // A delivered frame whose responses were all lost may not be counted.
             assert!(report.bytes <= reader.text.len() as u64 && report.frames <= reader.next && reader.next <= report.frames + 1);
             match &report.end {
                 StreamEnd::Completed => {

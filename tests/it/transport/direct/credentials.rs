@@ -1,4 +1,4 @@
-//! Credentials that are rotated, lack rights, or meet a clock that is wrong.
+//! Credentials that are rotated or lack permissions, and a wrong clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use crate::stub::connection_id;
 
-/// Gives the key that is valid now, and counts how often it is asked.
+/// Provides the key that is currently valid, and counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Rotating {
     valid: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ impl ProvideCredentials for Rotating {
     }
 }
 
-/// A server that answers by this, and a pusher that does not retry.
+/// Starts a server with these responses. Returns it, and a pusher that does not retry.
 async fn server(
     provider: &Rotating,
     answer: impl Fn(&Request) -> ResponseTemplate + Send + Sync + 'static,
@@ -57,7 +57,7 @@ fn forbidden(kind: &str) -> ResponseTemplate {
 }
 
 #[tokio::test]
-async fn rotated_credentials_cost_no_push() {
+async fn credential_rotation_fails_no_push() {
     for kind in ["ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException"] {
         let provider = Rotating::default();
         let valid = Arc::clone(&provider.valid);
@@ -79,7 +79,7 @@ async fn rotated_credentials_cost_no_push() {
 }
 
 #[tokio::test]
-async fn lack_of_rights_is_no_reason_to_ask_the_provider() {
+async fn access_denied_does_not_refresh_credentials() {
     for (kind, most) in [("AccessDeniedException", 1), ("ForbiddenException", 1), ("ExpiredTokenException", 2)] {
         let provider = Rotating::default();
         let (_server, pusher) = server(&provider, move |_| forbidden(kind)).await;
@@ -91,7 +91,7 @@ async fn lack_of_rights_is_no_reason_to_ask_the_provider() {
 }
 
 #[tokio::test]
-async fn wrong_clock_is_corrected_by_the_answer() {
+async fn wrong_clock_is_corrected_from_the_response() {
     for (ahead, hours) in [(true, 1), (false, 3)] {
         let provider = Rotating::default();
         let (server, pusher) = server(&provider, move |request| {
