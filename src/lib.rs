@@ -120,6 +120,23 @@ mod clock;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 pub mod event;
+// Its programs use every feature.
+#[cfg(all(
+    any(doc, doctest),
+    feature = "anyhow",
+    feature = "conformance",
+    feature = "direct",
+    feature = "dynamodb",
+    feature = "garde",
+    feature = "hub",
+    feature = "local",
+    feature = "metrics",
+    feature = "rate-limit",
+    feature = "sdk",
+    feature = "tickets",
+    feature = "worker"
+))]
+pub mod guide;
 #[cfg(feature = "hub")]
 pub mod hub;
 #[cfg(any(feature = "reply", feature = "tickets"))]

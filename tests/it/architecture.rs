@@ -54,6 +54,7 @@ fn modules_depend_only_on_lower_layers() {
         ("dynamodb", &[]),
         ("runtime", &["clock", "event", "quotas"]),
         ("quotas", &[]),
+        ("guide", &["guide"]),
         ("local", &["Pusher", "authorizer", "clock", "event", "push", "quotas", "route"]),
     ]);
     for (file, source) in sources() {

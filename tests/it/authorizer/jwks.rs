@@ -143,7 +143,7 @@ async fn rotated_keys_are_fetched_at_most_once_a_minute() {
 async fn missing_provider_keys_fail_at_startup() {
     let server = MockServer::start().await;
     let start = async || Provider::new(&format!("{}/jwks.json", server.uri()), ISSUER, AUDIENCE).await.err().unwrap();
-    assert!(start().await.to_string().ends_with("answers 404 Not Found"), "{}", start().await);
+    assert!(start().await.to_string().ends_with("returned 404 Not Found"), "{}", start().await);
     publish(&server, &[]).await;
     assert!(start().await.to_string().ends_with("has no usable key"), "{}", start().await);
 }
