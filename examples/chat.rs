@@ -29,7 +29,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -45,6 +46,9 @@ use tokio::net::TcpListener;
 use self::authorizer::{Claims, Tokens};
 
 const PAGE: &str = include_str!("chat/page.html");
+const STYLE: &str = include_str!("chat/page.css");
+const SCRIPT: &str = include_str!("chat/page.js");
+const CONNECTION: &str = include_str!("chat/connection.js");
 const STAGE: &str = "dev";
 /// Timeout for reading the head of a browser's request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,17 +158,33 @@ async fn serve(listener: TcpListener, url: Arc<str>, key: Arc<[u8]>) {
 }
 
 async fn answer(request: Request<Incoming>, url: &str, key: &[u8]) -> Response<Full<Bytes>> {
+    const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
     let (status, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => (StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
+        (&Method::GET, "/page.css") => (StatusCode::OK, "text/css; charset=utf-8", STYLE.to_owned()),
+        (&Method::GET, "/page.js") => (StatusCode::OK, JAVASCRIPT, SCRIPT.to_owned()),
+        (&Method::GET, "/connection.js") => (StatusCode::OK, JAVASCRIPT, CONNECTION.to_owned()),
         (&Method::POST, "/session") => match session(request, url, key).await {
             Ok(session) => (StatusCode::OK, "application/json", session),
-            Err(why) => (StatusCode::BAD_REQUEST, "text/plain", why),
+            Err(why) => (StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", why),
         },
-        _ => (StatusCode::NOT_FOUND, "text/plain", "there is no such page".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "there is no such page".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // The page connects to the gateway and has an icon in a `data:` URL; everything else is its own.
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self' {url}; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
     response
 }
 

@@ -3,10 +3,15 @@
 //! | the client sends | the client gets |
 //! |---|---|
 //! | `{"action":"join","room":"lobby"}` | `{"event":"who","room":"lobby","who":["alice"],"more":false}`; the others `{"event":"presence",…}` |
-//! | `{"action":"say","room":"lobby","text":"hello"}` | like all in the room, `{"event":"said","room":"lobby","who":"alice","text":"hello"}` |
+//! | `{"action":"say","room":"lobby","text":"hello","key":"k1"}` | like all in the room, `{"event":"said","room":"lobby","who":"alice","text":"hello","key":"k1"}` |
 //! | `{"action":"who","room":"lobby"}` | the names of those in the room, as for `join` |
 //! | `{"action":"leave","room":"lobby"}` | the others get `{"event":"presence",…}` |
 //! | anything else | `{"action":…,"error":{"code":…,"message":…}}` |
+//!
+//! To each of these, a client may add an `id`. Then the reply is `{"id":…,"result":…}` or `{"id":…,"error":…}`.
+//!
+//! A message may have a `key` of at most 64 bytes, which the sender chooses and the room gets unchanged. A client that got no
+//! reply sends the message again with the same key, and clients show messages with the same `who` and `key` once.
 //!
 //! A presence message tells a room who joined and who left:
 //! `{"event":"presence","room":"lobby","events":[{"event":"joined","who":"alice","version":1764028800000}]}`.
@@ -28,6 +33,8 @@ use serde_json::json;
 const NAMES: usize = 100;
 /// Maximum number of characters in a message.
 const TEXT: usize = 1000;
+/// Maximum number of bytes in the key of a message.
+const KEY: usize = 64;
 
 #[derive(Deserialize)]
 struct Room {
@@ -38,14 +45,25 @@ struct Room {
 struct Words {
     room: Group,
     text: String,
+    key: Option<String>,
 }
 
 /// The messages that clients get.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Told {
-    Who { room: Group, who: Vec<String>, more: bool },
-    Said { room: Group, who: String, text: String },
+    Who {
+        room: Group,
+        who: Vec<String>,
+        more: bool,
+    },
+    Said {
+        room: Group,
+        who: String,
+        text: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
 }
 
 async fn join(me: Caller, Json(Room { room }): Json<Room>) -> Result<Json<Told>> {
@@ -58,15 +76,18 @@ async fn leave(me: Caller, Json(Room { room }): Json<Room>) -> Result<()> {
     Ok(())
 }
 
-async fn say(me: Caller, Json(Words { room, text }): Json<Words>) -> Result<()> {
+async fn say(me: Caller, Json(Words { room, text, key }): Json<Words>) -> Result<()> {
     if text.chars().count() > TEXT {
         return Err(Error::client(StatusCode::PAYLOAD_TOO_LARGE, format!("a message has at most {TEXT} characters")));
+    }
+    if key.as_ref().is_some_and(|key| key.len() > KEY) {
+        return Err(Error::client(StatusCode::BAD_REQUEST, format!("a key has at most {KEY} bytes")));
     }
     if !me.is_in(&room).await? {
         return Err(Error::client(StatusCode::FORBIDDEN, format!("join {room} before sending a message to it")));
     }
     let who = me.principal().unwrap_or("somebody").to_owned();
-    let report = me.send_to(&room.clone(), &Told::Said { room, who, text }).await?;
+    let report = me.send_to(&room.clone(), &Told::Said { room, who, text, key }).await?;
     tracing::info!(%report, "said");
     Ok(())
 }

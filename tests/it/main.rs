@@ -30,6 +30,7 @@ mod compile_fail;
 ))]
 mod configured;
 mod conformance;
+mod documents;
 #[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
 #[path = "../support/dynamo/mod.rs"]
 mod dynamo;
