@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the example functions for AWS, small: build.sh [arm64|x86-64]. The archives lie in target/lambda.
-# Needs `cargo lambda` (https://www.cargo-lambda.info), which also knows how to build for the other architecture.
+# Builds the example functions for AWS, optimized for size: build.sh [arm64|x86-64]. Default: arm64. The archives are in
+# target/lambda. Needs `cargo lambda` (https://www.cargo-lambda.info), which can cross-compile for either architecture.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,12 +8,12 @@ architecture=${1:-arm64}
 case $architecture in
     arm64 | x86-64) ;;
     *)
-        echo "build.sh: $architecture is no architecture of Lambda: expected arm64 or x86-64" >&2
+        echo "build.sh: $architecture is not an architecture of Lambda: pass arm64 or x86-64" >&2
         exit 2
         ;;
 esac
 
-# A function is loaded at every cold start: small counts. Unwinding stays, since a panic must be reported to Lambda.
+# Every cold start loads the function, so its size matters. Panics unwind, because they must be reported to Lambda.
 export CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_STRIP=true
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 

@@ -1,7 +1,7 @@
 """Compares the templates with each other and with the examples' code: check.py TEMPLATES EXAMPLES.
 
-Both templates are brought into one form: which function answers which route and how, who may call a function, and what a
-function may do. SAM's is the one that AWS's own translator makes of it.
+The templates are converted to one form: the function of each route and whether the route has a route response, the
+permissions to invoke a function, and the permissions of a function. AWS's own translator expands the SAM template.
 """
 
 import json
@@ -29,7 +29,7 @@ def check(what, found, expected):
 
 
 def plain(node):
-    """The template without the marks that cfn-lint adds to it."""
+    """Returns the template without the positions that cfn-lint adds to it."""
     return json.loads(json.dumps(node, default=str))
 
 
@@ -54,12 +54,12 @@ def of_type(resources, kind):
 
 
 def functions_in(node, functions):
-    """The functions that a part of a template names."""
+    """Returns the functions that a part of a template refers to."""
     return sorted(name for name in functions if re.search(rf'\b{name}\b', json.dumps(node)))
 
 
 def text_of(node):
-    """An ARN as it reads, with the two ways of naming API and stage made one."""
+    """Returns an ARN as a string, with one name for the API and one for the stage."""
     while isinstance(node, dict):
         node = next(iter(node.values()))
     text = node[0] if isinstance(node, list) else node
@@ -97,7 +97,7 @@ def normal(template):
             continue
         assert permission["Principal"] == "apigateway.amazonaws.com"
         source = text_of(permission["SourceArn"]).split("${Api}/", 1)[1]
-        # An authorizer is named by its resource, which is another one in each template.
+        # An authorizer is identified by its resource, whose name differs between the templates.
         source = re.sub(r"authorizers/.*", "authorizers/*", source)
         permissions.update((function, source) for function in functions_in(permission["FunctionName"], functions))
     pushing = set()
@@ -128,7 +128,7 @@ def code(name):
 
 
 def keys_in_code(names):
-    """The route keys of these examples, as their `Route`s say and their routers."""
+    """Returns the route keys of these examples, from their `Route`s and their routers."""
     found = []
     for name in names:
         found += re.findall(r"const KEY: &'static str = \"([^\"]+)\";", code(name))
@@ -137,17 +137,20 @@ def keys_in_code(names):
 
 
 def replies_reach_clients(name, template, key, example):
-    """A router that pushes its replies needs no route response, and with one its clients may get an empty frame. Any other does."""
+    """Checks that a route has a route response unless its router pushes replies.
+
+    With both, clients may get an additional empty frame.
+    """
     check(f"{name}: {key} has a route response unless {example} pushes its replies",
           template["routes"][key]["has_route_response"], ".push_replies(" not in code(example))
 
 
 plain_one, sam, queue = normal(load("template.yaml")), normal(from_sam(load("sam.yaml"))), normal(load("queue.yaml"))
 chat = normal(load("chat.yaml"))
-# With SAM the key is a parameter.
+# In the SAM template, the key is a parameter.
 SECRET = {"JWT_KEY_SECRET", "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED"}
 read_by_authorizer = plain_one["environments"]["AuthorizerFunction"]
-check("template.yaml knows of the secret", SECRET - set(read_by_authorizer), set())
+check("template.yaml supports the secret", SECRET - set(read_by_authorizer), set())
 plain_one["environments"]["AuthorizerFunction"] = [name for name in read_by_authorizer if name not in SECRET]
 for part in ("selection", "routes", "permissions", "pushing", "environments"):
     check(f"template.yaml and sam.yaml have the same {part}", sam[part], plain_one[part])
@@ -156,7 +159,7 @@ check("template.yaml has the routes of the code", sorted(plain_one["routes"]), k
 check("sam.yaml has the routes of the code", sorted(sam["routes"]), keys)
 check("queue.yaml has the routes of the code", sorted(queue["routes"]), keys_in_code(["enqueue"]))
 check("chat.yaml has the routes of the code", sorted(chat["routes"]), sorted(keys_in_code(["chat_function"]) + ["$connect", "$disconnect"]))
-check("chat.yaml authorizes as template.yaml does", chat["routes"]["$connect"]["authorizer"], plain_one["routes"]["$connect"]["authorizer"])
+check("chat.yaml has the same authorizer as template.yaml", chat["routes"]["$connect"]["authorizer"], plain_one["routes"]["$connect"]["authorizer"])
 replies_reach_clients("template.yaml", plain_one, "pushtowebsocket", "push_to_websocket")
 replies_reach_clients("sam.yaml", sam, "pushtowebsocket", "push_to_websocket")
 replies_reach_clients("queue.yaml", queue, "sum", "enqueue")
@@ -167,28 +170,28 @@ check("template.yaml and queue.yaml allow the same pushes", queue["pushing"], pl
 for name, template in (("template.yaml", plain_one), ("queue.yaml", queue), ("chat.yaml", chat)):
     called = {(function, f"${{StageName}}/{key}") for key, route in template["routes"].items() for function in route["functions"]}
     asked = {(f, "authorizers/*") for route in template["routes"].values() if route["authorizer"] for f in route["authorizer"]["functions"]}
-    check(f"{name}: each route and authorizer may be called, and nothing else", template["permissions"], called | asked)
+    check(f"{name}: API Gateway may invoke the functions of the routes and the authorizer, and no others", template["permissions"], called | asked)
 for name in ("template.yaml", "chat.yaml"):
     deployed = load(name)["Resources"]
     routes = sorted(name for name, it in deployed.items() if it["Type"] == "AWS::ApiGatewayV2::Route")
-    check(f"{name}: the deployment waits for every route", sorted(deployed["Deployment"]["DependsOn"]), routes)
+    check(f"{name}: the deployment depends on every route", sorted(deployed["Deployment"]["DependsOn"]), routes)
 allowed = [(effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in plain_one["pushing"]]
-check("a push is all that is allowed on connections", allowed, [("Allow", "execute-api:ManageConnections", ["POST", "@connections", "*"])])
+check("template.yaml: pushing is the only permission on connections", allowed, [("Allow", "execute-api:ManageConnections", ["POST", "@connections", "*"])])
 expiry = load("chat.yaml")["Resources"]["ConnectionsTable"]["Properties"]["TimeToLiveSpecification"]
 check("chat.yaml: connections expire", expiry, {"AttributeName": "expiresAt", "Enabled": True})
 allowed = sorted((effect, action, resource.rsplit("/", 3)[1:]) for effect, action, resource in chat["pushing"])
 methods = [("Allow", "execute-api:ManageConnections", [method, "@connections", "*"]) for method in ("DELETE", "GET", "POST")]
-check("chat.yaml: to push, to ask, and to close is all that is allowed on connections", allowed, methods)
+check("chat.yaml: POST, GET, and DELETE are the only permissions on connections", allowed, methods)
 read = {name: set(re.findall(r'(?:env::var|variable)\("([A-Z_]+)"\)', code(name)))
         for name in ("authorizer", "enqueue", "worker", "chat_function", "chat_sweeper")}
-check("the authorizer finds what it reads", set(plain_one["environments"]["AuthorizerFunction"]) | {"JWT_KEY_SECRET"}, read["authorizer"])
-check("enqueue finds what it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
-check("the worker finds what it reads", set(queue["environments"]["WorkerFunction"]),
+check("the authorizer has the environment variables that it reads", set(plain_one["environments"]["AuthorizerFunction"]) | {"JWT_KEY_SECRET"}, read["authorizer"])
+check("enqueue has the environment variables that it reads", set(queue["environments"]["EnqueueFunction"]), read["enqueue"])
+check("the worker has the environment variables that it reads", set(queue["environments"]["WorkerFunction"]),
       read["worker"] - {"IDEMPOTENCY_LEASE"} | {"API_GATEWAY_ID", "STAGE"})
-check("the chat finds what it reads", set(chat["environments"]["ChatFunction"]), read["chat_function"] | {"API_GATEWAY_ID", "STAGE"})
-check("the chat's sweeper finds what it reads", set(chat["environments"]["SweeperFunction"]), read["chat_sweeper"])
+check("the chat has the environment variables that it reads", set(chat["environments"]["ChatFunction"]), read["chat_function"] | {"API_GATEWAY_ID", "STAGE"})
+check("the chat's sweeper has the environment variables that it reads", set(chat["environments"]["SweeperFunction"]), read["chat_sweeper"])
 given_up = int(re.search(r"MAX_RECEIVE_COUNT: u32 = (\d+);", code("worker")).group(1))
-check("the worker tells clients of jobs when the queue gives them up",
+check("the worker's maximum receive count is that of the queue",
       load("queue.yaml")["Resources"]["Jobs"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], given_up)
 print(f"{checks} passed, {failures} failed")
 sys.exit(1 if failures else 0)
