@@ -96,20 +96,19 @@ impl ClientError {
     }
 }
 
-impl From<Error> for ClientError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Http(response) => Self::Refused {
-                status: response.status(),
-                error_type: response
-                    .headers()
-                    .get("x-amzn-errortype")
-                    .and_then(|value| value.to_str().ok())
-                    .map(str::to_owned),
-                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
-            },
-            other => Self::Socket(Box::new(other)),
-        }
+// No `From`: the WebSocket library is no part of the public API.
+fn failed(error: Error) -> ClientError {
+    match error {
+        Error::Http(response) => ClientError::Refused {
+            status: response.status(),
+            error_type: response
+                .headers()
+                .get("x-amzn-errortype")
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+        },
+        other => ClientError::Socket(Box::new(other)),
     }
 }
 
@@ -122,7 +121,7 @@ impl Client {
         headers: &[(&str, &str)],
         timeline: Timeline,
     ) -> Result<Self, ClientError> {
-        let mut request = url.into_client_request()?;
+        let mut request = url.into_client_request().map_err(failed)?;
         for (name, value) in headers {
             let socket = |error: http::Error| ClientError::Socket(Box::new(error));
             let name = HeaderName::try_from(*name).map_err(|error| socket(error.into()))?;
@@ -133,7 +132,7 @@ impl Client {
         let timeout = Duration::from_secs(60);
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
-            Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await?)
+            Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await.map_err(failed)?)
         };
         let (socket, response) = time::timeout(timeout, connecting).await.map_err(|_| ClientError::TimedOut {
             awaited: "the response to the handshake",
@@ -200,8 +199,8 @@ impl Client {
 
     async fn send(&mut self, frame: Frame) -> Result<(), ClientError> {
         let timeout = self.timeout;
-        time::timeout(timeout, self.socket.send(frame)).await.map_err(|_| self.timed_out("a frame to be sent"))??;
-        Ok(())
+        let sent = time::timeout(timeout, self.socket.send(frame)).await;
+        sent.map_err(|_| self.timed_out("a frame to be sent"))?.map_err(failed)
     }
 
     /// Waits for a text frame, or returns one that was kept.
@@ -285,7 +284,7 @@ impl Client {
                 Some(Ok(Frame::Close(None))) => Err(closed(1005, String::new())),
                 Some(Ok(frame)) => Ok(frame),
                 Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) | None => Err(closed(1006, String::new())),
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => Err(failed(error)),
             };
         }
     }

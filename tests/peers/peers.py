@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import boto3
 import websockets
 
-url, tools = sys.argv[1:]
+url, programs, modules = sys.argv[1:]
 plain = url.split("?")[0]
 endpoint = plain.replace("ws://", "http://", 1)
 hello = '{"action":"pushtowebsocket","message":"hello"}'
@@ -144,7 +144,7 @@ async def connected():
 def aws(*arguments):
     """Runs the aws command line: its exit code, and what it said."""
     ran = subprocess.run(
-        [f"{tools}/venv/bin/aws", "apigatewaymanagementapi", *arguments, "--endpoint-url", endpoint],
+        [f"{programs}/aws", "apigatewaymanagementapi", *arguments, "--endpoint-url", endpoint],
         env={
             **os.environ,
             "AWS_ACCESS_KEY_ID": "any",
@@ -176,7 +176,7 @@ async def other_clients_of_aws():
     socket, connection = await connected()
     script = os.path.abspath("tests/peers/push.mjs")
     node = ["node", script, endpoint, connection]
-    ran = await asyncio.to_thread(subprocess.run, node, cwd=tools, capture_output=True, text=True, timeout=30)
+    ran = await asyncio.to_thread(subprocess.run, node, cwd=os.path.dirname(modules), capture_output=True, text=True, timeout=30)
     if ran.returncode != 0:
         sys.exit(f"push.mjs: {ran.stderr}")
     check("JavaScript: the text", await asyncio.wait_for(socket.recv(), 10), "é from JavaScript")
@@ -271,7 +271,7 @@ def raw_sockets():
 def talk(*arguments):
     # Its standard input stays open: at its end wscat would leave before anything can come.
     with subprocess.Popen(
-        [f"{tools}/node_modules/.bin/wscat", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [f"{modules}/.bin/wscat", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
             process.wait(timeout=20)
