@@ -31,6 +31,14 @@ features:
         cargo clippy --quiet --no-default-features --features "$feature" --lib -- -D warnings; \
     done
 
+# Checks each pair of features. Needs cargo-hack.
+powerset:
+    cargo hack check --feature-powerset --depth 2 --no-dev-deps --lib
+
+# Records the public items, after a change that is meant.
+public-api:
+    tests/public-api/run --write
+
 # Runs third-party clients, a browser, the templates, and the emulators.
 interop:
     tests/peers/run
@@ -39,10 +47,11 @@ interop:
     tests/e2e/run
     tests/peers/emulators
 
-# Fuzzes one target, such as `event`, for a number of seconds. Needs a nightly toolchain and cargo-fuzz.
+# Fuzzes one target, such as `event`, for a number of seconds. Needs cargo-fuzz.
 fuzz target seconds="60":
     mkdir -p fuzz/corpus/{{ target }}
-    cargo +nightly fuzz run {{ target }} fuzz/corpus/{{ target }} tests/events -- -max_total_time={{ seconds }}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --target-dir target/fuzz {{ target }} \
+        fuzz/corpus/{{ target }} tests/events -- -max_total_time={{ seconds }}
 
 # Runs everything that must pass before a change is merged.
 all:

@@ -6,7 +6,7 @@
 //! cargo bench --bench observability --no-default-features --features metrics,runtime
 //! ```
 //!
-//! The recorder is that of CloudWatch's embedded metric format, flushed after every 100 events. The
+//! The recorder is that of CloudWatch's embedded metric format, flushed after every 50 events. The
 //! subscriber formats JSON. Both discard their output. Each row runs in a separate process, because
 //! a process can install only one recorder and one subscriber.
 

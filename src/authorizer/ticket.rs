@@ -92,6 +92,12 @@ pub enum NotIssued {
     /// The context is not a valid context of an authorizer.
     #[error(transparent)]
     Context(#[from] InvalidContext),
+    /// The ticket would be longer than 16 KB, which no authorizer accepts.
+    #[error("the ticket has {bytes} bytes, more than the maximum of 16384: keep the context small")]
+    TooLarge {
+        /// The length of the ticket.
+        bytes: usize,
+    },
 }
 
 /// The reason that a ticket is not valid.
@@ -151,6 +157,7 @@ impl Tickets {
     ///
     /// - [`NotIssued::NoPrincipal`] if the principal id is empty.
     /// - [`NotIssued::Context`] if a value cannot be in the context of an authorizer.
+    /// - [`NotIssued::TooLarge`] if the ticket would be longer than 16 KB.
     pub fn issue(
         &self,
         principal_id: impl Into<String>,
@@ -174,7 +181,11 @@ impl Tickets {
             serde_json::to_vec(&content).map_err(|error| InvalidContext::NotJson { reason: error.to_string() })?;
         let signed = format!("{VERSION}.{}.{}", self.keys.current(), URL_SAFE_NO_PAD.encode(json));
         let code = URL_SAFE_NO_PAD.encode(self.keys.code(&signed));
-        Ok(Ticket(format!("{signed}.{code}")))
+        let ticket = format!("{signed}.{code}");
+        if ticket.len() > MAX_LENGTH {
+            return Err(NotIssued::TooLarge { bytes: ticket.len() });
+        }
+        Ok(Ticket(ticket))
     }
 
     /// Redeems a ticket, and allows its principal to connect once.

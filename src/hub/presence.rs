@@ -28,7 +28,8 @@ type Queue = dyn Fn(Vec<PresenceEvent>) -> Pin<Box<dyn Future<Output = Result<()
 
 /// A principal joined a group with its first connection, or left it with its last.
 ///
-/// In JSON: `{"kind": "joined", "namespace": …, "group": …, "principal": …, "version": …}`.
+/// In JSON: `{"kind": "joined", "namespace": …, "group": …, "principal": …, "version": …,
+/// "connectionId": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PresenceEvent {
@@ -231,8 +232,7 @@ impl Hub {
 
     /// Announces to a group as many events as one message holds.
     ///
-    /// It does nothing if that takes more pushes than are left. Returns the number of pushes left,
-    /// and the events that were not announced.
+    /// It does nothing if that takes more pushes than are left.
     ///
     /// Returns the number of pushes left, and the events that were not announced.
     async fn tell_group(

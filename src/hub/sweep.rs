@@ -33,7 +33,7 @@ pub struct SweepReport {
     pub alive: usize,
     /// The stale connections that were removed.
     pub removed: Vec<ConnectionKey>,
-    /// The connections that were closed and removed because their authorization had expired.
+    /// The connections that were closed because their authorization had expired.
     pub expired: Vec<ConnectionKey>,
     /// How many connections stay registered despite a 410 that is [not
     /// believed](Hub#stale-connections).

@@ -145,6 +145,18 @@ async fn invalid_principal_or_context_issues_no_ticket() {
     assert!(!format!("{tickets:?}").contains("7, 7"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn ticket_that_is_too_long_to_be_redeemed_is_not_issued() {
+    let tickets = tickets();
+    let issue = |bytes: usize| tickets.issue("alice", &json!({"note": "x".repeat(bytes)}));
+    let longest = (11_000..12_400).rev().find_map(|bytes| issue(bytes).ok()).unwrap();
+    assert!((16_380..=16_384).contains(&longest.as_str().len()), "{}", longest.as_str().len());
+    assert!(!is_forbidden(&tickets, "L0SM9cOFvHcCIhw=", longest.as_str()).await);
+    let error = issue(16_384).unwrap_err();
+    assert!(matches!(error, NotIssued::TooLarge { bytes } if bytes > 16_384), "{error:?}");
+    assert!(error.to_string().contains("more than the maximum of 16384"), "{error}");
+}
+
 #[cfg(feature = "reply")]
 #[tokio::test(start_paused = true)]
 async fn ticket_and_reply_address_are_not_interchangeable() {
