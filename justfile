@@ -41,11 +41,11 @@ public-api:
 
 # Runs third-party clients, a browser, the templates, and the emulators.
 interop:
-    tests/peers/run
+    tests/interop/clients
     tests/browser/run
-    tests/deploy/check
+    tests/templates/check
     tests/e2e/run
-    tests/peers/emulators
+    tests/interop/emulators
 
 # Fuzzes one target, such as `event`, for a number of seconds. Needs cargo-fuzz.
 fuzz target seconds="60":

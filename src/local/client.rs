@@ -132,7 +132,7 @@ impl Client {
         let timeout = Duration::from_secs(60);
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(|error| ClientError::Socket(Box::new(error)))?;
-            Ok::<_, ClientError>(tokio_tungstenite::client_async(request, stream).await.map_err(failed)?)
+            tokio_tungstenite::client_async(request, stream).await.map_err(failed)
         };
         let (socket, response) = time::timeout(timeout, connecting).await.map_err(|_| ClientError::TimedOut {
             awaited: "the response to the handshake",

@@ -1,5 +1,5 @@
 //! The example functions under third-party Lambda emulators, and signatures that moto checks.
-//! `tests/peers/emulators` installs these and runs the tests.
+//! `tests/interop/emulators` installs these and runs the tests.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,7 @@ impl Drop for Running {
 }
 
 pub fn tool(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/peers/emulators"))
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/interop/emulators"))
 }
 
 pub fn free_port() -> u16 {
@@ -119,7 +119,7 @@ async fn drive(gateway: GatewayBuilder, at: impl Fn(&str) -> Function) {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo-lambda: run tests/peers/emulators"]
+#[ignore = "needs cargo-lambda: run tests/interop/emulators"]
 async fn the_four_functions_run_under_cargo_lambda_watch() {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
     let port = free_port();
@@ -133,7 +133,7 @@ async fn the_four_functions_run_under_cargo_lambda_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs cargo-lambda: run tests/peers/emulators"]
+#[ignore = "needs cargo-lambda: run tests/interop/emulators"]
 async fn concurrent_invocations_under_cargo_lambda_watch_are_isolated() {
     const CLIENTS: usize = 64;
     const ROUNDS: usize = 5;
@@ -175,7 +175,7 @@ async fn concurrent_invocations_under_cargo_lambda_watch_are_isolated() {
 }
 
 #[tokio::test]
-#[ignore = "needs AWS's runtime interface emulator: run tests/peers/emulators"]
+#[ignore = "needs AWS's runtime interface emulator: run tests/interop/emulators"]
 async fn the_four_functions_run_under_the_runtime_interface_emulator() {
     let gateway = Gateway::builder("dev").bind(("127.0.0.1", 0)).unwrap();
     let mut running = Vec::new();
@@ -203,7 +203,7 @@ async fn the_four_functions_run_under_the_runtime_interface_emulator() {
 
 #[cfg(feature = "direct")]
 #[tokio::test]
-#[ignore = "needs moto: run tests/peers/emulators"]
+#[ignore = "needs moto: run tests/interop/emulators"]
 async fn mgt_8_signatures_match_botocore() {
     use std::io::{BufRead as _, BufReader};
 
@@ -213,7 +213,7 @@ async fn mgt_8_signatures_match_botocore() {
     use lambda_websocket::push::{Direct, Endpoint, PushError, Sdk};
 
     let mut moto = Command::new(tool("PYTHON"));
-    moto.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/moto.py"))
+    moto.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/moto.py"))
         .args([tool("MOTO_SERVER"), free_port().to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());

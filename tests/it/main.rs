@@ -69,12 +69,12 @@ mod protocol;
 mod proxy;
 #[cfg(feature = "push")]
 mod push;
-#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "worker"))]
-mod queue;
 #[cfg(feature = "rate-limit")]
 mod rate_limit;
 #[cfg(feature = "conformance")]
 mod registry;
+#[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
+mod registry_dynamodb;
 #[cfg(feature = "reply")]
 mod reply;
 mod route;
@@ -87,8 +87,6 @@ mod signature;
 #[path = "../support/stub.rs"]
 #[allow(dead_code, reason = "what it takes depends on the transports that there are")]
 mod stub;
-#[cfg(all(feature = "local", feature = "sdk", feature = "direct", feature = "dynamodb", feature = "conformance"))]
-mod table;
 #[cfg(all(feature = "sdk", feature = "direct"))]
 mod tls;
 #[cfg(all(feature = "local", feature = "worker"))]
@@ -97,3 +95,5 @@ mod traces;
 mod transport;
 #[cfg(feature = "worker")]
 mod worker;
+#[cfg(all(feature = "local", feature = "sdk", feature = "dynamodb", feature = "worker"))]
+mod worker_sqs;

@@ -1,4 +1,4 @@
-"""Talks to a running `local` example: peers.py URL-WITH-TOKEN TOOLS, where TOOLS has `venv` and `node_modules`."""
+"""Talks to a running `local` example: clients.py URL-WITH-TOKEN PROGRAMS NODE_MODULES: the folders of the Python programs and of the npm packages."""
 
 import asyncio
 import contextlib
@@ -174,7 +174,7 @@ async def other_clients_of_aws():
     check("aws: a closed connection", (code != 0, "GoneException" in said or "410" in said), (True, True))
 
     socket, connection = await connected()
-    script = os.path.abspath("tests/peers/push.mjs")
+    script = os.path.abspath("tests/interop/push.mjs")
     node = ["node", script, endpoint, connection]
     ran = await asyncio.to_thread(subprocess.run, node, cwd=os.path.dirname(modules), capture_output=True, text=True, timeout=30)
     if ran.returncode != 0:

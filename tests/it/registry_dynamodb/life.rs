@@ -141,7 +141,7 @@ async fn table_and_memory_agree_while_time_passes() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn table_and_memory_agree_while_time_passes_on_dynamodb_local() {
     agree(&dynamodb_local().await.url, 30).await;
 }

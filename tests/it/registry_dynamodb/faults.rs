@@ -60,7 +60,7 @@ async fn killed_writer_leaves_no_partial_state() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn killed_writer_leaves_no_partial_state_on_dynamodb_local() {
     killed_writers(&dynamodb_local().await.url).await;
 }
@@ -136,7 +136,7 @@ async fn sweep_completes_interrupted_removals() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn sweep_completes_interrupted_removals_on_dynamodb_local() {
     sweeps(&dynamodb_local().await.url).await;
 }
@@ -195,7 +195,7 @@ async fn transient_failures_are_retried_until_the_deadline() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn transient_failures_are_retried_until_the_deadline_on_dynamodb_local() {
     retries(&dynamodb_local().await.url).await;
 }

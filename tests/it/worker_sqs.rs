@@ -1,5 +1,5 @@
 //! From the queue back to the requesting client, with moto's SQS and the examples as processes.
-//! `tests/peers/emulators` installs moto and runs these tests.
+//! `tests/interop/emulators` installs moto and runs these tests.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -124,7 +124,7 @@ fn take(got: &mut Got, frame: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs moto: run tests/peers/emulators"]
+#[ignore = "needs moto: run tests/interop/emulators"]
 async fn a_thousand_jobs_reply_to_their_own_clients() {
     let port = free_port();
     let mut moto = Command::new(tool("MOTO_SERVER"));
@@ -237,7 +237,7 @@ async fn a_thousand_jobs_reply_to_their_own_clients() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn table_store_grants_one_lease_on_dynamodb_local() {
     // AWS's own DynamoDB Local, since moto lets two concurrent conditional writes succeed.
     let local = dynamodb_local().await;

@@ -1,4 +1,4 @@
-//! The registry in a DynamoDB table: on `tests/support/dynamo`, and on two third-party servers that `tests/peers/emulators`
+//! The registry in a DynamoDB table: on `tests/support/dynamo`, and on two third-party servers that `tests/interop/emulators`
 //! installs before it runs those tests.
 
 mod cost;
@@ -39,13 +39,13 @@ async fn conforms(url: &str, many: usize) {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn dynamodb_local_conforms() {
     conforms(&dynamodb_local().await.url, 2_000).await;
 }
 
 #[tokio::test]
-#[ignore = "needs ministack: run tests/peers/emulators"]
+#[ignore = "needs ministack: run tests/interop/emulators"]
 async fn dynamodb_conforms_on_ministack() {
     conforms(&ministack().await.url, 1_000).await;
 }
@@ -172,7 +172,7 @@ async fn errors_are_distinguished() {
 }
 
 #[tokio::test]
-#[ignore = "needs DynamoDB Local: run tests/peers/emulators"]
+#[ignore = "needs DynamoDB Local: run tests/interop/emulators"]
 async fn errors_are_distinguished_on_dynamodb_local() {
     errors(&dynamodb_local().await.url).await;
 }
@@ -206,7 +206,7 @@ async fn errors(url: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs ministack: run tests/peers/emulators"]
+#[ignore = "needs ministack: run tests/interop/emulators"]
 async fn time_to_live_removes_expired_items() {
     // MiniStack deletes expired items once a minute; DynamoDB Local less often.
     let ministack = ministack().await;
