@@ -77,12 +77,12 @@ const AT_ONCE: usize = 32;
 /// the application itself chooses needs no permission: use [`add_to_group`](Self::add_to_group),
 /// [`connect`](Self::connect), or [`OnConnect::joining`].
 ///
-/// PendingSend calls no policy. To let only members send to a group, join it first, as below, or check
+/// Sending calls no policy. To let only members send to a group, join it first, as below, or check
 /// [`Registry::groups`].
 ///
 /// # Stale connections
 ///
-/// PendingSend, closing, and sweeping remove a connection for which API Gateway returns 410, unless
+/// Sending, closing, and sweeping remove a connection for which API Gateway returns 410, unless
 ///
 /// - the connection is [younger](HubBuilder::with_grace) than 30 seconds, since it may not be open
 ///   yet;

@@ -2,14 +2,15 @@
 //! presence, replies from queues, and a local API Gateway emulator.
 //!
 //! API Gateway holds the connections of a WebSocket API. It calls a Lambda function for each event
-//! of a connection, and sends to a client when a function calls its `@connections` API. This crate
-//! is what such functions are made of. It is not a WebSocket server, not a framework for HTTP or
-//! REST APIs, and it deploys nothing.
+//! of a connection, and sends to a client when a function calls its `@connections` API. With this
+//! crate you write these functions. It is not a WebSocket server, not a framework for HTTP or REST
+//! APIs, and it deploys nothing.
 //!
 //! This page is a tour: [routes](#routes), [replies and errors](#replies-and-errors),
 //! [authorizers](#authorizers), [pushing](#pushing), [rooms and presence](#rooms-and-presence),
-//! [replies from queues](#replies-from-queues), [testing](#testing), [deployment](#deployment),
-//! [modules](#modules), and [features](#features). The [`guide`] explains each of them at length.
+//! [replies from queues](#replies-from-queues), [testing](#testing), [deployment](#deployment), and
+//! [features](#features). The [`guide`] explains each of them at length; start with
+//! [Getting started](guide::getting_started).
 //!
 //! # Routes
 //!
@@ -44,7 +45,7 @@
 //! ```
 //!
 //! A key that does not fit the type of the event, such as `$connect` for a [`Message`], does not
-//! compile. A handler can also be an `async fn`, whose arguments come from the event and from the
+//! compile. A handler can also be an `async fn`. Its arguments come from the event and from the
 //! state that the routes share:
 //!
 //! ```
@@ -54,8 +55,15 @@
 //!
 //! struct App { greeting: &'static str }
 //!
-//! async fn greet(Json(name): Json<String>, me: ConnectionId, app: State<App>) -> Result<Json<String>> {
-//!     Ok(Json(format!("{}, {name}: you are {me}", app.greeting)))
+//! #[derive(serde::Deserialize)]
+//! struct Greet { name: String }
+//!
+//! async fn greet(
+//!     Json(body): Json<Greet>,
+//!     me: ConnectionId,
+//!     app: State<App>,
+//! ) -> Result<Json<String>> {
+//!     Ok(Json(format!("{}, {}: you are {me}", app.greeting, body.name)))
 //! }
 //!
 //! let router = Router::with_state(App { greeting: "Hello" }).on("greet", greet);
@@ -65,13 +73,13 @@
 //!
 //! | key | event | runs |
 //! |---|---|---|
-//! | `$connect` | [`Connect`] | before the connection opens; an error refuses the handshake |
-//! | `$disconnect` | [`Disconnect`] | after the connection is closed; best-effort |
-//! | `$default` | [`Message`] | for messages that select no other route |
+//! | `$connect` | [`Connect`] | before the connection opens; an error rejects the handshake |
+//! | `$disconnect` | [`Disconnect`] | after the connection has closed; best-effort |
+//! | `$default` | [`Message`] | for a message that selects no other route |
 //!
 //! # Replies and errors
 //!
-//! A message may have an `id`. Then the client gets exactly one final reply with that `id`:
+//! A message may have an `id`. The client then gets exactly one final reply with that `id`:
 //!
 //! ```text
 //! > {"action":"add","id":7,"left":2,"right":3}
@@ -80,10 +88,10 @@
 //! < {"id":8,"error":{"code":"invalid_message","message":"missing field `right` at …"}}
 //! ```
 //!
-//! Any error converts into a [`route::Error`] by `?`. The client then gets the code `internal` and
-//! the request id, and the log gets the error with its sources. [`route::Error::client`] is an
-//! error that the client may see; [`Router::map_error`] turns your own error types into such errors.
-//! A panic of a handler is an `internal` error, too.
+//! The `?` operator converts any error into a [`route::Error`]. The client gets the code `internal`
+//! and the request id, and the log gets the error with its sources. [`route::Error::client`] is an
+//! error whose code and text are for the client; [`Router::map_error`] converts your own error
+//! types. A panic of a handler is an `internal` error, too.
 //!
 //! [`Router::push_replies`] pushes replies to the client. Without it they are the response of the
 //! function, which API Gateway delivers only on routes that have a
@@ -91,7 +99,7 @@
 //!
 //! # Authorizers
 //!
-//! A REQUEST authorizer decides on the handshake. Its response is an IAM policy with a context:
+//! A REQUEST authorizer decides who may connect. Its response is an IAM policy with a context:
 //!
 #![cfg_attr(feature = "runtime", doc = "```no_run")]
 #![cfg_attr(not(feature = "runtime"), doc = "```text")]
@@ -100,8 +108,8 @@
 //! async fn authorize(request: Request) -> Result<Authorization, Denied> {
 //!     let token = request.query("Auth").ok_or(Denied::Unauthorized)?; // 401
 //!     let user = token.strip_prefix("user-").ok_or(Denied::Forbidden)?; // 403
-//!     // Allows the requested route. Nested context values are an error, which names the path.
-//!     Authorization::allow(user).with_context(&serde_json::json!({"org": 7, "admin": true}))
+//!     let context = serde_json::json!({"org": 7, "admin": true});
+//!     Authorization::allow(user).with_context(&context) // a nested value is an error
 //! }
 //!
 //! #[tokio::main]
@@ -111,7 +119,7 @@
 //! ```
 //!
 //! API Gateway turns context values into strings; [`event::RequestContext::context`] parses them
-//! back into the types of a struct. The module [`authorizer`] has policies with conditions, an
+//! back into the types of a struct. The module [`authorizer`] also has policies with conditions, an
 //! allow-list for origins, and tickets, each of which opens one connection.
 //!
 //! # Pushing
@@ -124,7 +132,8 @@
 //! use lambda_websocket::push::{PushError, Pusher};
 //!
 //! async fn notify(pusher: &Pusher, ids: Vec<ConnectionId>) -> Result<(), PushError> {
-//!     let report = pusher.broadcast(ids, &serde_json::json!({"event": "restart"}))?.await;
+//!     let message = serde_json::json!({"event": "restart"});
+//!     let report = pusher.broadcast(ids, &message)?.await;
 //!     for id in &report.gone {
 //!         println!("{id} has disconnected");
 //!     }
@@ -132,20 +141,15 @@
 //! }
 //! ```
 //!
-//! | where the endpoint comes from | use |
-//! |---|---|
-//! | the environment: `API_GATEWAY_ID`, `AWS_REGION`, `STAGE` | [`Pusher::from_env`] |
-//! | an event | [`push::Endpoint::from_context`] |
-//! | a custom domain | [`push::Endpoint::custom_domain`] |
-//! | an emulator or the local gateway | `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI` |
-//!
-//! Retryable errors are retried with exponential backoff and full jitter until 200 ms before the
-//! deadline of the invocation. [`push::PushError`] classifies the others.
+//! [`Pusher::from_env`] reads the endpoint from the [environment](#deployment). In place of it,
+//! [`push::Endpoint::from_context`] takes the endpoint of an event. The pusher retries with
+//! exponential backoff and full jitter: until 200 ms before the deadline of the invocation, and for
+//! at most 5 seconds after the first 429. [`push::PushError`] lists the errors.
 //!
 //! # Rooms and presence
 //!
-//! A [`registry`] stores which connections exist, whose they are, and which groups they have
-//! joined. A [`hub`] combines it with a pusher:
+//! A [`registry`] stores the open connections with their principals and groups. A [`hub`] combines
+//! it with a pusher:
 //!
 #![cfg_attr(feature = "hub", doc = "```")]
 #![cfg_attr(not(feature = "hub"), doc = "```text")]
@@ -165,28 +169,31 @@
 //!
 //! fn router(pusher: Pusher) -> Router<Hub> {
 //!     let hub = Hub::builder(InMemory::new(), pusher).build();
-//!     let joins_lobby = OnConnect::new(hub.clone()).joining(|_| Ok(vec![Group::new("lobby")?]));
+//!     let on_connect = OnConnect::new(hub.clone());
 //!     Router::with_state(hub.clone())
-//!         .route(joins_lobby)
+//!         .route(on_connect.joining(|_| Ok(vec![Group::new("lobby")?])))
 //!         .route(OnDisconnect::new(hub))
 //!         .on("say", say)
 //! }
 //! ```
 //!
-//! Lambda functions keep their connections in [`registry::DynamoDb`].
+//! On Lambda, use [`registry::DynamoDb`] in place of [`registry::InMemory`].
 //!
 //! # Replies from queues
 //!
-//! API Gateway waits 29 seconds for a function. Slow work goes into a queue, with the address of
-//! the client. A [`reply::Worker`] runs the job, and pushes the result to exactly that client:
+//! API Gateway waits at most 29 seconds for a function. A route puts slower work into a queue,
+//! together with the address of the client. A [`reply::Worker`] runs the job and pushes the result:
 //!
 #![cfg_attr(feature = "worker", doc = "```")]
 #![cfg_attr(not(feature = "worker"), doc = "```text")]
 //! use lambda_websocket::reply::{Accepted, Job, Keys, Task, Worker};
 //! use lambda_websocket::{Message, Pusher, Result};
 //!
+//! #[derive(serde::Deserialize, serde::Serialize)]
+//! struct Count { text: String }
+//!
 //! /// In the route.
-//! async fn enqueue(event: Message<String>, keys: &Keys) -> Result<Accepted> {
+//! async fn enqueue(event: Message<Count>, keys: &Keys) -> Result<Accepted> {
 //!     let address = event.reply_address()?;
 //!     let body = serde_json::to_string(&Job::seal(&event.body, &address, keys)?)?;
 //!     send_to_queue(body).await?;
@@ -194,8 +201,12 @@
 //! }
 //!
 //! /// The function of the queue. The client gets {"id":…,"result":…}.
-//! async fn run(pusher: Pusher, keys: Keys) -> std::result::Result<(), lambda_runtime::Error> {
-//!     Worker::new(pusher, keys, |task: Task<String>| async move { Ok(task.job.len()) }).run().await
+//! async fn run(pusher: Pusher, keys: Keys) -> Result<(), lambda_runtime::Error> {
+//!     Worker::new(pusher, keys, count).run().await
+//! }
+//!
+//! async fn count(task: Task<Count>) -> Result<usize> {
+//!     Ok(task.job.text.chars().count())
 //! }
 //!
 //! async fn send_to_queue(_body: String) -> Result<()> {
@@ -205,9 +216,10 @@
 //!
 //! # Testing
 //!
-//! Unit tests need no gateway: [`push::Recorder`] records pushes, [`Router::handle`] handles an
-//! event, and [`authorizer::Policy::evaluate`] decides as IAM does. The [`local`] gateway runs the
-//! same functions over real sockets, in process or as processes in any language:
+//! Unit tests need no gateway: [`Router::handle`] handles an event, [`push::Recorder`] records
+//! pushes, and [`authorizer::Policy::evaluate`] evaluates a policy as IAM does. The [`local`]
+//! gateway runs the same functions over real sockets, in its own process or as other processes in
+//! any language:
 //!
 #![cfg_attr(feature = "local", doc = "```")]
 #![cfg_attr(not(feature = "local"), doc = "```text")]
@@ -217,7 +229,8 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let router = Router::new().on("ping", |_: Message| async { Ok(Json("pong")) });
-//!     let gateway = Gateway::builder("dev").router(router).route_response("ping").start().await?;
+//!     let gateway = Gateway::builder("dev").router(router).route_response("ping");
+//!     let gateway = gateway.start().await?;
 //!     let mut client = gateway.connect("").await?;
 //!     client.send_text(r#"{"action":"ping"}"#).await?;
 //!     assert_eq!(client.next_json().await?, "pong");
@@ -225,12 +238,12 @@
 //! }
 //! ```
 //!
-//! It injects the failures that occur on AWS, and records why each thing happened. Its behavior is
-//! documented rule by rule in [`guide::conformance`].
+//! It injects the failures that occur on AWS, and records what happened and why.
+//! [`guide::conformance`] documents its behavior rule by rule.
 //!
 //! # Deployment
 //!
-//! One function may serve all routes, or each route may have its own:
+//! One function may serve all routes, or each route may have a function of its own:
 //!
 //! ```text
 //!              ┌─────────────┐  before $connect   ┌────────────┐
@@ -243,31 +256,18 @@
 //!              └─────────────┘                    └────────────┘
 //! ```
 //!
-//! | environment variable | of functions that | meaning |
-//! |---|---|---|
-//! | `API_GATEWAY_ID` | push | id of the API |
-//! | `STAGE` | push | name of the stage |
-//! | `AWS_REGION` | push | region of the API; Lambda sets it |
-//! | `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI` | push | endpoint to use in place of those three |
+//! A function that pushes needs these environment variables:
 //!
-//! A function that pushes needs the right `execute-api:ManageConnections` on
-//! `arn:aws:execute-api:<region>:<account>:<api>/<stage>/POST/@connections/*`. API Gateway needs the
-//! permission to invoke each function. [`guide::deploying`] has templates for all of it.
-//!
-//! # Modules
-//!
-//! | module | contents |
+//! | variable | value |
 //! |---|---|
-//! | [`event`] | events of a WebSocket API, and identifiers |
-//! | [`route`] | routes, routers, replies, errors |
-//! | [`authorizer`] | REQUEST authorizers, policies, contexts, origins, tickets |
-//! | [`push`] | pushes, broadcasts, streams, endpoints, transports |
-//! | [`registry`] | connections, principals, groups, and the stores for them |
-//! | [`hub`] | sending to groups and principals, presence, sweeps |
-//! | [`reply`] | reply addresses, jobs, the worker, idempotency stores |
-//! | [`rate_limit`] | limits for messages |
-//! | [`local`] | the local gateway |
-//! | [`mod@metrics`] | names, units, and labels of the metrics |
+//! | `API_GATEWAY_ID` | id of the API |
+//! | `STAGE` | name of the stage |
+//! | `AWS_REGION` | region of the API; Lambda sets it |
+//! | `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI` | optional: the URL of a custom domain, an emulator, or the local gateway |
+//!
+//! It also needs the permission `execute-api:ManageConnections` on
+//! `arn:aws:execute-api:<region>:<account>:<api>/<stage>/POST/@connections/*`. API Gateway needs the
+//! permission to invoke each function. [`guide::deploying`] has templates with all of these.
 //!
 //! # Features
 //!
@@ -275,24 +275,24 @@
 //! |---|---|---|---|
 //! | `runtime` | yes | [`run`], [`authorizer::run`], tower services | `lambda_runtime`, tokio |
 //! | `sdk` | yes | [`push::Sdk`], [`Pusher::from_env`] | the AWS SDK's client, `aws-config`, rustls on ring |
-//! | `direct` | | [`push::Direct`]: pushes without the SDK, for a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
-//! | `push` | with `sdk`, `direct`, `local` | [`Pusher`] over your own transport | tokio's timer |
+//! | `sso` | | credentials of IAM Identity Center and of credential processes | more of `aws-config` |
+//! | `direct` | | [`push::Direct`]: pushes without the SDK, in a quarter of the CPU time | `aws-sigv4`, hyper, rustls on ring |
+//! | `push` | with `sdk` | [`Pusher`] over your own transport; `direct`, `reply`, `hub`, and `local` enable it, too | tokio's timer |
 //! | `garde` | | [`route::Valid`]: bodies validated by that crate | `garde` |
 //! | `metrics` | | counters and histograms of events, pushes, broadcasts, sweeps, and jobs | the `metrics` facade |
-//! | `anyhow` | | [`Router::map_error`] finds the outermost error of an `anyhow::Error` | `anyhow` |
+//! | `anyhow` | | [`Router::map_error`] finds the error inside an `anyhow::Error` | `anyhow` |
 //! | `tickets` | | [`authorizer::ticket`]: tokens that open one connection | HMAC and SHA-256 |
-//! | `rate-limit` | | [`rate_limit`]: how many messages a client may send | tokio's timer |
-//! | `reply` | | [`reply::ReplyAddress`] | HMAC and SHA-256 |
-//! | `worker` | | [`reply::Worker`] | `runtime`, `aws_lambda_events` |
-//! | `registry` | | [`registry::Registry`], [`registry::InMemory`] | futures-util |
+//! | `rate-limit` | | [`rate_limit`]: limits how many messages a client may send | tokio's timer |
+//! | `reply` | | [`reply::ReplyAddress`] | `push`, HMAC and SHA-256 |
+//! | `worker` | | [`reply::Worker`] | `reply`, `runtime`, `aws_lambda_events` |
+//! | `registry` | | [`registry::Registry`], [`registry::InMemory`] | futures-util, tokio |
 //! | `hub` | | [`hub::Hub`] | `registry`, `push` |
 //! | `conformance` | | [`registry::conformance`] | `registry` |
-//! | `dynamodb` | | [`registry::DynamoDb`]; with `worker` also [`reply::DynamoDb`] | `registry`, the AWS SDK's client of DynamoDB |
-//! | `local` | | [`local::Gateway`] | hyper, tokio-tungstenite |
+//! | `dynamodb` | | [`registry::DynamoDb`], and the stores of `worker`, `tickets`, and `rate-limit` | `registry`, the AWS SDK's client of DynamoDB |
+//! | `local` | | [`local::Gateway`] | `push`, `runtime`, hyper, tokio-tungstenite |
 //! | `aws_lambda_events` | | conversions from and to the types of that crate | `aws_lambda_events` |
 //!
-//! Features only add items. Without any, the crate depends on neither an async runtime nor an AWS
-//! SDK.
+//! Features are additive. Without any, the crate depends on neither an async runtime nor an AWS SDK.
 //!
 //! # Logs
 //!
@@ -300,19 +300,18 @@
 //! connection id, the route key, and the trace id. Jobs and pushes have their own spans;
 //! [`Router::on_trace`] makes them parts of one trace.
 //!
-//! It never logs a query string, a header's value, a body, or an authorizer's context.
-//! `lambda_runtime` itself logs whole events at the level `TRACE`: leave that off where tokens
-//! travel in the query string.
+//! It never logs a query string, a header's value, a body, or an authorizer's context. At the level
+//! `TRACE`, `lambda_runtime` logs whole events: leave that level off, since events contain tokens.
 //!
 //! # Security
 //!
-//! Everything is denied by default: an authorizer that fails, a hub without a join policy, a worker
-//! that gets an unsigned address. Keys and tokens are compared in constant time. The crate contains
-//! no unsafe code.
+//! Access is denied by default: an authorizer that fails lets no client connect, a hub without a
+//! policy lets no client join a group, and a worker runs no job whose address is not signed.
+//! Signatures are compared in constant time. The crate contains no unsafe code.
 //!
 //! # Minimum supported Rust version
 //!
-//! 1.94.1, which is that of the AWS SDK. It is raised with the SDK's.
+//! 1.94.1, that of the AWS SDK. It rises with the SDK's.
 
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
