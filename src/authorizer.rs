@@ -131,11 +131,12 @@ impl Authorization {
     /// # Examples
     ///
     /// ```
-    /// use std::time::{Duration, UNIX_EPOCH};
     /// use lambda_websocket::authorizer::Authorization;
+    /// use std::time::{Duration, UNIX_EPOCH};
     ///
     /// # let (subject, exp) = ("alice", 1_900_000_000);
-    /// let authorization = Authorization::allow(subject).with_expiry(UNIX_EPOCH + Duration::from_secs(exp));
+    /// let authorization = Authorization::allow(subject)
+    ///     .with_expiry(UNIX_EPOCH + Duration::from_secs(exp));
     /// ```
     pub fn with_expiry(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = Some(expires_at);

@@ -60,14 +60,18 @@ use self::wire::{ContextWire, Envelope, NameValues};
 ///
 /// let json = br#"{
 ///     "requestContext": {
-///         "eventType": "MESSAGE", "routeKey": "join", "messageId": "AAAAmes-", "connectionId": "L0SM9cOFvHcCIhw=",
-///         "apiId": "a1b2c3d4e5", "stage": "dev", "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
-///         "requestId": "JKJaXmPLvHcESHA=", "connectedAt": 1700000000000, "requestTimeEpoch": 1700000001000,
+///         "eventType": "MESSAGE", "routeKey": "join", "messageId": "AAAAmes-",
+///         "connectionId": "L0SM9cOFvHcCIhw=", "requestId": "JKJaXmPLvHcESHA=",
+///         "apiId": "a1b2c3d4e5", "stage": "dev",
+///         "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+///         "connectedAt": 1700000000000, "requestTimeEpoch": 1700000001000,
 ///         "identity": {"sourceIp": "203.0.113.7"}
 ///     },
 ///     "body": "{\"action\":\"join\"}", "isBase64Encoded": false
 /// }"#;
-/// let Event::Message(message) = Event::from_slice(json)? else { panic!("a message was expected") };
+/// let Event::Message(message) = Event::from_slice(json)? else {
+///     panic!("a message was expected")
+/// };
 /// assert_eq!(message.connection_id().as_str(), "L0SM9cOFvHcCIhw=");
 /// # Ok::<(), lambda_websocket::event::InvalidEvent>(())
 /// ```

@@ -23,7 +23,9 @@ const MIN_SECRET_BYTES: usize = 32;
 /// use lambda_websocket::Keys;
 ///
 /// # let (secret, last_years) = ([7; 32], [6; 32]);
-/// let keys = Keys::new("2026", secret)?.with_old("2025", last_years)?.with_retired("2024");
+/// let keys = Keys::new("2026", secret)?
+///     .with_old("2025", last_years)?
+///     .with_retired("2024");
 /// # Ok::<(), lambda_websocket::InvalidKey>(())
 /// ```
 #[derive(Clone)]

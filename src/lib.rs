@@ -357,6 +357,7 @@ pub mod event;
     feature = "tickets",
     feature = "worker"
 ))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod guide;
 #[cfg(feature = "hub")]
 pub mod hub;

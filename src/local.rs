@@ -32,9 +32,16 @@
 //! let pusher = gateway.pusher();
 //! let router = Router::new().on("say", move |event: Message<Say>| {
 //!     let pusher = pusher.clone();
-//!     async move { Ok(pusher.send(event.connection_id(), &json!({"echoed": event.body.message})).await?) }
+//!     async move {
+//!         let echo = json!({"echoed": event.body.message});
+//!         Ok(pusher.send(event.connection_id(), &echo).await?)
+//!     }
 //! });
-//! let gateway = gateway.authorizer(authorize, ["route.request.querystring.Auth"]).router(router).start().await?;
+//! let gateway = gateway
+//!     .authorizer(authorize, ["route.request.querystring.Auth"])
+//!     .router(router)
+//!     .start()
+//!     .await?;
 //!
 //! let mut client = gateway.connect("?Auth=token").await?;
 //! client.send_json(&json!({"action": "say", "message": "hello"})).await?;
@@ -128,7 +135,7 @@ impl Gateway {
     /// # Examples
     ///
     /// ```
-    /// use lambda_websocket::local::{Gateway, EntryKind};
+    /// use lambda_websocket::local::{EntryKind, Gateway};
     ///
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -136,11 +143,15 @@ impl Gateway {
     /// let mut client = gateway.connect("").await?;
     /// client.send_text("hello").await?;
     /// client.next_text().await?; // Forbidden
-    /// let why = gateway.timeline().entries().into_iter().find_map(|entry| match entry.kind {
+    /// let entries = gateway.timeline().entries();
+    /// let why = entries.into_iter().find_map(|entry| match entry.kind {
     ///     EntryKind::Received { route_key: None, reason, .. } => Some(reason),
     ///     _ => None,
     /// });
-    /// assert_eq!(why.as_deref(), Some("the route selection expression gives no key: the body is not JSON"));
+    /// assert_eq!(
+    ///     why.as_deref(),
+    ///     Some("the route selection expression gives no key: the body is not JSON")
+    /// );
     /// # Ok(())
     /// # }
     /// ```

@@ -16,7 +16,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! // Five at once, then two a second.
-//! let limiter = RateLimiter::new(Quota::per_second(2).with_burst(5), InMemory::new());
+//! let limiter =
+//!     RateLimiter::new(Quota::per_second(2).with_burst(5), InMemory::new());
 //! for _ in 0..5 {
 //!     assert!(limiter.take("alice").await.is_ok());
 //! }

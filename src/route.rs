@@ -12,7 +12,6 @@
 //! | a message selects no route, and there is no `$default` | `unknown_action` | 404 | the key |
 //! | the route panics | `internal` | 500 | the panic |
 //! | `$connect` or `$disconnect` without a route | – | 200 | – |
-//!
 #![doc = include_str!("../docs/reply-protocol.md")]
 
 mod code;
@@ -71,7 +70,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// use lambda_websocket::{Json, Message, Result, Route, Router};
 ///
 /// #[derive(serde::Deserialize)]
-/// struct Add { left: i64, right: i64 }
+/// struct Add {
+///     left: i64,
+///     right: i64,
+/// }
 ///
 /// struct Adder;
 ///
@@ -165,17 +167,27 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// use lambda_websocket::{Connect, Json, Response, Result, Router};
     ///
     /// #[derive(serde::Deserialize)]
-    /// struct Join { room: String }
+    /// struct Join {
+    ///     room: String,
+    /// }
     ///
-    /// struct App { name: &'static str }
+    /// struct App {
+    ///     name: &'static str,
+    /// }
     ///
-    /// async fn join(Json(join): Json<Join>, me: ConnectionId, app: State<App>) -> Result<()> {
+    /// async fn join(
+    ///     Json(join): Json<Join>,
+    ///     me: ConnectionId,
+    ///     app: State<App>,
+    /// ) -> Result<()> {
     ///     println!("{}: {me} joins {}", app.name, join.room);
     ///     Ok(())
     /// }
     ///
     /// let router = Router::with_state(App { name: "chat" })
-    ///     .on("$connect", |event: Connect| async move { Ok(Response::ok().subprotocol("chat.v1")) })
+    ///     .on("$connect", |event: Connect| async move {
+    ///         Ok(Response::ok().subprotocol("chat.v1"))
+    ///     })
     ///     .on("join", join);
     /// ```
     #[must_use]

@@ -20,9 +20,14 @@ use crate::event::{ApiId, Region, RouteKey, Stage};
 /// ```
 /// use lambda_websocket::authorizer::RouteArn;
 ///
-/// let arn: RouteArn = "arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2c3d4e5/dev/$connect".parse()?;
+/// let arn: RouteArn =
+///     "arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2c3d4e5/dev/$connect"
+///         .parse()?;
 /// assert_eq!(arn.partition(), "aws-cn");
-/// assert_eq!(arn.whole_stage().as_str(), "arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2c3d4e5/dev/*");
+/// assert_eq!(
+///     arn.whole_stage().as_str(),
+///     "arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2c3d4e5/dev/*"
+/// );
 /// # Ok::<(), lambda_websocket::authorizer::InvalidArn>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -75,7 +75,8 @@ impl Context {
     ///
     /// assert!(Context::new(&json!({"org": 7, "admin": true})).is_ok());
     /// let error = Context::new(&json!({"session": {"roles": ["a", "b"]}})).unwrap_err();
-    /// assert_eq!(error.to_string(), "session.roles: arrays are not supported in an authorizer's context: wrap the value in `AsJson` to pass it as a JSON string");
+    /// let text = error.to_string();
+    /// assert!(text.starts_with("session.roles: arrays are not supported"), "{text}");
     /// ```
     pub fn new(values: &(impl Serialize + ?Sized)) -> Result<Self, InvalidContext> {
         let values =

@@ -23,15 +23,23 @@ use crate::event::Headers;
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::authorizer::{AllowedOrigins, Authorization, Denied, Request};
+/// use lambda_websocket::authorizer::{
+///     AllowedOrigins, Authorization, Denied, Request,
+/// };
 ///
-/// async fn authorize(request: Request, origins: &AllowedOrigins) -> Result<Authorization, Denied> {
+/// async fn authorize(
+///     request: Request,
+///     origins: &AllowedOrigins,
+/// ) -> Result<Authorization, Denied> {
 ///     origins.check(&request)?; // 403
 ///     // … and a token.
 ///     # Ok(Authorization::allow("alice"))
 /// }
 ///
-/// let origins = AllowedOrigins::new(["https://chat.example.com", "https://*.preview.example.com"])?;
+/// let origins = AllowedOrigins::new([
+///     "https://chat.example.com",
+///     "https://*.preview.example.com",
+/// ])?;
 /// # let _ = |request| authorize(request, &origins);
 /// # Ok::<(), lambda_websocket::authorizer::InvalidOrigin>(())
 /// ```

@@ -17,8 +17,11 @@ use super::condition::{Condition, ConditionKeys, Holds};
 /// ```
 /// use lambda_websocket::authorizer::{Decision, Policy, RouteArn};
 ///
-/// let connect: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse()?;
-/// let policy = Policy::new().allow(connect.whole_api()).deny(connect.whole_stage());
+/// let connect: RouteArn =
+///     "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect"
+///         .parse()?;
+/// let policy =
+///     Policy::new().allow(connect.whole_api()).deny(connect.whole_stage());
 /// assert_eq!(policy.evaluate(&connect), Decision::Deny);
 /// # Ok::<(), lambda_websocket::authorizer::InvalidArn>(())
 /// ```
@@ -112,15 +115,24 @@ impl Policy {
     /// # Examples
     ///
     /// ```
-    /// use lambda_websocket::authorizer::{ConditionKeys, Decision, Effect, Policy, RouteArn, Statement};
+    /// use lambda_websocket::authorizer::{
+    ///     ConditionKeys, Decision, Effect, Policy, RouteArn, Statement,
+    /// };
     ///
-    /// let connect: RouteArn = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect".parse()?;
+    /// let connect: RouteArn =
+    ///     "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/dev/$connect"
+    ///         .parse()?;
     /// let from_the_office = Statement::new(Effect::Allow, [connect.whole_stage()])
     ///     .when("IpAddress", "aws:SourceIp", ["203.0.113.0/24"]);
     /// let policy = Policy::new().statement(from_the_office);
-    /// let from = |address: &str| ConditionKeys::new().with_source_ip(address.parse().unwrap());
+    /// let from = |address: &str| {
+    ///     ConditionKeys::new().with_source_ip(address.parse().unwrap())
+    /// };
     /// assert_eq!(policy.evaluate_for(&connect, &from("203.0.113.7")), Decision::Allow);
-    /// assert_eq!(policy.evaluate_for(&connect, &from("198.51.100.7")), Decision::ImplicitDeny);
+    /// assert_eq!(
+    ///     policy.evaluate_for(&connect, &from("198.51.100.7")),
+    ///     Decision::ImplicitDeny
+    /// );
     /// # Ok::<(), lambda_websocket::authorizer::InvalidArn>(())
     /// ```
     pub fn evaluate_for(&self, arn: &RouteArn, keys: &ConditionKeys) -> Decision {

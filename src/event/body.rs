@@ -64,10 +64,15 @@ impl Body {
     /// use lambda_websocket::event::Body;
     ///
     /// #[derive(Debug, serde::Deserialize)]
-    /// struct Say { text: String }
+    /// struct Say {
+    ///     text: String,
+    /// }
     ///
     /// let error = Body::Text(r#"{"text": 7}"#.into()).json::<Say>().unwrap_err();
-    /// assert_eq!(error.client_text(), "text: invalid type: integer `7`, expected a string at line 1 column 10");
+    /// assert_eq!(
+    ///     error.client_text(),
+    ///     "text: invalid type: integer `7`, expected a string at line 1 column 10"
+    /// );
     /// ```
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, InvalidBody> {
         match self {

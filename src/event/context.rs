@@ -103,7 +103,10 @@ impl RequestContext {
     /// ```
     /// # use lambda_websocket::event::{Connect, ContextMismatch};
     /// #[derive(serde::Deserialize)]
-    /// struct Session { org: u64, admin: bool }
+    /// struct Session {
+    ///     org: u64,
+    ///     admin: bool,
+    /// }
     ///
     /// fn is_admin_of(connect: &Connect, org: u64) -> Result<bool, ContextMismatch> {
     ///     let session: Session = connect.context()?;
@@ -174,7 +177,9 @@ impl RequestContext {
     /// # use lambda_websocket::Message;
     /// #[derive(serde::Deserialize)]
     /// #[serde(rename_all = "camelCase")]
-    /// struct More { extended_request_id: String }
+    /// struct More {
+    ///     extended_request_id: String,
+    /// }
     ///
     /// fn extended_request_id(message: &Message) -> Result<String, serde_json::Error> {
     ///     let more: More = serde_json::from_str(message.request_context().raw_json())?;

@@ -21,8 +21,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// ```
 /// use lambda_websocket::event::TraceContext;
 ///
-/// let trace: TraceContext = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01".parse()?;
-/// assert_eq!(trace.to_string(), "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1");
+/// let trace: TraceContext =
+///     "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01".parse()?;
+/// assert_eq!(
+///     trace.to_string(),
+///     "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+/// );
 /// assert_eq!(trace.to_string().parse(), Ok(trace));
 /// # Ok::<(), lambda_websocket::event::InvalidTrace>(())
 /// ```

@@ -29,8 +29,10 @@ use crate::registry::{Namespace, Registry};
 /// let hub = Hub::builder(InMemory::new(), Pusher::new(Recorder::new()))
 ///     .announcing(|events| Some(serde_json::json!({"event": "presence", "events": events})))
 ///     .allowing_joins(|request| async move {
-///         // The principal is the authorizer's, so it can be trusted. The group is the client's.
-///         let is_own = request.principal.is_some_and(|name| request.group.as_str() == format!("inbox of {name}"));
+///         // The principal comes from the authorizer, the group from the client.
+///         let group = request.group.as_str();
+///         let is_own = |name| group == format!("inbox of {name}");
+///         let is_own = request.principal.is_some_and(is_own);
 ///         Ok(JoinDecision::allow_if(is_own || request.group == "lobby"))
 ///     })
 ///     .build();
@@ -76,14 +78,17 @@ impl HubBuilder {
     ///
     /// # #[derive(Clone)] struct Members;
     /// # impl Members {
-    /// #     async fn contains(&self, room: &str, name: &str) -> std::io::Result<bool> { Ok(room == name) }
+    /// #     async fn contains(&self, room: &str, name: &str) -> std::io::Result<bool> {
+    /// #         Ok(room == name)
+    /// #     }
     /// # }
     /// # fn show(builder: HubBuilder, members: Members) -> HubBuilder {
     /// builder.allowing_joins(move |request| {
     ///     let members = members.clone();
     ///     async move {
     ///         let Some(name) = &request.principal else { return Ok(JoinDecision::Refuse) };
-    ///         Ok(JoinDecision::allow_if(members.contains(request.group.as_str(), name.as_str()).await?))
+    ///         let is_member = members.contains(request.group.as_str(), name.as_str()).await?;
+    ///         Ok(JoinDecision::allow_if(is_member))
     ///     }
     /// })
     /// # }
@@ -176,10 +181,12 @@ impl HubBuilder {
     /// # fn show(builder: HubBuilder) -> HubBuilder {
     /// builder.announcing(|events| {
     ///     let of = |kind: Presence| -> Vec<_> {
-    ///         events.iter().filter(|event| event.kind == kind).map(|event| &event.principal).collect()
+    ///         let of_kind = events.iter().filter(|event| event.kind == kind);
+    ///         of_kind.map(|event| &event.principal).collect()
     ///     };
     ///     let room = &events.first()?.group;
-    ///     Some(json!({"event": "presence", "room": room, "joined": of(Presence::Joined), "left": of(Presence::Left)}))
+    ///     let (joined, left) = (of(Presence::Joined), of(Presence::Left));
+    ///     Some(json!({"event": "presence", "room": room, "joined": joined, "left": left}))
     /// })
     /// # }
     /// ```

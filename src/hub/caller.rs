@@ -26,7 +26,7 @@ use crate::route::{FromEvent, Result};
 ///
 /// async fn say(me: Caller, Json(words): Json<Words>) -> Result<()> {
 ///     if !me.is_in(&words.room).await? {
-///         return Err(Error::client(StatusCode::FORBIDDEN, "join the room before sending a message to it"));
+///         return Err(Error::client(StatusCode::FORBIDDEN, "join the room first"));
 ///     }
 ///     let report = me.send_to(&words.room, &words.text).await?;
 ///     tracing::info!(%report, "said");

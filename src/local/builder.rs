@@ -279,7 +279,10 @@ impl GatewayBuilder {
     ///
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let gateway = Gateway::builder("dev").observer(|entry: &Entry| eprintln!("{entry}")).start().await?;
+    /// let gateway = Gateway::builder("dev")
+    ///     .observer(|entry: &Entry| eprintln!("{entry}"))
+    ///     .start()
+    ///     .await?;
     /// # Ok(())
     /// # }
     /// ```

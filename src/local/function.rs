@@ -195,8 +195,8 @@ impl Function {
     /// # Examples
     ///
     /// ```
-    /// use std::time::Duration;
     /// use lambda_websocket::local::Function;
+    /// use std::time::Duration;
     ///
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), lambda_websocket::local::FunctionError> {

@@ -50,7 +50,8 @@ impl Pusher {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let ids = ["L0SM9cOFvHcCIhw=", "L0SM9cOFvHcCIhx="].into_iter().map(ConnectionId::new).collect::<Result<Vec<_>, _>>()?;
+    /// let ids = ["L0SM9cOFvHcCIhw=", "L0SM9cOFvHcCIhx="].map(ConnectionId::new);
+    /// let ids = ids.into_iter().collect::<Result<Vec<_>, _>>()?;
     /// let pusher = Pusher::new(Recorder::new());
     /// let report = pusher.broadcast(ids, &serde_json::json!({"hello": "everyone"}))?.await;
     /// assert_eq!((report.delivered, report.gone.len(), report.is_success()), (2, 0, true));

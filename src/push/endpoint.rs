@@ -225,7 +225,8 @@ impl Endpoint {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (api_id, stage) = (ApiId::new("a1b2c3d4e5")?, Stage::new("prod")?);
-    /// let endpoint = Endpoint::custom_domain("ws.example.com", "chat")?.for_api(api_id.clone(), stage.clone());
+    /// let endpoint = Endpoint::custom_domain("ws.example.com", "chat")?
+    ///     .for_api(api_id.clone(), stage.clone());
     /// assert_eq!(endpoint.api(), Some((&api_id, &stage)));
     /// # Ok(())
     /// # }

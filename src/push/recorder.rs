@@ -29,7 +29,9 @@ use crate::event::ConnectionId;
 /// let recorder = Recorder::new();
 /// recorder.answer(StatusCode::TOO_MANY_REQUESTS);
 /// let connection_id = ConnectionId::new("L0SM9cOFvHcCIhw=")?;
-/// Pusher::new(recorder.clone()).send_text(&connection_id, "throttled, then delivered").await?;
+/// Pusher::new(recorder.clone())
+///     .send_text(&connection_id, "throttled, then delivered")
+///     .await?;
 /// assert_eq!((recorder.attempts(), recorder.pushes().len()), (2, 1));
 /// # Ok(())
 /// # }

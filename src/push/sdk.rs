@@ -157,9 +157,13 @@ impl Sdk {
     /// # async fn pusher() -> Result<Pusher, InvalidEndpoint> {
     /// let sdk = Sdk::new(&Endpoint::from_env()?).await?.with_http_client(|| {
     ///     Builder::new().build_with_connector_fn(|settings, components| {
-    ///         let connector = Connector::builder().proxy_config(ProxyConfig::from_env());
-    ///         let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
-    ///         connector.connector_settings(settings.cloned().unwrap_or_default()).build()
+    ///         let connector =
+    ///             Connector::builder().proxy_config(ProxyConfig::from_env());
+    ///         let connector =
+    ///             connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
+    ///         connector
+    ///             .connector_settings(settings.cloned().unwrap_or_default())
+    ///             .build()
     ///     })
     /// });
     /// # Ok(Pusher::new(sdk))

@@ -106,7 +106,10 @@ impl Pusher {
     /// let tokens = stream::iter(["The", " answer", " is", " 42."]);
     /// let report = pusher.stream(&connection_id, tokens).with_id(&7).await;
     /// assert_eq!((report.tokens, report.bytes, report.is_success()), (4, 17, true));
-    /// assert_eq!(recorder.pushes()[0].text(), r#"{"id":7,"seq":0,"chunk":"The answer is 42.","done":true}"#);
+    /// assert_eq!(
+    ///     recorder.pushes()[0].text(),
+    ///     r#"{"id":7,"seq":0,"chunk":"The answer is 42.","done":true}"#
+    /// );
     /// # Ok(())
     /// # }
     /// ```

@@ -21,10 +21,13 @@ use crate::route::{Error, ErrorCode, Response};
 /// # Examples
 ///
 /// ```
-/// use lambda_websocket::rate_limit::{InMemory, Quota, RateLimitLayer, RateLimiter};
+/// use lambda_websocket::rate_limit::{
+///     InMemory, Quota, RateLimitLayer, RateLimiter,
+/// };
 /// use lambda_websocket::{Message, Router};
 ///
-/// let limiter = RateLimiter::new(Quota::per_second(5).with_burst(20), InMemory::new());
+/// let limiter =
+///     RateLimiter::new(Quota::per_second(5).with_burst(20), InMemory::new());
 /// let router = Router::new()
 ///     .on("say", |_: Message| async { Ok(()) })
 ///     .layer(RateLimitLayer::per_connection(limiter));

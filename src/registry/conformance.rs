@@ -77,39 +77,39 @@ type Check = for<'a> fn(&'a World<'a>) -> Pin<Box<dyn Future<Output = ()> + Send
 
 /// The checks that [`run`] performs, with their names.
 const CHECKS: [(&str, Check); 29] = [
-    ("what_is_inserted_is_found", |world| Box::pin(lifetime::what_is_inserted_is_found(world))),
-    ("inserting_twice_changes_nothing", |world| Box::pin(lifetime::inserting_twice_changes_nothing(world))),
-    ("what_is_unknown_is_no_error", |world| Box::pin(lifetime::what_is_unknown_is_no_error(world))),
-    ("what_is_removed_is_gone", |world| Box::pin(lifetime::what_is_removed_is_gone(world))),
-    ("what_was_removed_does_not_come_back", |world| Box::pin(lifetime::what_was_removed_does_not_come_back(world))),
-    ("namespaces_are_apart", |world| Box::pin(lifetime::namespaces_are_apart(world))),
-    ("what_has_expired_is_gone", |world| Box::pin(lifetime::what_has_expired_is_gone(world))),
+    ("inserted_connection_is_found", |world| Box::pin(lifetime::inserted_connection_is_found(world))),
+    ("repeated_insert_changes_nothing", |world| Box::pin(lifetime::repeated_insert_changes_nothing(world))),
+    ("unknown_connection_is_no_error", |world| Box::pin(lifetime::unknown_connection_is_no_error(world))),
+    ("removed_connection_is_absent", |world| Box::pin(lifetime::removed_connection_is_absent(world))),
+    ("tombstone_prevents_reinsertion", |world| Box::pin(lifetime::tombstone_prevents_reinsertion(world))),
+    ("namespaces_are_isolated", |world| Box::pin(lifetime::namespaces_are_isolated(world))),
+    ("expired_connection_is_absent", |world| Box::pin(lifetime::expired_connection_is_absent(world))),
     ("presence_heals_when_connections_expire", |world| {
         Box::pin(lifetime::presence_heals_when_connections_expire(world))
     }),
     ("groups_are_joined_at_connect", |world| Box::pin(lifetime::groups_are_joined_at_connect(world))),
-    ("data_change_everywhere", |world| Box::pin(lifetime::data_change_everywhere(world))),
+    ("data_changes_in_every_list", |world| Box::pin(lifetime::data_changes_in_every_list(world))),
     ("slices_cover_everyone", |world| Box::pin(lifetime::slices_cover_everyone(world))),
-    ("data_of_any_size_come_back", |world| Box::pin(lifetime::data_of_any_size_come_back(world))),
-    ("the_first_and_the_last_are_known", |world| Box::pin(groups::the_first_and_the_last_are_known(world))),
-    ("without_a_principal_each_is_the_first", |world| Box::pin(groups::without_a_principal_each_is_the_first(world))),
+    ("data_of_any_size_is_returned", |world| Box::pin(lifetime::data_of_any_size_is_returned(world))),
+    ("first_join_and_last_leave_are_reported", |world| Box::pin(groups::first_join_and_last_leave_are_reported(world))),
+    ("anonymous_connections_are_each_first", |world| Box::pin(groups::anonymous_connections_are_each_first(world))),
     ("principals_are_counted_once", |world| Box::pin(groups::principals_are_counted_once(world))),
-    ("names_do_not_run_into_each_other", |world| Box::pin(groups::names_do_not_run_into_each_other(world))),
-    ("many_groups_are_left_at_once", |world| Box::pin(groups::many_groups_are_left_at_once(world))),
-    ("several_groups_are_joined_and_left_at_once", |world| {
-        Box::pin(groups::several_groups_are_joined_and_left_at_once(world))
+    ("similar_names_do_not_collide", |world| Box::pin(groups::similar_names_do_not_collide(world))),
+    ("leave_all_leaves_many_groups", |world| Box::pin(groups::leave_all_leaves_many_groups(world))),
+    ("several_groups_are_joined_and_left_together", |world| {
+        Box::pin(groups::several_groups_are_joined_and_left_together(world))
     }),
     ("versions_order_the_presence_of_a_principal", |world| {
         Box::pin(groups::versions_order_the_presence_of_a_principal(world))
     }),
     ("a_group_is_disbanded", |world| Box::pin(groups::a_group_is_disbanded(world))),
     ("pages_have_any_size", |world| Box::pin(lists::pages_have_any_size(world))),
-    ("what_stays_is_listed_once", |world| Box::pin(lists::what_stays_is_listed_once(world))),
-    ("joins_at_once_are_all_kept", |world| Box::pin(races::joins_at_once_are_all_kept(world))),
-    ("one_of_many_is_the_first", |world| Box::pin(races::one_of_many_is_the_first(world))),
-    ("one_of_many_removes", |world| Box::pin(races::one_of_many_removes(world))),
-    ("nothing_is_orphaned", |world| Box::pin(races::nothing_is_orphaned(world))),
-    ("joining_loses_against_removing", |world| Box::pin(races::joining_loses_against_removing(world))),
+    ("unchanged_connections_are_listed_once", |world| Box::pin(lists::unchanged_connections_are_listed_once(world))),
+    ("concurrent_joins_are_kept", |world| Box::pin(races::concurrent_joins_are_kept(world))),
+    ("one_concurrent_join_is_first", |world| Box::pin(races::one_concurrent_join_is_first(world))),
+    ("one_concurrent_remove_wins", |world| Box::pin(races::one_concurrent_remove_wins(world))),
+    ("no_entry_is_orphaned", |world| Box::pin(races::no_entry_is_orphaned(world))),
+    ("removal_wins_over_join", |world| Box::pin(races::removal_wins_over_join(world))),
     ("disbanding_and_joining_agree", |world| Box::pin(races::disbanding_and_joining_agree(world))),
     ("many_connections", |world| Box::pin(lists::many_connections(world))),
 ];

@@ -83,7 +83,9 @@ use crate::dynamodb::{self, Retries};
 /// use lambda_websocket::registry::DynamoDb;
 ///
 /// # async fn start() {
-/// let registry = DynamoDb::new("connections").await.with_group_shards(|group| if group == "lobby" { 8 } else { 1 });
+/// let registry = DynamoDb::new("connections")
+///     .await
+///     .with_group_shards(|group| if group == "lobby" { 8 } else { 1 });
 /// # }
 /// ```
 #[derive(Clone)]
@@ -125,8 +127,15 @@ impl DynamoDb {
     ///
     /// # async fn start() {
     /// let base = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    /// let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/connections").configure(&base).build().await;
-    /// let config = base.to_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+    /// let role =
+    ///     AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/connections")
+    ///         .configure(&base)
+    ///         .build()
+    ///         .await;
+    /// let config = base
+    ///     .to_builder()
+    ///     .credentials_provider(SharedCredentialsProvider::new(role))
+    ///     .build();
     /// let registry = DynamoDb::from_config("connections", &config);
     /// # }
     /// ```

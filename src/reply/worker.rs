@@ -89,7 +89,9 @@ type OnRejection = dyn Fn(&MessageRejection) + Send + Sync;
 /// use lambda_websocket::reply::{Keys, Task, Worker};
 ///
 /// #[derive(serde::Deserialize)]
-/// struct Sum { numbers: Vec<u64> }
+/// struct Sum {
+///     numbers: Vec<u64>,
+/// }
 ///
 /// #[tokio::main(flavor = "current_thread")]
 /// async fn main() -> Result<(), lambda_runtime::Error> {

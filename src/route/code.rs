@@ -30,7 +30,8 @@ use crate::event::InvalidId;
 /// use lambda_websocket::route::{Error, ErrorCode, StatusCode};
 ///
 /// // A text that is not legal does not compile.
-/// const SOLD_OUT: ErrorCode = ErrorCode::new("sold_out").with_status(StatusCode::CONFLICT);
+/// const SOLD_OUT: ErrorCode =
+///     ErrorCode::new("sold_out").with_status(StatusCode::CONFLICT);
 ///
 /// let error = Error::client(SOLD_OUT, "the last ticket is sold");
 /// assert_eq!(error.code().as_str(), "sold_out");

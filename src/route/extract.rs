@@ -54,7 +54,9 @@ use crate::event::Event;
 /// impl<S: Send + Sync> FromEvent<S> for Principal {
 ///     async fn from_event(event: &Event, _: &Arc<S>) -> Result<Self> {
 ///         let name = event.request_context().principal_id();
-///         let name = name.ok_or_else(|| Error::client(StatusCode::UNAUTHORIZED, "who are you?"))?;
+///         let name = name.ok_or_else(|| {
+///             Error::client(StatusCode::UNAUTHORIZED, "who are you?")
+///         })?;
 ///         Ok(Self(name.to_owned()))
 ///     }
 /// }

@@ -132,14 +132,14 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// use lambda_websocket::route::{Error, Next, StatusCode};
     /// use lambda_websocket::{Event, Message, Router};
     ///
-    /// let router = Router::new()
-    ///     .on("say", |_: Message| async { Ok(()) })
-    ///     .middleware(|event: Event, next: Next| async move {
+    /// let router = Router::new().on("say", |_: Message| async { Ok(()) }).middleware(
+    ///     |event: Event, next: Next| async move {
     ///         if event.request_context().principal_id().is_none() {
     ///             return Err(Error::client(StatusCode::UNAUTHORIZED, "who are you?"));
     ///         }
     ///         next.run(event).await
-    ///     });
+    ///     },
+    /// );
     /// ```
     #[must_use]
     pub fn middleware<F, Fut>(self, middleware: F) -> Self

@@ -31,7 +31,9 @@ use crate::event::CorrelationId;
 /// use lambda_websocket::route::{Member, ReplyFormat};
 ///
 /// // As JSON-RPC 2.0 names them.
-/// let format = ReplyFormat::default().renamed(Member::Details, "data").renamed(Member::Action, "method");
+/// let format = ReplyFormat::default()
+///     .renamed(Member::Details, "data")
+///     .renamed(Member::Action, "method");
 /// let router = Router::new().reply_format(format);
 /// ```
 #[derive(Clone)]

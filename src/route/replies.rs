@@ -32,9 +32,11 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// use lambda_websocket::{Json, Message, Pusher, Router};
     ///
     /// # fn pusher() -> Pusher { Pusher::new(Recorder::new()) }
-    /// let router = Router::new()
-    ///     .on("length", |event: Message<String>| async move { Ok(Json(event.body.len())) })
-    ///     .push_replies(pusher());
+    /// #[derive(serde::Deserialize)]
+    /// struct Text { text: String }
+    ///
+    /// let length = |event: Message<Text>| async move { Ok(Json(event.body.text.len())) };
+    /// let router = Router::new().on("length", length).push_replies(pusher());
     /// ```
     #[cfg(feature = "push")]
     #[must_use]
@@ -62,7 +64,10 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// use lambda_websocket::{Message, Pusher, Router};
     ///
     /// # fn router(pusher: Pusher) -> Router {
-    /// Router::new().on("say", |_: Message| async { Ok(()) }).push_replies(pusher.clone()).close_expired(pusher)
+    /// Router::new()
+    ///     .on("say", |_: Message| async { Ok(()) })
+    ///     .push_replies(pusher.clone())
+    ///     .close_expired(pusher)
     /// # }
     /// ```
     #[cfg(feature = "push")]

@@ -68,8 +68,12 @@ impl<T: Serialize + Send + 'static> Reply for Json<T> {
 /// use lambda_websocket::Response;
 /// use lambda_websocket::route::StatusCode;
 ///
-/// let full = Response::new(StatusCode::SERVICE_UNAVAILABLE).body("the room is full");
-/// assert_eq!(serde_json::to_string(&full)?, r#"{"statusCode":503,"body":"the room is full"}"#);
+/// let full =
+///     Response::new(StatusCode::SERVICE_UNAVAILABLE).body("the room is full");
+/// assert_eq!(
+///     serde_json::to_string(&full)?,
+///     r#"{"statusCode":503,"body":"the room is full"}"#
+/// );
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone)]

@@ -80,7 +80,10 @@ impl<S> Router<S> {
     /// use tracing_opentelemetry::OpenTelemetrySpanExt as _;
     ///
     /// fn join(span: &tracing::Span, trace: TraceContext) {
-    ///     let carrier = HashMap::from([("traceparent".to_owned(), trace.traceparent().unwrap_or_default())]);
+    ///     let carrier = HashMap::from([(
+    ///         "traceparent".to_owned(),
+    ///         trace.traceparent().unwrap_or_default(),
+    ///     )]);
     ///     let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
     /// }
     ///

@@ -62,12 +62,16 @@ impl Client {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let router = Router::new().on("add", |event: Message<Add>| async move { Ok(Json(event.body.left + event.body.right)) });
-    /// let gateway = Gateway::builder("dev").router(router).route_response("add").start().await?;
+    /// let router = Router::new().on("add", |event: Message<Add>| async move {
+    ///     Ok(Json(event.body.left + event.body.right))
+    /// });
+    /// let gateway =
+    ///     Gateway::builder("dev").router(router).route_response("add").start().await?;
     /// let mut client = gateway.connect("").await?;
     /// let sum: i32 = client.call("add", &serde_json::json!({"left": 2, "right": 3})).await?;
     /// assert_eq!(sum, 5);
-    /// let error = client.call::<i32>("add", &serde_json::json!({"left": 2})).await.unwrap_err();
+    /// let incomplete = serde_json::json!({"left": 2});
+    /// let error = client.call::<i32>("add", &incomplete).await.unwrap_err();
     /// assert_eq!(error.code(), Some("invalid_message"));
     /// # Ok(())
     /// # }

@@ -43,8 +43,12 @@ use crate::clock;
 /// use lambda_websocket::local::{Function, Gateway, Process};
 ///
 /// # async fn start() -> Result<Gateway, Box<dyn std::error::Error>> {
-/// let on_connect = Process::new("on-connect", "target/debug/examples/on_connect").env("RUST_LOG", "info");
-/// Ok(Gateway::builder("dev").function(["$connect"], Function::process(on_connect)).start().await?)
+/// let on_connect = Process::new("on-connect", "target/debug/examples/on_connect")
+///     .env("RUST_LOG", "info");
+/// Ok(Gateway::builder("dev")
+///     .function(["$connect"], Function::process(on_connect))
+///     .start()
+///     .await?)
 /// # }
 /// ```
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::{Group, Joined, Left, Principal};
 use super::{World, group, left, set};
 
-pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
+pub(super) async fn first_join_and_last_leave_are_reported(world: &World<'_>) {
     let lobby = group("lobby");
     let (one, other, bob) =
         (world.connect("one", "alice").await, world.connect("other", "alice").await, world.connect("bob", "bob").await);
@@ -35,7 +35,7 @@ pub(super) async fn the_first_and_the_last_are_known(world: &World<'_>) {
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["other"]));
 }
 
-pub(super) async fn without_a_principal_each_is_the_first(world: &World<'_>) {
+pub(super) async fn anonymous_connections_are_each_first(world: &World<'_>) {
     let lobby = group("lobby");
     for id in ["one", "other"] {
         assert!(world.registry.insert(&world.anonymous(id)).await.unwrap().is_registered());
@@ -63,7 +63,7 @@ pub(super) async fn principals_are_counted_once(world: &World<'_>) {
     assert_eq!(world.ids(&world.group(&lobby)).await, set(&["c1", "c3", "c5"]));
 }
 
-pub(super) async fn names_do_not_run_into_each_other(world: &World<'_>) {
+pub(super) async fn similar_names_do_not_collide(world: &World<'_>) {
     let names = ["a", "a#b", "1#a", "A", " a", "a ", "#", "ä", "日本", "\"'", "a/b", "C#a", "P#a", "%23", "🦀", "."];
     let longest = "x".repeat(256);
     let names: Vec<&str> = names.into_iter().chain([longest.as_str()]).collect();
@@ -80,7 +80,7 @@ pub(super) async fn names_do_not_run_into_each_other(world: &World<'_>) {
     }
 }
 
-pub(super) async fn many_groups_are_left_at_once(world: &World<'_>) {
+pub(super) async fn leave_all_leaves_many_groups(world: &World<'_>) {
     let rooms: Vec<Group> = (0..70).map(|number| group(&format!("room-{number:02}"))).collect();
     let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
     for room in &rooms {
@@ -134,7 +134,7 @@ pub(super) async fn a_group_is_disbanded(world: &World<'_>) {
     assert_eq!(world.registry.join(&world.key("many-0"), &lobby).await.unwrap(), Joined::First);
 }
 
-pub(super) async fn several_groups_are_joined_and_left_at_once(world: &World<'_>) {
+pub(super) async fn several_groups_are_joined_and_left_together(world: &World<'_>) {
     let (lobby, kitchen, attic) = (group("lobby"), group("kitchen"), group("attic"));
     let (one, other) = (world.connect("one", "alice").await, world.connect("other", "alice").await);
     assert_eq!(world.registry.join(&one, &lobby).await.unwrap(), Joined::First);

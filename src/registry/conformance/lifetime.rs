@@ -17,7 +17,7 @@ async fn find(world: &World<'_>, id: &str) -> Option<Connection> {
     world.registry.find(&world.key(id), Consistency::Strong).await.unwrap()
 }
 
-pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
+pub(super) async fn inserted_connection_is_found(world: &World<'_>) {
     let full = world.connection("full", "alice").with_data(&json!({"room": "lobby", "seats": [1, 2]})).unwrap();
     let full = full.with_authorization_expiry(Some(world.clock.now() + MINUTE));
     let bare = world.anonymous("bare").with_expiry(world.clock.now() + MINUTE);
@@ -39,7 +39,7 @@ pub(super) async fn what_is_inserted_is_found(world: &World<'_>) {
     assert_eq!(listed, [full]);
 }
 
-pub(super) async fn inserting_twice_changes_nothing(world: &World<'_>) {
+pub(super) async fn repeated_insert_changes_nothing(world: &World<'_>) {
     let first = world.connection("one", "alice").with_data("first").unwrap();
     assert_eq!(world.registry.insert(&first).await.unwrap(), NEW);
     assert_eq!(world.registry.join(first.key(), &group("lobby")).await.unwrap(), Joined::First);
@@ -51,7 +51,7 @@ pub(super) async fn inserting_twice_changes_nothing(world: &World<'_>) {
     assert_eq!(world.registry.groups(first.key()).await.unwrap(), [group("lobby")]);
 }
 
-pub(super) async fn what_is_unknown_is_no_error(world: &World<'_>) {
+pub(super) async fn unknown_connection_is_no_error(world: &World<'_>) {
     let (key, lobby) = (world.key("unknown"), group("lobby"));
     assert_eq!(find(world, "unknown").await, None);
     assert_eq!(world.registry.join(&key, &lobby).await.unwrap(), Joined::NotConnected);
@@ -66,7 +66,7 @@ pub(super) async fn what_is_unknown_is_no_error(world: &World<'_>) {
     assert_eq!(world.principals(&lobby).await, set(&[]));
 }
 
-pub(super) async fn what_is_removed_is_gone(world: &World<'_>) {
+pub(super) async fn removed_connection_is_absent(world: &World<'_>) {
     let (lobby, kitchen, alice) = (group("lobby"), group("kitchen"), Principal::new("alice").unwrap());
     let one = world.connect("one", "alice").await;
     let other = world.connect("other", "alice").await;
@@ -90,7 +90,7 @@ pub(super) async fn what_is_removed_is_gone(world: &World<'_>) {
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
 }
 
-pub(super) async fn what_was_removed_does_not_come_back(world: &World<'_>) {
+pub(super) async fn tombstone_prevents_reinsertion(world: &World<'_>) {
     let late = world.connection("late", "alice");
     assert_eq!(world.registry.remove(late.key()).await.unwrap(), None, "`$disconnect` overtakes `$connect`");
     assert_eq!(world.registry.insert(&late).await.unwrap(), Inserted::Removed);
@@ -109,7 +109,7 @@ pub(super) async fn what_was_removed_does_not_come_back(world: &World<'_>) {
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&["late"]));
 }
 
-pub(super) async fn namespaces_are_apart(world: &World<'_>) {
+pub(super) async fn namespaces_are_isolated(world: &World<'_>) {
     let other = World::new(world.registry, world.clock, world.many);
     let lobby = group("lobby");
     for world in [world, &other] {
@@ -128,7 +128,7 @@ pub(super) async fn namespaces_are_apart(world: &World<'_>) {
     assert_eq!(other.ids(&other.namespace.everyone()).await, set(&[]));
 }
 
-pub(super) async fn what_has_expired_is_gone(world: &World<'_>) {
+pub(super) async fn expired_connection_is_absent(world: &World<'_>) {
     let lobby = group("lobby");
     let short = world.connection("short", "alice").with_expiry(world.clock.now() + 10 * MINUTE);
     assert_eq!(world.registry.insert(&short).await.unwrap(), NEW);
@@ -211,7 +211,7 @@ pub(super) async fn groups_are_joined_at_connect(world: &World<'_>) {
     assert_eq!(find(world, "greedy").await, None);
 }
 
-pub(super) async fn data_change_everywhere(world: &World<'_>) {
+pub(super) async fn data_changes_in_every_list(world: &World<'_>) {
     let (lobby, kitchen) = (group("lobby"), group("kitchen"));
     let connection = world.connection("one", "alice").with_data("old").unwrap();
     let inserted = world.registry.insert_into(&connection, &[lobby.clone(), kitchen.clone()]).await.unwrap();
@@ -255,7 +255,7 @@ pub(super) async fn slices_cover_everyone(world: &World<'_>) {
     assert_eq!(world.registry.count(&everyone, ReadOptions::default().with_page_size(7)).await.unwrap(), 60);
 }
 
-pub(super) async fn data_of_any_size_come_back(world: &World<'_>) {
+pub(super) async fn data_of_any_size_is_returned(world: &World<'_>) {
     for (id, size) in [("empty", 0), ("large", MAX_DATA_BYTES - 2)] {
         let data = "x".repeat(size);
         let connection = world.connection(id, "alice").with_data(&data).unwrap();

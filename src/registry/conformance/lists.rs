@@ -37,7 +37,7 @@ pub(super) async fn pages_have_any_size(world: &World<'_>) {
     }
 }
 
-pub(super) async fn what_stays_is_listed_once(world: &World<'_>) {
+pub(super) async fn unchanged_connections_are_listed_once(world: &World<'_>) {
     let lobby = group("lobby");
     let keys = world.connect_many(60, &lobby).await;
     let (leaving, staying) = keys.split_at(30);

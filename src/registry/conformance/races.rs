@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all, join4};
 use super::super::{Group, Joined, Left};
 use super::{World, group, set};
 
-pub(super) async fn joins_at_once_are_all_kept(world: &World<'_>) {
+pub(super) async fn concurrent_joins_are_kept(world: &World<'_>) {
     let key = world.connect("one", "alice").await;
     let rooms: Vec<Group> = (0..20).map(|number| group(&format!("room-{number:02}"))).collect();
     for joined in join_all(rooms.iter().map(|room| world.registry.join(&key, room))).await {
@@ -23,7 +23,7 @@ pub(super) async fn joins_at_once_are_all_kept(world: &World<'_>) {
     }
 }
 
-pub(super) async fn one_of_many_is_the_first(world: &World<'_>) {
+pub(super) async fn one_concurrent_join_is_first(world: &World<'_>) {
     let lobby = group("lobby");
     let mut keys = Vec::new();
     for number in 0..12 {
@@ -46,7 +46,7 @@ pub(super) async fn one_of_many_is_the_first(world: &World<'_>) {
     assert_eq!(world.principals(&lobby).await, set(&["bob"]));
 }
 
-pub(super) async fn one_of_many_removes(world: &World<'_>) {
+pub(super) async fn one_concurrent_remove_wins(world: &World<'_>) {
     for (id, rooms) in [("lone", 0), ("social", 3)] {
         let key = world.connect(id, "alice").await;
         for number in 0..rooms {
@@ -63,7 +63,7 @@ pub(super) async fn one_of_many_removes(world: &World<'_>) {
 /// Nothing is left after all removals, in any order of changes.
 ///
 /// There are as many `Last` as `First` outcomes.
-pub(super) async fn nothing_is_orphaned(world: &World<'_>) {
+pub(super) async fn no_entry_is_orphaned(world: &World<'_>) {
     let lobby = group("lobby");
     let lives = (0..24).map(|number| {
         let lobby = &lobby;
@@ -96,7 +96,7 @@ pub(super) async fn nothing_is_orphaned(world: &World<'_>) {
     assert_eq!(world.ids(&world.namespace.everyone()).await, set(&[]));
 }
 
-pub(super) async fn joining_loses_against_removing(world: &World<'_>) {
+pub(super) async fn removal_wins_over_join(world: &World<'_>) {
     let rooms: Vec<Group> = (0..8).map(|number| group(&format!("room-{number}"))).collect();
     let key = world.connect("one", "alice").await;
     let joins = join_all(rooms.iter().map(|room| world.registry.join(&key, room)));

@@ -31,11 +31,12 @@ const EXPIRES: &str = "expiresAt";
 /// # Examples
 ///
 /// ```no_run
-/// use std::time::Duration;
 /// use lambda_websocket::reply::DynamoDb;
+/// use std::time::Duration;
 ///
 /// # async fn start() {
-/// let store = DynamoDb::new("idempotency").await.with_lease(Duration::from_secs(60));
+/// let store =
+///     DynamoDb::new("idempotency").await.with_lease(Duration::from_secs(60));
 /// # }
 /// ```
 #[derive(Clone)]

@@ -100,7 +100,10 @@ impl Worker<IgnoredAny, ()> {
     ///
     /// # fn worker(pusher: Pusher, keys: Keys) -> Worker<IgnoredAny, ()> {
     /// Worker::new(pusher, keys, |_: Task<IgnoredAny>| async {
-    ///     Err(Error::client(ErrorCode::INTERNAL, "the report failed; we are looking into it"))
+    ///     Err(Error::client(
+    ///         ErrorCode::INTERNAL,
+    ///         "the report failed; we are looking into it",
+    ///     ))
     /// })
     /// # }
     /// ```

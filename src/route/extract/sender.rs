@@ -23,8 +23,11 @@ use crate::route::Result;
 /// use lambda_websocket::route::Sender;
 /// use lambda_websocket::{Json, Pusher, Result, Router};
 ///
-/// async fn count(Json(end): Json<u32>, sender: Sender) -> Result<Json<&'static str>> {
-///     for number in 1..=end.min(10) {
+/// #[derive(serde::Deserialize)]
+/// struct Count { end: u32 }
+///
+/// async fn count(Json(count): Json<Count>, sender: Sender) -> Result<Json<&'static str>> {
+///     for number in 1..=count.end.min(10) {
 ///         sender.send(&number).await?;
 ///     }
 ///     Ok(Json("done"))

@@ -20,7 +20,9 @@ use crate::route::Result;
 /// use lambda_websocket::{Json, Result, Router};
 ///
 /// #[derive(Default)]
-/// struct App { counted: AtomicU64 }
+/// struct App {
+///     counted: AtomicU64,
+/// }
 ///
 /// async fn count(app: State<App>) -> Result<Json<u64>> {
 ///     Ok(Json(app.counted.fetch_add(1, Ordering::Relaxed)))
@@ -62,7 +64,9 @@ impl<S: Send + Sync + 'static> FromEvent<S> for State<S> {
 /// use lambda_websocket::{Json, Result, Router};
 ///
 /// #[derive(serde::Deserialize)]
-/// struct Session { org: u64 }
+/// struct Session {
+///     org: u64,
+/// }
 ///
 /// async fn org(session: AuthorizerContext<Session>) -> Result<Json<u64>> {
 ///     Ok(Json(session.org))
