@@ -185,6 +185,28 @@ async fn burst_of_connections_is_accepted_without_delay() {
     drop(waiting);
 }
 
+#[tokio::test]
+async fn connections_without_a_request_stay_open() {
+    use futures_util::future::join_all;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::time::timeout;
+
+    let gateway = Gateway::builder("dev").start().await.unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..40 {
+        callers.push(TcpStream::connect(gateway.address()).await.unwrap());
+    }
+    // Longer than an idle connection stays open that has served its requests.
+    let read = callers.iter_mut().map(async |caller| timeout(Duration::from_secs(5), caller.read(&mut [0])).await);
+    assert!(join_all(read).await.iter().all(Result::is_err), "a connection was closed");
+    for mut caller in callers {
+        caller.write_all(b"GET /dev HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut response = [0; 64];
+        let length = caller.read(&mut response).await.unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 426 "));
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn dropped_gateways_leak_nothing() {
